@@ -1,0 +1,141 @@
+"""What every engine adapter offers to the stage probes, and declares about itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What an engine can be asked, known without importing it."""
+
+    engine: str
+    module: str
+    """Python module whose presence means that the engine is installed."""
+    package: str
+    """Distribution that carries the version."""
+    formats: tuple[str, ...]
+    """Artifact formats: hf, gguf."""
+    backends: tuple[str, ...]
+    servings: tuple[str, ...]
+    structure_types: tuple[str, ...]
+    """Weights types that it can compute at fp32."""
+    stages: dict[str, str]
+    """Stage → path, endpoint, reenacted; or hidden, absent, not_probed."""
+    option_names: tuple[str, ...]
+    """Engine options accepted in a matrix."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to load and how."""
+
+    path: str
+    """The artifact: a folder or a GGUF file."""
+    backend: str
+    pass_: str
+    weights_type: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What an engine says of itself once the model is in memory."""
+
+    engine_version: str
+    engine_build: str
+    compute_dtype: str
+    kv_dtype: str
+    device_uuids: list[str]
+    overrides: dict[str, Any]
+    """Options that the probes needed and the user did not ask for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call on the engine's chat path; greedy always."""
+
+    messages: Sequence[Message]
+    tools: Sequence[Message] | None = None
+    template_options: dict[str, Any] = field(default_factory=dict)
+    max_tokens: int = 64
+    stop: Sequence[str] = ()
+    script: Sequence[int] | None = None
+    """Ids forced one after the other through the engine's own generation loop."""
+    stream: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back from one call."""
+
+    prompt_ids: list[int]
+    output_ids: list[int]
+    """Ids that the generation loop produced, an EOS included."""
+    text: str
+    """What the user receives as text: content as the engine hands it out."""
+    message: Message | None
+    """The assistant message; None where the engine has no parser and returns text."""
+    finish_reason: str | None
+    arrivals_s: list[float]
+    """Seconds from the call to each streamed piece; empty when not streamed."""
+    total_s: float
+
+
+class Adapter(ABC):
+    """One loaded engine. Methods raise what the engine raises: the probe records it."""
+
+    loaded: Loaded
+
+    @abstractmethod
+    def __init__(self, load: Load) -> None: ...
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Return what the engine loaded, by fact name; what it hides is left out."""
+
+    @abstractmethod
+    def render(self, request: Request) -> str:
+        """Return the prompt text that the chat path builds."""
+
+    @abstractmethod
+    def encode_chat(self, prompt_text: str) -> list[int]:
+        """Return the ids that the chat path makes of this rendered prompt."""
+
+    @abstractmethod
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids that the completion path makes of raw text, BOS included if it adds one."""
+
+    @abstractmethod
+    def encode_output(self, text: str) -> list[int]:
+        """Return the ids of a piece of output: specials recognised, nothing added."""
+
+    @abstractmethod
+    def decode_ids(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, specials shown."""
+
+    @abstractmethod
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        """Return logits [len(ids), vocabulary] of one forward pass; ``cold`` without any cache."""
+
+    @abstractmethod
+    def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
+        """Return logits [len(output), vocabulary] at the positions that predict each output id.
+
+        The prompt is evaluated at once, then the output ids one at a time on the KV cache.
+        """
+
+    @abstractmethod
+    def chat(self, request: Request) -> Reply:
+        """Run one request through the engine's real chat path."""
+
+    @abstractmethod
+    def eos_ids(self) -> list[int]:
+        """Return the ids at which generation ends."""

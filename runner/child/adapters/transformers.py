@@ -1,0 +1,311 @@
+"""Hugging Face transformers in process: the reference engine, and a candidate like any other.
+
+The chat path is the documented one: ``apply_chat_template``, ``generate``, ``decode``. The tokenizer is
+spied on where it receives the rendered text, so that tokenization can be asked alone.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.child.adapters.base import Adapter, Declaration, Load, Loaded, Logits, Reply, Request
+from runner.child.adapters.q8_activations import round_activations
+
+DECLARATION = Declaration(
+    engine="transformers",
+    module="transformers",
+    package="transformers",
+    formats=("hf",),
+    backends=("cuda", "rocm", "metal", "xpu", "cpu"),
+    servings=("in_process",),
+    structure_types=("f32", "f16", "bf16"),
+    stages={
+        "instrument": "path",
+        "config": "path",
+        "weights": "path",
+        "template": "path",
+        "tokenize": "path",
+        "logits": "path",
+        "state": "not_probed",
+        "sampling": "not_probed",
+        "stop": "path",
+        "detokenize": "path",
+        "parse": "absent",
+        "chain": "path",
+    },
+    option_names=(
+        "dtype",
+        "attn_implementation",
+        "threads",
+        "padding",
+        "prefill_chunk",
+        "flush_denormal",
+        "mkldnn",
+        "activations",
+    ),
+)
+_DEVICES = {"cuda": "cuda", "rocm": "cuda", "metal": "mps", "xpu": "xpu", "cpu": "cpu"}
+_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_LONG = {short: long for long, short in _SHORT.items()}
+
+
+class _Seen(Exception):
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+class Transformers(Adapter):
+    """One causal language model with its tokenizer.
+
+    Options: ``dtype`` (f32, f16, bf16), ``attn_implementation`` (sdpa, eager), ``threads``, ``padding``
+    (left padding tokens in each forward), ``prefill_chunk`` (tokens per forward of a prompt),
+    ``flush_denormal``, ``mkldnn``, ``activations: q8_0`` (inputs of every linear layer rounded as
+    ggml's CPU kernels round them). All but the first are benign: they make floors.
+    """
+
+    def __init__(self, load: Load) -> None:
+        import torch
+        import transformers
+
+        self._torch, self._lib = torch, transformers
+        options = dict(load.options)
+        if threads := options.get("threads"):
+            torch.set_num_threads(int(threads))
+        torch.set_flush_denormal(bool(options.get("flush_denormal", False)))
+        torch.backends.mkldnn.enabled = bool(options.get("mkldnn", True))
+        self._device = _device(torch, load.backend)
+        overrides: dict[str, Any] = {}
+        dtype = options.get("dtype") or ("f32" if load.pass_ == "structure" else load.weights_type)
+        if load.pass_ == "structure":
+            overrides["dtype"] = dtype = "f32"
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        arguments: dict[str, Any] = {"dtype": getattr(torch, _LONG[dtype])}
+        if implementation := options.get("attn_implementation"):
+            arguments["attn_implementation"] = implementation
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(
+            load.path, local_files_only=True, trust_remote_code=False, **arguments
+        )
+        self._model.to(self._device).eval()
+        rounded = options.get("activations") == "q8_0"
+        if rounded:
+            round_activations(torch, self._model)
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+            load.path, local_files_only=True, trust_remote_code=False
+        )
+        self._seen_text: Any = None
+        self._watch_tokenizer()
+        self._folder = Path(load.path)
+        self._padding = int(options.get("padding", 0))
+        self._chunk = int(options.get("prefill_chunk", 0))
+        found = _SHORT[str(self._model.dtype).removeprefix("torch.")]
+        self.loaded = Loaded(
+            engine_version=transformers.__version__,
+            engine_build=f"torch {torch.__version__}",
+            compute_dtype="q8_0" if rounded else found,
+            kv_dtype=found,
+            device_uuids=_uuids(torch, load.backend),
+            overrides=overrides,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        config = self._model.config
+        rope = getattr(config, "rope_parameters", None) or {}
+        template = self._tokenizer.chat_template
+        vocabulary = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
+        return {
+            "architecture": config.model_type,
+            "vocab_size": self._model.get_output_embeddings().weight.shape[0],
+            "bos_id": self._tokenizer.bos_token_id,
+            "eos_ids": self.eos_ids(),
+            "add_bos": self._tokenizer("x").input_ids[:1] == [self._tokenizer.bos_token_id],
+            "rope_theta": float(rope["rope_theta"]) if "rope_theta" in rope else None,
+            "rms_eps": getattr(config, "rms_norm_eps", None),
+            "context_length": config.max_position_embeddings,
+            "sliding_window": getattr(config, "sliding_window", None),
+            "layers": config.num_hidden_layers,
+            "heads": config.num_attention_heads,
+            "kv_heads": config.num_key_value_heads,
+            "compute_dtype": self.loaded.compute_dtype,
+            "kv_dtype": self.loaded.kv_dtype,
+            "tokenizer_digest": hashlib.sha256("\0".join(vocabulary).encode()).hexdigest(),
+            "template_digest": hashlib.sha256(template.encode()).hexdigest() if template else None,
+            "model_name": self._folder.name,
+        }
+
+    def eos_ids(self) -> list[int]:
+        ids = self._model.generation_config.eos_token_id
+        return sorted(ids) if isinstance(ids, list) else [] if ids is None else [ids]
+
+    def render(self, request: Request) -> str:
+        text = self._tokenizer.apply_chat_template(
+            [dict(m) for m in request.messages],
+            tools=[dict(t) for t in request.tools] if request.tools else None,
+            add_generation_prompt=True,
+            tokenize=False,
+            **request.template_options,
+        )
+        return str(text)
+
+    def encode_chat(self, prompt_text: str) -> list[int]:
+        def instead(call: Any, _text: str, **flags: Any) -> Any:
+            raise _Seen(list(call(prompt_text, **flags)["input_ids"]))
+
+        self._seen_text = instead
+        try:
+            self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": "x"}], add_generation_prompt=True, tokenize=True
+            )
+        except _Seen as seen:
+            return list(seen.value)
+        finally:
+            self._seen_text = None
+        raise RuntimeError("apply_chat_template did not hand its text to the tokenizer")
+
+    def encode_text(self, text: str) -> list[int]:
+        return list(self._tokenizer(text)["input_ids"])
+
+    def encode_output(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode_ids(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        step = self._chunk or len(ids)
+        parts, cache = [], None
+        for start in range(0, len(ids), step):
+            out = self._forward(list(ids[start : start + step]), cache, use_cache=not cold)
+            parts.append(out.logits)
+            cache = None if cold and step == len(ids) else out.past_key_values
+        return np.concatenate([self._numpy(p) for p in parts])
+
+    def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
+        out = self._forward(list(prompt), None, use_cache=True)
+        rows = [out.logits[:, -1:]]
+        for token in output[:-1]:
+            out = self._forward([token], out.past_key_values, use_cache=True)
+            rows.append(out.logits)
+        return np.concatenate([self._numpy(r) for r in rows])
+
+    def chat(self, request: Request) -> Reply:
+        torch, lib = self._torch, self._lib
+        prompt = self._tokenizer.apply_chat_template(
+            [dict(m) for m in request.messages],
+            tools=[dict(t) for t in request.tools] if request.tools else None,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **request.template_options,
+        )
+        ids = torch.tensor([list(prompt)], device=self._device)
+        arguments: dict[str, Any] = {"max_new_tokens": request.max_tokens, "do_sample": False}
+        if request.stop:
+            arguments.update(stop_strings=list(request.stop), tokenizer=self._tokenizer)
+        if request.script is not None:
+            force = _forcing(torch, lib, len(prompt), request.script)
+            arguments["logits_processor"] = lib.LogitsProcessorList([force])
+        pieces: list[tuple[float, str]] = []
+        started = time.perf_counter()
+        if request.stream:
+            arguments["streamer"] = _streamer(lib, self._tokenizer, started, pieces)
+        with torch.no_grad():
+            out = self._model.generate(ids, attention_mask=torch.ones_like(ids), **arguments)
+        total = time.perf_counter() - started
+        output = out[0, len(prompt) :].tolist()
+        if request.stream:
+            text = "".join(piece for _, piece in pieces)
+        else:
+            text = self._tokenizer.decode(output, skip_special_tokens=True)
+        stopped = len(output) < request.max_tokens or (output[-1:] and output[-1] in self.eos_ids())
+        return Reply(
+            prompt_ids=list(prompt),
+            output_ids=output,
+            text=text,
+            message=None,
+            finish_reason="stop" if stopped else "length",
+            arrivals_s=[at for at, piece in pieces if piece],
+            total_s=total,
+        )
+
+    def _forward(self, ids: list[int], cache: Any, *, use_cache: bool) -> Any:
+        torch = self._torch
+        pad = self._padding if cache is None and not self._chunk else 0
+        tokens = torch.tensor([[0] * pad + ids], device=self._device)
+        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": use_cache}
+        if pad:
+            mask = torch.ones_like(tokens)
+            mask[:, :pad] = 0
+            places = (mask.cumsum(-1) - 1).clamp(min=0)
+            arguments.update(attention_mask=mask, position_ids=places)
+        with torch.no_grad():
+            out = self._model(tokens, **arguments)
+        if pad:
+            out.logits = out.logits[:, pad:]
+        return out
+
+    def _numpy(self, logits: Any) -> Logits:
+        found: Logits = logits[0].to(self._torch.float32).cpu().numpy()
+        return found
+
+    def _watch_tokenizer(self) -> None:
+        """Let ``_seen_text`` stand between apply_chat_template and the tokenizer's own call."""
+        outer, base = self, type(self._tokenizer)
+
+        class Watched(base):  # type: ignore[misc,valid-type]  # the class is known only now
+            def __call__(self, text: Any, *positional: Any, **flags: Any) -> Any:
+                if outer._seen_text is not None:
+                    return outer._seen_text(super().__call__, text, **flags)
+                return super().__call__(text, *positional, **flags)
+
+        Watched.__name__ = base.__name__
+        self._tokenizer.__class__ = Watched
+
+
+def _device(torch: Any, backend: str) -> str:
+    """Return the torch device of a backend; refuse rather than fall back to the CPU."""
+    device = _DEVICES[backend]
+    present = {
+        "cuda": torch.cuda.is_available() and bool(torch.version.hip) == (backend == "rocm"),
+        "mps": torch.backends.mps.is_available(),
+        "xpu": hasattr(torch, "xpu") and torch.xpu.is_available(),
+        "cpu": True,
+    }
+    if not present[device]:
+        raise RuntimeError(f"this build of torch ({torch.__version__}) finds no {backend} device")
+    return device
+
+
+def _uuids(torch: Any, backend: str) -> list[str]:
+    if backend not in ("cuda", "rocm"):
+        return []
+    return [str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)]
+
+
+def _forcing(torch: Any, lib: Any, start: int, script: Sequence[int]) -> Any:
+    class Forced(lib.LogitsProcessor):  # type: ignore[misc]  # the engine's class is known only now
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            place = input_ids.shape[1] - start
+            if place >= len(script):
+                return scores
+            forced = torch.full_like(scores, -1e30)
+            forced[:, script[place]] = 0.0
+            return forced
+
+    return Forced()
+
+
+def _streamer(lib: Any, tokenizer: Any, started: float, pieces: list[tuple[float, str]]) -> Any:
+    class Timed(lib.TextStreamer):  # type: ignore[misc]  # the engine's class is known only now
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            pieces.append((time.perf_counter() - started, text))
+
+    return Timed(tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+
+ADAPTER = Transformers

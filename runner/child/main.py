@@ -1,0 +1,120 @@
+"""The child's life: read one order, load the engine once, run every probe, report each as it ends."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from runner.child.adapters import adapter_type
+from runner.child.adapters.base import Adapter, Load
+from runner.child.probes import Probed, probe_cell, probe_engine
+from runner.child.protocol import PROTOCOL_VERSION, read_frame, write_frame
+
+
+def main() -> int:
+    """Serve one order from stdin; events go to the stdout that we were given."""
+    events = _keep_stdout()
+    received = read_frame(sys.stdin.buffer)
+    if received is None:
+        print("no order on stdin", file=sys.stderr)
+        return 2
+    order, _ = received
+    write_frame(events, {"event": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
+    with _failures_told(events, "load"):
+        adapter = _load(order, events)
+        for cell in order["cells"]:
+            _serve(adapter, order, cell, events)
+        write_frame(events, {"event": "done"})
+        return 0
+    return 1
+
+
+def _keep_stdout() -> BinaryIO:
+    """Keep the original stdout for events and point descriptor 1 at stderr: engines print."""
+    events = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return events
+
+
+@contextmanager
+def _failures_told(events: BinaryIO, stage: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        out_of_memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+        traceback.print_exc(file=sys.stderr)
+        write_frame(
+            events,
+            {
+                "event": "failed",
+                "stage": stage,
+                "kind": "oom" if out_of_memory else "error",
+                "error": one_line(error),
+            },
+        )
+
+
+def _load(order: dict[str, Any], events: BinaryIO) -> Adapter:
+    write_frame(events, {"event": "stage", "cell_id": None, "stage": "load"})
+    started = time.perf_counter()
+    adapter = adapter_type(order["engine"])(Load(**order["load"]))
+    loaded = adapter.loaded
+    write_frame(
+        events,
+        {
+            "event": "loaded",
+            "load_s": time.perf_counter() - started,
+            "engine_version": loaded.engine_version,
+            "engine_build": loaded.engine_build,
+            "compute_dtype": loaded.compute_dtype,
+            "kv_dtype": loaded.kv_dtype,
+            "device_uuids": loaded.device_uuids,
+            "overrides": loaded.overrides,
+            "eos_ids": adapter.eos_ids(),
+            "environment": _environment(),
+        },
+    )
+    return adapter
+
+
+def _serve(adapter: Adapter, order: dict[str, Any], cell: dict[str, Any], events: BinaryIO) -> None:
+    def tell(stage: str) -> None:
+        write_frame(events, {"event": "stage", "cell_id": cell["cell_id"], "stage": stage})
+
+    def report(probed: Probed) -> None:
+        header = {"event": "trace", "cell_id": cell["cell_id"], **probed.header()}
+        write_frame(events, header, probed.arrays)
+
+    freeze = bool(order.get("freeze"))
+    _each(probe_engine(adapter, cell["cases"], set(cell["stages"]), tell), report)
+    _each(probe_cell(adapter, cell["cases"], freeze=freeze, tell=tell), report)
+    write_frame(events, {"event": "cell_done", "cell_id": cell["cell_id"]})
+
+
+def _each(probes: Iterator[Probed], report: Callable[[Probed], None]) -> None:
+    for probed in probes:
+        report(probed)
+
+
+def _environment() -> list[list[str]]:
+    """List what the engine runs on, as ``[name, version, kind]``."""
+    rows = {(d.metadata["Name"], d.version, "package") for d in importlib.metadata.distributions()}
+    facts = [
+        ("python", platform.python_version(), "python"),
+        ("platform", platform.platform(), "fact"),
+    ]
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        if name in os.environ:
+            facts.append((name, os.environ[name], "variable"))
+    return [list(row) for row in [*facts, *sorted(r for r in rows if r[0])]]
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's type and first line, bounded."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"[:500]

@@ -1,0 +1,125 @@
+"""The work order: everything one supervisor needs to run one engine child, as plain data.
+
+An order names no Ray and no cluster: ``python -m runner order.json`` executes it anywhere.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from suites.stages import Backend, Pass, Serving, Stage
+from suites.suite import Frozen, Suite
+
+
+class Model(Frozen):
+    """One model identity; its files say what is true."""
+
+    name: str
+    hf: Path
+    """Folder with config.json, tokenizer files and safetensors."""
+    weights_digest: str
+    """``w1:…`` over every tensor's fp32 values under its Hugging Face name."""
+    tokenizer_digest: str
+    """``t1:…`` over tokenizer.json and what changes its meaning."""
+
+
+class Variant(Frozen):
+    """One artifact in which the model is served."""
+
+    name: str
+    format: str
+    """``hf`` or ``gguf``."""
+    path: Path
+    artifact_digest: str
+    """sha256 of the file, or of the folder's weight files."""
+    weights_type: str
+    """f32, f16, bf16, or the quantisation as its format names it (Q8_0, Q4_K_M, awq …)."""
+    weights_digest: str
+    """Like the model's, over this artifact's dequantised tensors."""
+    margin: float | None = None
+    """δ of the deployed pass."""
+
+    @property
+    def quantised(self) -> bool:
+        """Whether values were lost beyond a cast."""
+        return self.weights_type not in ("f32", "f16", "bf16")
+
+
+class Engine(Frozen):
+    """One engine entry of a matrix, resolved."""
+
+    name: str
+    """Name of the entry."""
+    engine: str
+    """The engine itself."""
+    version: str | None = None
+    """Version asked for; None takes what the environment holds."""
+    python: str
+    """Interpreter of the engine's environment."""
+    serving: Serving = "in_process"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class CellOrder(Frozen):
+    """One suite to run in this child."""
+
+    cell_id: str
+    series_id: str
+    suite: Suite
+
+
+class WorkOrder(Frozen):
+    """One engine child: loads once, serves all its cells."""
+
+    run_id: str
+    node_id: str
+    hardware: str
+    attempt: int = Field(ge=1)
+    model: Model
+    variant: Variant
+    engine: Engine
+    backend: Backend
+    pass_: Pass
+    cells: tuple[CellOrder, ...] = Field(min_length=1)
+    deadline_s: float = Field(gt=0)
+    """The child and all its processes are killed after this many seconds."""
+    golden_model: bool
+    """Whether the suites' golden texts are truth for this model."""
+    references: tuple[str, ...] = ()
+    """Reference folders (paths or URIs), the first that has a case's truth wins."""
+    only_cases: tuple[str, ...] = ()
+    """Case ids to run; all when empty."""
+    freeze: bool = False
+    """Make the truth instead of comparing with it: each stage takes the engine's own input."""
+    code_digest: str | None = None
+    """Digest of the runner's source that must execute this order; checked when given."""
+
+    @property
+    def reference_weights(self) -> str:
+        """Weights that the logits reference must have been made over."""
+        return self.variant.weights_digest if self.variant.quantised else self.model.weights_digest
+
+
+#: Why a stage has no trace, as stored in ``observed``.
+NOT_OBSERVED: dict[str, str] = {
+    "hidden": "the engine has this stage but does not show it",
+    "absent": "the engine has no such stage",
+    "not_probed": "fleetqual does not probe this stage yet",
+}
+StageObservation = dict[Stage, str]
+
+
+class Ending(Frozen):
+    """How an attempt ended, as stored in ``attempts``."""
+
+    status: Literal["ok", "error", "crashed", "timeout", "oom", "lost"]
+    error: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    peak_memory: int | None = None
+    """Bytes."""
+
+    def with_memory(self, load: dict[str, Any]) -> "Ending":
+        """Return this ending with the peak memory that was measured."""
+        return self.model_copy(update={"peak_memory": load.get("peak_memory")})

@@ -1,0 +1,147 @@
+"""One engine child as a process group: started, read, limited in time, and surely ended."""
+
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from runner.child.protocol import Arrays, ProtocolError, read_frame, write_frame
+
+CHILD = Path(__file__).parent / "child"
+_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+_LAST_WORDS = 4096
+_POLL_S = 0.1
+
+Event = tuple[dict[str, Any], Arrays]
+
+
+class DeadlinePassed(Exception):
+    """The child did not end in its time."""
+
+
+class ChildProcess:
+    """The engine child of one order. Leaving the context kills whatever is left of its group."""
+
+    def __init__(self, python: str, deadline_s: float) -> None:
+        self._ends_at = time.monotonic() + deadline_s
+        self._log = tempfile.TemporaryFile()
+        self.peak_memory = 0
+        self._process = subprocess.Popen(
+            [python, "-u", str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=_environment(),
+            start_new_session=True,
+        )
+        self._frames: queue.Queue[Event | ProtocolError | None] = queue.Queue(maxsize=256)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def send(self, order: dict[str, Any]) -> None:
+        """Hand the order over; a child that died already is noticed when it is read."""
+        threading.Thread(target=self._write, args=(order,), daemon=True).start()
+
+    def events(self) -> Iterator[Event]:
+        """Yield what the child reports until it closes its end.
+
+        Raises:
+            DeadlinePassed: its time is over.
+            ProtocolError: it wrote something that is no event.
+        """
+        while True:
+            self._measure()
+            try:
+                frame = self._frames.get(timeout=_POLL_S)
+            except queue.Empty:
+                if time.monotonic() > self._ends_at:
+                    raise DeadlinePassed from None
+                continue
+            if frame is None:
+                return
+            if isinstance(frame, ProtocolError):
+                raise frame
+            yield frame
+            if time.monotonic() > self._ends_at:
+                raise DeadlinePassed
+
+    def exit_code(self) -> int:
+        """Wait for the end, within the deadline, and return the code; negative for a signal."""
+        try:
+            return self._process.wait(max(0.1, self._ends_at - time.monotonic()))
+        except subprocess.TimeoutExpired as error:
+            raise DeadlinePassed from error
+
+    def last_words(self) -> str:
+        """Return the end of what the child and its engine printed."""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _LAST_WORDS))
+        return self._log.read().decode("utf-8", "replace").strip()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The group outlives its leader when an engine leaves workers behind.
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+        self._log.close()
+
+    def _read(self) -> None:
+        assert_stream = self._process.stdout
+        if assert_stream is None:
+            raise RuntimeError("the child was started without a pipe")
+        try:
+            while (frame := read_frame(assert_stream)) is not None:
+                self._frames.put(frame)
+            self._frames.put(None)
+        except ProtocolError as error:
+            self._frames.put(error)
+        except (OSError, ValueError):
+            self._frames.put(None)
+
+    def _write(self, order: dict[str, Any]) -> None:
+        stream = self._process.stdin
+        if stream is None:
+            raise RuntimeError("the child was started without a pipe")
+        try:
+            write_frame(stream, order)
+            stream.close()
+        except OSError:
+            pass  # It is gone; its exit code tells the story.
+
+    def _measure(self) -> None:
+        try:
+            leader = psutil.Process(self._process.pid)
+            group = [leader, *leader.children(recursive=True)]
+            used = sum(p.memory_info().rss for p in group)
+        except psutil.Error:
+            return
+        self.peak_memory = max(self.peak_memory, used)
+
+
+def _environment() -> dict[str, str]:
+    """Return the child's environment: offline, free of our import path and of secrets."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONPATH" and not any(word in name.upper() for word in _SECRETS)
+    }
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    return {**kept, **offline, "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,235 @@
+"""What one attempt at one cell has reported so far, and how it becomes Parquet."""
+
+import datetime as dt
+import json
+import time
+from typing import Any
+
+from runner.child.adapters import DECLARATIONS
+from runner.child.protocol import Arrays
+from runner.machine import Machine
+from runner.order import NOT_OBSERVED, CellOrder, Ending, WorkOrder
+from runner.payload import payload_digest
+from runner.store import Store
+from runner.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
+from suites.stages import CHAIN, STAGES
+from suites.suite import Case
+
+_OBSERVED = frozenset({"path", "endpoint", "reenacted"})
+
+
+class AttemptRecord:
+    """Collects one cell's traces in memory and writes them with the row that commits them."""
+
+    def __init__(self, order: WorkOrder, cell: CellOrder) -> None:
+        self._order, self._cell = order, cell
+        self._cases = {case.id: case for case in cell.suite.cases}
+        self._traces: list[TraceRow] = []
+        self._requests: list[RequestRow] = []
+        self._answered: set[str] = set()
+        self._clock = time.monotonic()
+        self.stage_reached: str | None = None
+        self.duration_s: float | None = None
+        declaration = DECLARATIONS.get(order.engine.engine)
+        shown = dict(declaration.stages) if declaration else {}
+        if order.pass_ == "timed":
+            # Nothing is instrumented there: only the requests are timed.
+            shown = {stage: how if stage == CHAIN else "not_probed" for stage, how in shown.items()}
+        self._shown = shown
+        for stage in (*STAGES, CHAIN):
+            how = shown.get(stage, "not_probed")
+            if how not in _OBSERVED:
+                self._add(
+                    case_id="*", stage=stage, probe="none", observed=how, error=NOT_OBSERVED[how]
+                )
+
+    @property
+    def stages(self) -> list[str]:
+        """Stages that the engine shows in this pass."""
+        return [stage for stage, how in self._shown.items() if how in _OBSERVED]
+
+    @property
+    def planned(self) -> list[Case]:
+        """Cases to ask: those of shown stages, or the chosen ones among them."""
+        chosen = self._order.only_cases
+        return [
+            case
+            for case in self._cases.values()
+            if case.stage in self.stages and (not chosen or case.id in chosen)
+        ]
+
+    @property
+    def done(self) -> bool:
+        """Whether the child said that it had served this cell."""
+        return self.duration_s is not None
+
+    def start(self, stage: str) -> None:
+        """Note the stage that the child is working on."""
+        if self.stage_reached is None:
+            self._clock = time.monotonic()
+        self.stage_reached = stage
+
+    def finish(self) -> None:
+        """Note that the child has served all cases."""
+        self.duration_s = time.monotonic() - self._clock
+
+    def miss(self, case: Case, why: str) -> None:
+        """Record a planned case that cannot be asked."""
+        self._answered.add(case.id)
+        self._add(
+            case_id=case.id,
+            case_digest=case.digest,
+            tags=list(case.tags),
+            stage=case.stage,
+            probe="*",
+            observed=self._shown[case.stage],
+            error=why,
+        )
+
+    def trace(self, header: dict[str, Any], arrays: Arrays, model_facts: dict[str, Any]) -> None:
+        """Record one trace event of the child; KeyError for a malformed one."""
+        stage, case_id = header["stage"], header["case_id"]
+        case = self._cases.get(case_id)
+        if timing := header.get("request"):
+            self._request(case_id, timing)
+        self._answered.add(case_id)
+        value = header.get("value")
+        observed = "hidden" if header.get("hidden") else self._shown[stage]
+        if stage == "config" and not header.get("hidden"):
+            value = {**(value or {}), "model": model_facts.get(case_id.removeprefix("config/"))}
+        self._add(
+            case_id=case_id,
+            case_digest=case.digest if case else None,
+            tags=list(case.tags) if case else [],
+            stage=stage,
+            probe=header["probe"],
+            observed=observed,
+            repeat=header.get("repeat", 0),
+            prompt_text=header.get("prompt_text"),
+            prompt_ids=header.get("prompt_ids"),
+            output_ids=header.get("output_ids"),
+            text=header.get("text"),
+            message=_dump(header.get("message")),
+            finish_reason=header.get("finish_reason"),
+            value=_dump(value),
+            payload_digest=payload_digest(header, arrays),
+            error=NOT_OBSERVED["hidden"] if header.get("hidden") else header.get("error"),
+            **{name: array.tolist() for name, array in arrays.items()},
+        )
+
+    def tensor(self, name: str, facts: dict[str, Any]) -> None:
+        """Record the facts of one tensor."""
+        self._add(
+            case_id=f"weights/{name}",
+            stage="weights",
+            probe="tensor",
+            observed=self._shown["weights"],
+            value=_dump(facts),
+            payload_digest=payload_digest({"stage": "weights", "value": facts}, {}),
+        )
+
+    def no_weights(self, error: str) -> None:
+        """Record that the artifact's tensors could not be compared."""
+        self._add(
+            case_id="*",
+            stage="weights",
+            probe="tensor",
+            observed=self._shown["weights"],
+            error=error,
+        )
+
+    def completeness(self) -> Ending:
+        """Return ``ok``, or the error that planned cases were never answered."""
+        missing = [case.id for case in self.planned if case.id not in self._answered]
+        if not missing:
+            return Ending(status="ok")
+        text = f"the engine child left {len(missing)} cases unanswered, the first is {missing[0]}"
+        return Ending(status="error", error=text)
+
+    def write(
+        self,
+        store: Store,
+        ending: Ending,
+        started: dt.datetime,
+        load: dict[str, Any],
+        machine: Machine,
+    ) -> None:
+        """Write all files of this attempt, the committing row last."""
+        order, keys = self._order, self._keys
+        name = f"{self._cell.cell_id}-{order.node_id}-a{order.attempt}".replace(":", "-")
+        environment = [
+            EnvironmentRow(**keys, name=n, version=v, kind=k)
+            for n, v, k in load.get("environment", [])
+        ]
+        node = NodeRow(
+            **keys,
+            hardware=order.hardware,
+            devices=[d.uuid for d in machine.devices],
+            cpu=machine.cpu,
+            cpu_count=machine.cpu_count,
+            memory=machine.memory,
+            driver=machine.driver,
+            runtime_versions=json.dumps(machine.runtime_versions),
+            power_limit=machine.power_limit,
+            clocks=json.dumps(machine.clocks),
+            temperature=machine.temperature,
+            labels=json.dumps(machine.labels),
+        )
+        files = [
+            store.write(order.run_id, table, name, rows)
+            for table, rows in (
+                ("traces", self._traces),
+                ("requests", self._requests),
+                ("environment", environment),
+                ("nodes", [node]),
+            )
+            if rows
+        ]
+        uuids = load.get("device_uuids", [])
+        row = AttemptRow(
+            **keys,
+            **ending.model_dump(),
+            stage_reached=self.stage_reached,
+            started=started,
+            load_s=load.get("load_s"),
+            duration_s=self.duration_s or (dt.datetime.now(dt.UTC) - started).total_seconds(),
+            engine_version=load.get("engine_version"),
+            engine_build=load.get("engine_build"),
+            device_count=len(uuids),
+            device_uuids=uuids,
+            compute_dtype=load.get("compute_dtype"),
+            kv_dtype=load.get("kv_dtype"),
+            probe_overrides=json.dumps(load.get("overrides", {})),
+            hardware=order.hardware,
+            files=files,
+        )
+        store.write(order.run_id, "attempts", name, [row])
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        order = self._order
+        return {
+            "run_id": order.run_id,
+            "cell_id": self._cell.cell_id,
+            "node_id": order.node_id,
+            "attempt": order.attempt,
+        }
+
+    def _add(self, **columns: Any) -> None:
+        self._traces.append(TraceRow(**self._keys, **columns))
+
+    def _request(self, case_id: str, timing: dict[str, Any]) -> None:
+        self._requests.append(
+            RequestRow(
+                **self._keys,
+                case_id=case_id,
+                load_pattern="sequential",
+                concurrency=1,
+                ok=timing["output_tokens"] > 0,
+                **timing,
+            )
+        )
+
+
+def _dump(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,93 @@
+"""Frozen truth, read for the probes: what goes into each stage must be the truth's own."""
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from runner.order import WorkOrder
+from runner.store import Store
+from suites.suite import Case, Golden
+
+Key = tuple[str, str, str]
+
+
+class References:
+    """Reference traces for one model's weights and tokenizer, by (case digest, stage, probe)."""
+
+    def __init__(self, roots: tuple[str, ...], weights_digest: str, tokenizer_digest: str) -> None:
+        self._rows: dict[Key, dict[str, Any]] = {}
+        for root in roots:
+            store = Store(root)
+            for path in store.parquet_files(""):
+                table = store.read_file(path)
+                fits = pc.and_(
+                    pc.equal(table["weights_digest"], weights_digest),
+                    pc.equal(table["tokenizer_digest"], tokenizer_digest),
+                )
+                for row in table.filter(fits).to_pylist():
+                    key = (row["case_digest"], row["stage"], row["probe"])
+                    self._rows.setdefault(key, row)
+
+    def find(self, case: Case, stage: str, probe: str) -> dict[str, Any]:
+        """Return the frozen trace of a case's probe; empty when there is none."""
+        return self._rows.get((case.digest, stage, probe), {})
+
+
+def child_case(case: Case, order: WorkOrder, references: References) -> dict[str, Any]:
+    """Return a case as the child gets it, with the truth's input to its stage."""
+    body = case.model_dump(mode="json", exclude={"golden", "tags"}, exclude_none=True)
+    return {**body, "truth": _truth(case, order, references)}
+
+
+def lacks_truth(case: dict[str, Any]) -> str | None:
+    """Say which input to its stage a child case still needs; None when it is complete."""
+    truth, stage = case["truth"], case["stage"]
+    if stage == "tokenize" and case.get("text") is None and "prompt_text" not in truth:
+        return "the rendered prompt"
+    if stage == "logits" and "top_ids_prefill" not in truth:
+        return "the reference's token ids and distribution"
+    if case.get("script") and "script_ids" not in truth:
+        return "the token ids of the scripted output"
+    return None
+
+
+def _truth(case: Case, order: WorkOrder, references: References) -> dict[str, Any]:
+    golden = case.golden if order.golden_model else Golden()
+    found: dict[str, Any] = {}
+    if case.stage == "tokenize" and case.text is None:
+        # The prompt is the template's output: golden here, or frozen beside this very case.
+        frozen = references.find(case, "tokenize", "isolate").get("value")
+        found["prompt_text"] = golden.prompt_text or (_json(frozen).get("text"))
+    if case.script is not None:
+        frozen = references.find(case, case.stage, _first_probe(case.stage)).get("value")
+        ids = golden.script_ids if golden.script_ids is not None else None
+        found["script_ids"] = list(ids) if ids is not None else _json(frozen).get("script_ids")
+    if case.stage == "logits":
+        found |= _distribution(case, references)
+    if case.stage == "chain":
+        found["output_ids"] = references.find(case, "chain", "whole").get("output_ids")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _distribution(case: Case, references: References) -> dict[str, Any]:
+    prefill = references.find(case, "logits", "prefill")
+    if not prefill:
+        return {}
+    output = prefill["output_ids"] or []
+    ids = prefill["prompt_ids"]
+    return {
+        "prompt_ids": ids[: len(ids) - len(output)],
+        "output_ids": output,
+        "top_ids_prefill": prefill["top_ids"],
+        "top_ids_decode": references.find(case, "logits", "decode").get("top_ids"),
+    }
+
+
+def _first_probe(stage: str) -> str:
+    return "whole" if stage in ("detokenize", "chain") else "isolate"
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    import json
+
+    return json.loads(text) if text else {}

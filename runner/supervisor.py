@@ -1,0 +1,203 @@
+"""The supervisor: starts the engine child, records what it reports, and names how it ended.
+
+It never raises for what an engine does: every attempt ends as rows in Parquet, with what the child had
+reported before it failed.
+"""
+
+import datetime as dt
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pydantic import Field
+
+from runner.child.protocol import ProtocolError
+from runner.code import code_digest
+from runner.machine import this_machine
+from runner.model_files import model_facts
+from runner.order import Ending, WorkOrder
+from runner.process import ChildProcess, DeadlinePassed
+from runner.recording import AttemptRecord
+from runner.references import References, child_case, lacks_truth
+from runner.store import Store
+from runner.weights import TensorFacts, tensor_facts
+from suites.errors import UserError
+from suites.suite import Frozen
+
+Records = dict[str, AttemptRecord]
+
+
+class Outcome(Frozen):
+    """How one attempt at one cell ended."""
+
+    cell_id: str
+    node_id: str
+    attempt: int
+    status: str
+    stage_reached: str | None
+    error: str | None
+    duration_s: float = Field(ge=0)
+
+
+def execute(order: WorkOrder, results: str) -> list[Outcome]:
+    """Run one order to its end and commit one attempt per cell.
+
+    Raises:
+        UserError: the results root cannot be written. Nothing else.
+    """
+    store = Store(results)
+    started, clock = dt.datetime.now(dt.UTC), time.monotonic()
+    records = {cell.cell_id: AttemptRecord(order, cell) for cell in order.cells}
+    load: dict[str, Any] = {}
+    ending = _attempt(order, records, load)
+    outcomes = []
+    for cell in order.cells:
+        record = records[cell.cell_id]
+        end = record.completeness() if record.done else ending
+        record.write(store, end.with_memory(load), started, load, this_machine())
+        outcomes.append(
+            Outcome(
+                cell_id=cell.cell_id,
+                node_id=order.node_id,
+                attempt=order.attempt,
+                status=end.status,
+                stage_reached=record.stage_reached,
+                error=end.error,
+                duration_s=record.duration_s or time.monotonic() - clock,
+            )
+        )
+    return outcomes
+
+
+def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending:
+    """Return how the child ended; ``records`` and ``load`` hold what it reported until then."""
+    if order.code_digest not in (None, code_digest()):
+        return Ending(
+            status="error",
+            error=f"this node imported runner {code_digest()}, the order is for {order.code_digest}",
+        )
+    try:
+        body = _child_order(order, records)
+        truth = model_facts(order.model.hf, order.pass_, order.engine.options)
+    except (UserError, OSError) as error:
+        return Ending(status="error", error=str(error))
+    try:
+        child = ChildProcess(order.engine.python, order.deadline_s)
+    except OSError as error:
+        return Ending(status="error", error=_no_interpreter(order, error))
+    with ThreadPoolExecutor(1) as pool, child:
+        weights = pool.submit(_tensors, order) if _compares_weights(records) else None
+        child.send(body)
+        try:
+            ending = _follow(child, records, load, truth)
+        except DeadlinePassed:
+            ending = Ending(
+                status="timeout", error=f"no end within the deadline of {order.deadline_s:g} s"
+            )
+        except (ProtocolError, KeyError, TypeError, ValueError) as error:
+            ending = Ending(
+                status="error", error=f"the engine child spoke no event: {error!r}"[:500]
+            )
+        load["peak_memory"] = child.peak_memory
+    if weights is not None:
+        for record in records.values():
+            _record_weights(record, weights.result())
+    return ending
+
+
+def _follow(
+    child: ChildProcess, records: Records, load: dict[str, Any], truth: dict[str, Any]
+) -> Ending:
+    """Record events until the child is through; return how it ended."""
+    failure: Ending | None = None
+    serving: AttemptRecord | None = None
+    for header, arrays in child.events():
+        kind = header["event"]
+        record = records.get(header.get("cell_id") or "")
+        if kind == "stage":
+            for started in [record] if record else list(records.values()):
+                started.start(header["stage"])
+            serving = record
+        elif kind == "loaded":
+            load.update(header)
+        elif kind == "trace" and record:
+            record.trace(header, arrays, truth)
+        elif kind == "cell_done" and record:
+            record.finish()
+        elif kind == "failed":
+            failure = Ending(status=header["kind"], error=str(header["error"])[:500])
+    code = child.exit_code()
+    if failure:
+        return failure.model_copy(update={"exit_code": code})
+    if code < 0:
+        name = signal.Signals(-code).name
+        during = f" during {serving.stage_reached}" if serving else ""
+        return Ending(
+            status="crashed",
+            error=f"the engine child died of {name}{during}",
+            exit_code=code,
+            signal=name,
+        )
+    if code:
+        words = child.last_words().splitlines()
+        text = f"the engine child exited with {code}: {words[-1] if words else 'it said nothing'}"
+        return Ending(status="crashed", error=text[:500], exit_code=code)
+    return Ending(status="error", error="the engine child ended without serving this cell")
+
+
+def _child_order(order: WorkOrder, records: Records) -> dict[str, Any]:
+    """Return the order as the child reads it; cases without truth are recorded as missed."""
+    references = References(order.references, order.reference_weights, order.model.tokenizer_digest)
+    cells = []
+    for cell_id, record in records.items():
+        asked = []
+        for case in record.planned:
+            body = child_case(case, order, references)
+            lacking = None if order.freeze else lacks_truth(body)
+            if lacking is None:
+                asked.append(body)
+            else:
+                record.miss(case, f"no truth to ask with: {lacking} is neither golden nor frozen")
+        stages = [] if order.freeze else record.stages
+        cells.append({"cell_id": cell_id, "stages": stages, "cases": asked})
+    load = {
+        "path": str(order.variant.path),
+        "backend": order.backend,
+        "pass_": order.pass_,
+        "weights_type": order.variant.weights_type,
+        "options": order.engine.options,
+    }
+    return {
+        "event": "order",
+        "engine": order.engine.engine,
+        "freeze": order.freeze,
+        "load": load,
+        "cells": cells,
+    }
+
+
+def _compares_weights(records: Records) -> bool:
+    return any("weights" in record.stages for record in records.values())
+
+
+def _tensors(order: WorkOrder) -> list[TensorFacts] | str:
+    try:
+        return list(tensor_facts(order.model, order.variant))
+    except (UserError, OSError, ValueError, NotImplementedError) as error:
+        return f"the artifact's tensors cannot be compared: {error}"
+
+
+def _record_weights(record: AttemptRecord, found: list[TensorFacts] | str) -> None:
+    if isinstance(found, str):
+        record.no_weights(found)
+        return
+    for name, facts in found:
+        record.tensor(name, facts)
+
+
+def _no_interpreter(order: WorkOrder, error: OSError) -> str:
+    return (
+        f"cannot start the environment of {order.engine.name}: {order.engine.python}: "
+        f"{error.strerror or error}; `fleetqual doctor` tells how to add it"
+    )

@@ -1,0 +1,30 @@
+"""The one class of errors that is the user's to mend: told in one message, without a traceback."""
+
+
+class UserError(Exception):
+    """Bad input or configuration: what happened, where, what is known and what to do.
+
+    It stays picklable, so that it survives the way back from another process.
+    """
+
+    def __init__(self, what: str, *, where: str = "", known: str = "", fix: str = "") -> None:
+        super().__init__(what, where, known, fix)
+        self.what, self.where, self.known, self.fix = what, where, known, fix
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.what, self.where, self.known, self.fix)
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return "\n".join(
+            [head]
+            + [
+                f"  {label}: {text}"
+                for label, text in (("known", self.known), ("fix", self.fix))
+                if text
+            ]
+        )
+
+
+def _rebuild(what: str, where: str, known: str, fix: str) -> UserError:
+    return UserError(what, where=where, known=known, fix=fix)

@@ -1,0 +1,241 @@
+"""YAML files into frozen models; a mistake ends as one message that names its line and its cure.
+
+The file is read as YAML 1.2 reads it (``no`` is text, ``1e-4`` a number, a date is text), by
+PyYAML's safe loader, with the position of every key kept until the model is known to be right.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from suites.errors import UserError
+from suites.explaining import KeyPath, Mistake, explain
+from suites.suite import Suite
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+MAX_BYTES = 8 << 20
+MAX_VALUES = 400_000
+MAX_DEPTH = 40
+
+#: Where the shipped suites lie.
+SHIPPED = Path(__file__).resolve().parent
+
+
+class _Yaml12(yaml.SafeLoader):
+    """The safe loader with the scalar types of YAML 1.2's core schema."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("merge", r"<<", "<"),
+):
+    _starts = [c if c != "\0" else "" for c in _first]
+    _Yaml12.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _starts
+    )
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+
+
+_Yaml12.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+class Document:
+    """One YAML file: its value, and where in the file each key stands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[KeyPath, int] = {(): 1}
+        loader = _Yaml12(_read(path))
+        try:
+            root = loader.get_single_node()
+            self._budget = MAX_VALUES
+            self.value = None if root is None else self._value(loader, root, (), ())
+        except yaml.YAMLError as error:
+            raise self._syntax_error(error) from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"not readable as YAML: {error}", where=str(path)) from error
+        finally:
+            loader.dispose()
+
+    def where(self, key: KeyPath) -> str:
+        """Return ``file:line: key.path`` of ``key``, or of the nearest key around it."""
+        return f"{self.path}:{self._line(key)}: {dotted(key)}".removesuffix(": ")
+
+    def known(self, key: KeyPath) -> KeyPath:
+        """Return ``key`` without the parts which the file does not have (pydantic's union tags)."""
+        found: KeyPath = ()
+        for part in key:
+            if (*found, part) in self.lines:
+                found = (*found, part)
+        return found
+
+    def _line(self, key: KeyPath) -> int:
+        while key not in self.lines:
+            key = key[:-1]
+        return self.lines[key]
+
+    def _value(
+        self, loader: _Yaml12, node: yaml.Node, key: KeyPath, around: tuple[yaml.Node, ...]
+    ) -> Any:
+        self._budget -= 1
+        if self._budget < 0 or len(around) > MAX_DEPTH or any(node is outer for outer in around):
+            raise UserError(
+                f"too large once its anchors are expanded (over {MAX_VALUES} values, "
+                f"{MAX_DEPTH} levels, or an anchor within itself)",
+                where=self.where(key),
+                fix="write the values out, or split the file",
+            )
+        self.lines.setdefault(key, node.start_mark.line + 1)
+        inside = (*around, node)
+        if isinstance(node, yaml.SequenceNode):
+            return [
+                self._value(loader, item, (*key, index), inside)
+                for index, item in enumerate(node.value)
+            ]
+        if isinstance(node, yaml.MappingNode):
+            return {
+                name: self._value(loader, value, (*key, name), inside)
+                for name, value in self._pairs(loader, node, key)
+            }
+        return loader.construct_object(node)
+
+    def _pairs(
+        self, loader: _Yaml12, node: yaml.MappingNode, key: KeyPath
+    ) -> Iterator[tuple[str, yaml.Node]]:
+        """Yield a mapping's pairs, merged ones first; a key written twice is refused."""
+        own: dict[str, int] = {}
+        for name_node, _ in node.value:
+            if name_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            name, line = _key_name(self, name_node, key), name_node.start_mark.line + 1
+            if name in own:
+                raise UserError(
+                    f"the key {name!r} is given twice (first in line {own[name]})",
+                    where=f"{self.path}:{line}: {dotted((*key, name))}",
+                    fix="keep one of them",
+                )
+            own[name] = line
+        loader.flatten_mapping(node)
+        merged: dict[str, yaml.Node] = {}
+        for name_node, value in node.value:
+            name = _key_name(self, name_node, key)
+            merged[name] = value
+            self.lines[(*key, name)] = name_node.start_mark.line + 1
+        yield from merged.items()
+
+    def _syntax_error(self, error: yaml.YAMLError) -> UserError:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        return UserError(
+            f"not valid YAML: {what}",
+            where=f"{self.path}:{mark.line + 1}" if mark else str(self.path),
+            fix="check indentation, quotes and brackets at that line",
+        )
+
+
+def load_document(path: Path, model_type: type[ModelT]) -> tuple[ModelT, Document]:
+    """Read ``path`` as a ``model_type`` and keep the positions of its keys.
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or is not a ``model_type``.
+    """
+    document = Document(path)
+    if not isinstance(document.value, dict):
+        raise UserError(
+            f"holds no {model_type.__name__.lower()}: its top level is not a mapping of keys",
+            where=str(path),
+            known=", ".join(model_type.model_fields),
+        )
+    try:
+        return model_type.model_validate(document.value), document
+    except ValidationError as error:
+        found = explain(error, model_type, document.known, document._line)
+        raise told(document, found) from error
+
+
+def load_yaml(path: Path, model_type: type[ModelT]) -> ModelT:
+    """Read ``path`` as a ``model_type``; errors as in :func:`load_document`."""
+    return load_document(path, model_type)[0]
+
+
+def load_suite(name_or_path: str, base: Path) -> Suite:
+    """Load a shipped suite by its name, or one by its path relative to ``base``.
+
+    Raises:
+        UserError: there is no such suite, or its file is wrong.
+    """
+    return load_yaml(suite_path(name_or_path, base), Suite)
+
+
+def suite_path(name_or_path: str, base: Path) -> Path:
+    """Return the file of a suite; see :func:`load_suite`."""
+    shipped = SHIPPED / f"{name_or_path}.yaml"
+    if "/" not in name_or_path and not name_or_path.endswith((".yaml", ".yml")):
+        if shipped.is_file():
+            return shipped
+        names = sorted(p.stem for p in SHIPPED.glob("*.yaml"))
+        raise told_unknown("suite", name_or_path, names)
+    path = base / name_or_path
+    if not path.is_file():
+        raise UserError(
+            f"there is no suite file {path}",
+            fix="give the name of a shipped suite, or a path relative to the matrix",
+        )
+    return path
+
+
+def told_unknown(kind: str, given: str, known: list[str]) -> UserError:
+    """Return the error for a name that nothing bears, with the nearest that something does."""
+    mistake = Mistake.unknown((), kind, given, known)
+    return UserError(mistake.what, known=mistake.known, fix=mistake.fix)
+
+
+def told(document: Document, mistake: Mistake) -> UserError:
+    """Return ``mistake`` as the user's error, at its place in the file."""
+    return UserError(
+        mistake.what, where=document.where(mistake.key), known=mistake.known, fix=mistake.fix
+    )
+
+
+def dotted(key: KeyPath) -> str:
+    """Write a key path as ``engines[1].options.n_ctx``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    return text.removeprefix(".")
+
+
+def _key_name(document: Document, node: yaml.Node, key: KeyPath) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise UserError(
+            "a key must be a plain word",
+            where=f"{document.path}:{node.start_mark.line + 1}: {dotted(key)}".removesuffix(": "),
+        )
+    return str(node.value)
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"larger than {MAX_BYTES >> 20} MiB", where=str(path))
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError("there is no such file", where=str(path), fix="check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}", where=str(path)) from error
