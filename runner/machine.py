@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 from pydantic import Field
@@ -242,7 +242,7 @@ def _amd() -> _Found:
                     power_limit=cap["power_cap"] / 1e6 if "power_cap" in cap else None,
                 )
             )
-        library = _quietly(lambda: version("amdsmi"), PackageNotFoundError)
+        library = _quietly(lambda: version("amdsmi"))
         return devices, driver, {"amdsmi": library} if library else {}
 
 
@@ -289,7 +289,7 @@ def _session(start: Callable[[], object], stop: Callable[[], object]) -> Iterato
         stop()
 
 
-def _quietly(ask: Callable[[], _T], *expected: type[Exception]) -> _T | None:
+def _quietly(ask: Callable[[], _T]) -> _T | None:
     """Return what ``ask`` returns, or None where the machine cannot tell.
 
     The libraries raise their own classes, and those of a driver that is not theirs (OSError,
@@ -297,6 +297,6 @@ def _quietly(ask: Callable[[], _T], *expected: type[Exception]) -> _T | None:
     """
     try:
         return ask()
-    except expected or (Exception,) as error:
+    except Exception as error:
         _LOG.debug("not known on this machine: %s", error)
         return None

@@ -11,8 +11,8 @@ from suites.errors import UserError
 def model_facts(hf: Path, pass_: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return fact name → value as the files state it; None means that anything is right.
 
-    ``context_length`` is what the matrix asks for, else what the model offers. In the structure pass
-    compute and KV cache must be fp32.
+    ``context_length`` is what the matrix asks for, else what the model offers. In the structure
+    pass compute and KV cache must be fp32.
     """
     config = read_json(hf / "config.json")
     generation = hf / "generation_config.json"

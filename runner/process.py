@@ -1,5 +1,6 @@
 """One engine child as a process group: started, read, limited in time, and surely ended."""
 
+import contextlib
 import os
 import queue
 import signal
@@ -33,7 +34,7 @@ class ChildProcess:
 
     def __init__(self, python: str, deadline_s: float) -> None:
         self._ends_at = time.monotonic() + deadline_s
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the context is left
         self.peak_memory = 0
         self._process = subprocess.Popen(
             [python, "-u", str(CHILD)],
@@ -96,19 +97,17 @@ class ChildProcess:
         trace: TracebackType | None,
     ) -> None:
         # The group outlives its leader when an engine leaves workers behind.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._log.close()
 
     def _read(self) -> None:
-        assert_stream = self._process.stdout
-        if assert_stream is None:
+        stream = self._process.stdout
+        if stream is None:
             raise RuntimeError("the child was started without a pipe")
         try:
-            while (frame := read_frame(assert_stream)) is not None:
+            while (frame := read_frame(stream)) is not None:
                 self._frames.put(frame)
             self._frames.put(None)
         except ProtocolError as error:

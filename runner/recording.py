@@ -50,12 +50,15 @@ class AttemptRecord:
 
     @property
     def planned(self) -> list[Case]:
-        """Cases to ask: those of shown stages, or the chosen ones among them."""
-        chosen = self._order.only_cases
+        """Cases to ask: those of shown stages, or the chosen ones among them.
+
+        A freeze asks all: a stage that the reference engine lacks still has inputs to freeze.
+        """
+        chosen, freeze = self._order.only_cases, self._order.freeze
         return [
             case
             for case in self._cases.values()
-            if case.stage in self.stages and (not chosen or case.id in chosen)
+            if (freeze or case.stage in self.stages) and (not chosen or case.id in chosen)
         ]
 
     @property

@@ -1,7 +1,7 @@
 """The supervisor: starts the engine child, records what it reports, and names how it ended.
 
-It never raises for what an engine does: every attempt ends as rows in Parquet, with what the child had
-reported before it failed.
+It never raises for what an engine does: every attempt ends as rows in Parquet, with what the child
+had reported before it failed.
 """
 
 import datetime as dt
@@ -75,7 +75,7 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
     if order.code_digest not in (None, code_digest()):
         return Ending(
             status="error",
-            error=f"this node imported runner {code_digest()}, the order is for {order.code_digest}",
+            error=f"runner {code_digest()} was imported, the order is for {order.code_digest}",
         )
     try:
         body = _child_order(order, records)

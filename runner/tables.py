@@ -168,7 +168,7 @@ class TraceRow(Row):
     """What one probe of one case saw in one attempt."""
 
     case_id: str
-    """A suite's case, ``config/<fact>``, ``weights/<tensor>``, or ``*`` for a stage not observed."""
+    """A suite's case, ``config/<fact>``, ``weights/<tensor>``; ``*`` for a stage not observed."""
     case_digest: str | None = None
     tags: list[str] = []
     stage: str

@@ -15,9 +15,9 @@ TensorFacts = tuple[str, dict[str, Any]]
 def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
     """Compare tensor by tensor after dequantisation; a tensor on one side only is told too.
 
-    ``relative_rmse`` is ‖seen − model‖ / ‖model‖, ``scale`` the factor that fits seen ≈ scale · model
-    best, ``mismatched`` the number of elements that differ from the model's values cast to the type
-    (None for quantised types, where every element may).
+    ``relative_rmse`` is ‖seen − model‖ / ‖model‖, ``scale`` the factor that fits seen ≈ scale·model
+    best, ``mismatched`` the number of elements that differ from the model's values cast to the
+    type (None for quantised types, where every element may).
     """
     truth = HfFolder(model.hf)
     artifact = open_artifact(variant.path, variant.format)
@@ -68,4 +68,5 @@ def _through_bf16(values: Values) -> Values:
     """Round to bfloat16, to nearest and ties to even, as ggml and torch do."""
     bits = values.astype("<f4").view("<u4")
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return rounded.astype("<u4").view("<f4")
+    found: Values = rounded.astype("<u4").view("<f4")
+    return found

@@ -1,4 +1,4 @@
-"""The child's life: read one order, load the engine once, run every probe, report each as it ends."""
+"""The child's life: read one order, load the engine once, run every probe, report each at once."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 
 from runner.child.adapters import adapter_type
 from runner.child.adapters.base import Adapter, Load
-from runner.child.probes import Probed, probe_cell, probe_engine
+from runner.child.probed import Probed
+from runner.child.probes import probe_cell, probe_engine
 from runner.child.protocol import PROTOCOL_VERSION, read_frame, write_frame
 
 

@@ -8,8 +8,8 @@ def canonical_message(message: dict[str, Any]) -> dict[str, Any]:
     """Return content, reasoning_content and tool calls; ids and nulls left out.
 
     Call ids are random in most engines and carry no meaning of their own. Arguments are parsed and
-    written again with their key order kept: spacing is no difference, order is. Arguments that are no
-    JSON stay as they came.
+    written again with their key order kept: spacing is no difference, order is. Arguments that are
+    no JSON stay as they came.
     """
     return {
         "content": message.get("content") or "",

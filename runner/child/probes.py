@@ -1,10 +1,11 @@
 """The stage probes: each asks one stage of the engine for its answer to the truth's input.
 
 The truth's input to a stage comes with the order, so an upstream fault cannot cascade into a later
-stage. When a reference is frozen there is no truth yet: then each stage takes what this engine itself
-made before it.
+stage. When a reference is frozen there is no truth yet: then each stage takes what this engine
+itself made before it.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -147,9 +148,16 @@ def _logits(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
     truth = case["truth"]
     arrays, ids, logits = _forced(adapter, case)
     output = list(truth["output_ids"])
-    common = {"prompt_ids": ids, "output_ids": output}
     value = {"start": 0, "nonfinite": count_nonfinite(logits)}
-    yield Probed("logits", case["id"], "prefill", value=value, arrays=arrays, **common)
+    yield Probed(
+        "logits",
+        case["id"],
+        "prefill",
+        prompt_ids=ids,
+        output_ids=output,
+        value=value,
+        arrays=arrays,
+    )
     if not output:
         return
     logits = adapter.decode(truth["prompt_ids"], output)
@@ -158,7 +166,15 @@ def _logits(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
         logits, np.array(output, np.int32), None if top is None else np.array(top, np.int32)
     )
     value = {"start": len(truth["prompt_ids"]) - 1, "nonfinite": count_nonfinite(logits)}
-    yield Probed("logits", case["id"], "decode", value=value, arrays=arrays, **common)
+    yield Probed(
+        "logits",
+        case["id"],
+        "decode",
+        prompt_ids=ids,
+        output_ids=output,
+        value=value,
+        arrays=arrays,
+    )
 
 
 def _stop(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
@@ -232,7 +248,7 @@ def _timing(reply: Reply) -> dict[str, Any]:
         "prompt_tokens": len(reply.prompt_ids),
         "output_tokens": len(reply.output_ids),
         "ttft_s": arrivals[0] if arrivals else None,
-        "itl_s": [b - a for a, b in zip(arrivals, arrivals[1:], strict=False)],
+        "itl_s": [b - a for a, b in itertools.pairwise(arrivals)],
         "e2el_s": reply.total_s,
     }
 

@@ -1,13 +1,14 @@
 """Framed events between engine child and supervisor, through a pipe or through ssh.
 
-A frame is ``b"FQ1\\n"``, the header's length (uint32, little-endian), the header (JSON, UTF-8) and the
-raw little-endian arrays that ``header["arrays"]`` lists as ``[name, dtype, shape]``. The supervisor
-reads frames from a process that runs foreign code, so every length is bounded before it is believed.
+A frame is ``b"FQ1\\n"``, the header's length (uint32, little-endian), the header (JSON, UTF-8) and
+the raw little-endian arrays that ``header["arrays"]`` lists as ``[name, dtype, shape]``. The
+supervisor reads frames from a process that runs foreign code, so every length is bounded before it
+is believed.
 """
 
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ class ProtocolError(Exception):
     """What came through the pipe is not a frame of this protocol."""
 
 
-def write_frame(stream: BinaryIO, header: dict[str, Any], arrays: Arrays | None = None) -> None:
+def write_frame(stream: IO[bytes], header: dict[str, Any], arrays: Arrays | None = None) -> None:
     """Write one frame; float arrays travel as float32, integer arrays as int32."""
     packed = {
         name: np.ascontiguousarray(a, "<f4" if a.dtype.kind == "f" else "<i4")
@@ -40,7 +41,7 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], arrays: Arrays | None 
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], Arrays] | None:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays] | None:
     """Read one frame; None at a clean end.
 
     Raises:
@@ -68,7 +69,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], Arrays] | None:
     return header, arrays
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: IO[bytes], size: int) -> bytes:
     parts: list[bytes] = []
     while size:
         part = stream.read(size)

@@ -111,7 +111,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def encode_text(self, text: str) -> list[int]:
-        """Return the ids that the completion path makes of raw text, BOS included if it adds one."""
+        """Return the ids that the completion path makes of raw text, with BOS if it adds one."""
 
     @abstractmethod
     def encode_output(self, text: str) -> list[int]:

@@ -1,9 +1,9 @@
 """llama.cpp in process, through llama-cpp-python.
 
-Stages are seen on the engine's own chat path: ``create_chat_completion`` runs unmodified, and small
-spies note what passes between its parts (the text given to ``tokenize``, the ids given to
-``generate``, the ids that come out). A spy may also replace the text with the truth's, so that a stage
-can be asked alone. Scripted output is forced by a logits processor in the engine's own sampler.
+Stages are seen on the engine's own chat path: ``create_chat_completion`` runs unmodified, and
+small spies note what passes between its parts (the text given to ``tokenize``, the ids given to
+``generate``, the ids that come out). A spy may also replace the text with the truth's, so that a
+stage can be asked alone. Scripted output is forced by a logits processor in the engine's sampler.
 """
 
 import functools
@@ -228,7 +228,7 @@ class LlamaCpp(Adapter):
         )
 
     def _complete(self, request: Request) -> Any:
-        """Call the public chat API; template switches reach the handler as they do for its users."""
+        """Call the public chat API; template switches are bound to the handler that it calls."""
         if request.template_options:
             self._llama.chat_handler = functools.partial(self._handler, **request.template_options)
         try:
@@ -247,8 +247,8 @@ class LlamaCpp(Adapter):
     def _forcing(self, script: Sequence[int] | None) -> dict[str, Any]:
         """Return the arguments that make the sampler's own loop produce ``script``.
 
-        create_chat_completion hands its logits processor to the sampler as it is, so the position is
-        counted from the first call of this request.
+        The sampler calls its logits processor once per generated token, so the place in the script
+        is counted from the first call of this request.
         """
         if script is None:
             return {}

@@ -1,8 +1,8 @@
 """The arithmetic of ggml's Q8_0 kernels on CPUs, put into a trusted engine.
 
-ggml multiplies a Q8_0 matrix with activations that it first rounds to Q8_0 themselves: blocks of 32
-values, a float16 scale of max|x| / 127 each. A floor for quantised variants must contain that rounding,
-which is part of the format and no defect.
+ggml multiplies a Q8_0 matrix with activations that it first rounds to Q8_0 themselves: blocks
+of 32 values, a float16 scale of max|x| / 127 each (``quantize_row_q8_0`` in ggml-quants.c). A
+floor for quantised variants must contain that rounding: it is part of the format and no defect.
 """
 
 from typing import Any

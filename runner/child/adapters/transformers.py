@@ -1,7 +1,7 @@
 """Hugging Face transformers in process: the reference engine, and a candidate like any other.
 
-The chat path is the documented one: ``apply_chat_template``, ``generate``, ``decode``. The tokenizer is
-spied on where it receives the rendered text, so that tokenization can be asked alone.
+The chat path is the documented one: ``apply_chat_template``, ``generate``, ``decode``. The
+tokenizer is spied on where it receives the rendered text, so that tokenization can be asked alone.
 """
 
 import hashlib
@@ -62,10 +62,10 @@ class _Seen(Exception):
 class Transformers(Adapter):
     """One causal language model with its tokenizer.
 
-    Options: ``dtype`` (f32, f16, bf16), ``attn_implementation`` (sdpa, eager), ``threads``, ``padding``
-    (left padding tokens in each forward), ``prefill_chunk`` (tokens per forward of a prompt),
-    ``flush_denormal``, ``mkldnn``, ``activations: q8_0`` (inputs of every linear layer rounded as
-    ggml's CPU kernels round them). All but the first are benign: they make floors.
+    Options: ``dtype`` (f32, f16, bf16), ``attn_implementation`` (sdpa, eager), ``threads``,
+    ``padding`` (left padding tokens in each forward), ``prefill_chunk`` (tokens per forward of a
+    prompt), ``flush_denormal``, ``mkldnn``, ``activations: q8_0`` (inputs of every linear layer
+    rounded as ggml's CPU kernels round them). All but the first are benign: they make floors.
     """
 
     def __init__(self, load: Load) -> None:

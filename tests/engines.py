@@ -1,0 +1,52 @@
+"""The engines' own environments, and interpreters in which a real engine fails on purpose."""
+
+import stat
+import sys
+from pathlib import Path
+
+#: What the real llama.cpp does at its n-th forward pass, in an otherwise unchanged environment.
+FAILURES = {
+    "segfault": "ctypes.string_at(0)",
+    "hang": "time.sleep(3600)",
+    "exit": "os._exit(7)",
+    "out_of_memory": "raise MemoryError('no room for the KV cache')",
+}
+
+
+def engine_python(engine: str) -> str:
+    """Return the interpreter of an engine's environment, as ``make test`` sets it up."""
+    found = sorted(Path(sys.prefix, "engines").glob(f"{engine}-*/bin/python"))
+    if not found:
+        raise FileNotFoundError(f"no environment for {engine}: run `make engines`")
+    return str(found[-1])
+
+
+def failing_llama_cpp(folder: Path, failure: str, at_forward: int) -> str:
+    """Return an interpreter in which llama.cpp's n-th forward pass fails as named."""
+    (folder / "sitecustomize.py").write_text(
+        "import ctypes, os, time\n"
+        "import llama_cpp\n"
+        "real, count = llama_cpp.Llama.eval, 0\n"
+        "def evaluate(self, tokens):\n"
+        "    global count\n"
+        "    count += 1\n"
+        f"    if count == {at_forward}:\n"
+        f"        {FAILURES[failure]}\n"
+        "    return real(self, tokens)\n"
+        "llama_cpp.Llama.eval = evaluate\n"
+    )
+    return _wrapper(folder)
+
+
+def babbling_llama_cpp(folder: Path) -> str:
+    """Return an interpreter that prints to stdout before anything of ours runs."""
+    (folder / "sitecustomize.py").write_text("print('loading kernels …', flush=True)\n")
+    return _wrapper(folder)
+
+
+def _wrapper(folder: Path) -> str:
+    script = folder / "python"
+    real = engine_python("llama_cpp")
+    script.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{folder}" "{real}" "$@"\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return str(script)

@@ -1,0 +1,161 @@
+"""One order, one engine child: what is recorded, and how every kind of end is named."""
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runner.store import Store
+from runner.supervisor import Outcome, execute
+from tests.engines import babbling_llama_cpp, failing_llama_cpp
+from tests.runner.conftest import OrderMaker
+
+Rows = list[dict[str, object]]
+
+
+def _run(order: object, root: Path) -> tuple[Outcome, Rows, dict[str, object]]:
+    (outcome,) = execute(order, str(root))  # type: ignore[arg-type]  # an OrderMaker's product
+    store = Store(str(root))
+    traces = store.read("20260101-000000-test", "traces")
+    (attempt,) = store.read("20260101-000000-test", "attempts")
+    return outcome, traces, attempt
+
+
+def _stages(traces: Rows) -> set[object]:
+    return {row["stage"] for row in traces if row["payload_digest"]}
+
+
+def test_llama_cpp_shows_every_stage_and_its_numbers_are_the_reference_s(
+    make_order: OrderMaker, references: str, tmp_path: Path
+) -> None:
+    outcome, traces, attempt = _run(make_order(references=(references,)), tmp_path)
+    assert outcome.status == attempt["status"] == "ok"
+    assert _stages(traces) == {
+        "instrument",
+        "config",
+        "weights",
+        "template",
+        "tokenize",
+        "logits",
+        "stop",
+        "detokenize",
+        "parse",
+        "chain",
+    }
+    by_case = {(row["case_id"], row["probe"]): row for row in traces}
+    assert by_case["stop/eos", "isolate"]["text"] == "Hello 12"
+    assert by_case["detokenize/split", "stream"]["text"] == "😀 東京 done"
+    frozen = Store(references).read_file(Store(references).parquet_files("")[0]).to_pylist()
+    truth = next(r for r in frozen if r["case_id"] == "logits/hello" and r["probe"] == "decode")
+    seen = by_case["logits/hello", "decode"]
+    assert seen["ref_topk_logprobs"][0] == pytest.approx(
+        truth["ref_topk_logprobs"][0], abs=1e-4
+    )
+    assert {row["stage"] for row in traces if row["observed"] == "not_probed"} == {
+        "state",
+        "sampling",
+    }
+
+
+def test_every_planned_case_has_a_row_and_a_lack_of_truth_is_told(
+    make_order: OrderMaker, tmp_path: Path
+) -> None:
+    order = make_order()
+    _, traces, attempt = _run(order, tmp_path)
+    assert attempt["status"] == "ok"
+    answered = {row["case_id"] for row in traces}
+    assert {case.id for case in order.cells[0].suite.cases} <= answered
+    missed = {row["case_id"]: row["error"] for row in traces if row["probe"] == "*"}
+    assert "logits/hello" in missed
+    assert "neither golden nor frozen" in str(missed["logits/hello"])
+
+
+def test_requests_are_timed(make_order: OrderMaker, references: str, tmp_path: Path) -> None:
+    _run(make_order(references=(references,)), tmp_path)
+    (request,) = Store(str(tmp_path)).read("20260101-000000-test", "requests")
+    assert request["ttft_s"] > 0
+    assert request["e2el_s"] >= request["ttft_s"] + sum(request["itl_s"]) - 1e-6
+    assert len(request["itl_s"]) > 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "signal"),
+    [("segfault", "crashed", "SIGSEGV"), ("exit", "crashed", None)],
+)
+def test_a_crash_is_named_and_what_came_before_is_kept(
+    failure: str,
+    status: str,
+    signal: str | None,
+    make_order: OrderMaker,
+    references: str,
+    tmp_path: Path,
+) -> None:
+    python = failing_llama_cpp(tmp_path, failure, at_forward=10)
+    order = make_order(python=python, references=(references,))
+    outcome, traces, attempt = _run(order, tmp_path / "results")
+    assert outcome.status == attempt["status"] == status
+    assert attempt["signal"] == signal
+    assert attempt["stage_reached"] == "logits"
+    assert {"config", "template", "tokenize"} <= _stages(traces)
+
+
+def test_a_hang_ends_at_the_deadline_and_leaves_no_process(
+    make_order: OrderMaker, references: str, tmp_path: Path
+) -> None:
+    python = failing_llama_cpp(tmp_path, "hang", at_forward=10)
+    order = make_order(python=python, references=(references,), deadline_s=8)
+    outcome, traces, attempt = _run(order, tmp_path / "results")
+    assert outcome.status == attempt["status"] == "timeout"
+    assert "8 s" in str(attempt["error"])
+    assert "template" in _stages(traces)
+    ours = psutil.Process(os.getpid()).children(recursive=True)
+    assert not [p for p in ours if "runner/child" in " ".join(p.cmdline())]
+
+
+def test_running_out_of_memory_has_its_own_status(
+    make_order: OrderMaker, references: str, tmp_path: Path
+) -> None:
+    python = failing_llama_cpp(tmp_path, "out_of_memory", at_forward=10)
+    order = make_order(python=python, references=(references,))
+    _, _, attempt = _run(order, tmp_path / "results")
+    assert attempt["status"] == "oom"
+
+
+def test_an_environment_that_does_not_exist_is_an_error_that_says_what_to_do(
+    make_order: OrderMaker, tmp_path: Path
+) -> None:
+    outcome, _, attempt = _run(make_order(python="/nowhere/bin/python"), tmp_path)
+    assert outcome.status == attempt["status"] == "error"
+    assert "/nowhere/bin/python" in str(outcome.error)
+    assert "fleetqual doctor" in str(outcome.error)
+
+
+def test_foreign_output_where_events_belong_is_an_error_not_a_finding(
+    make_order: OrderMaker, tmp_path: Path
+) -> None:
+    outcome, traces, _ = _run(make_order(python=babbling_llama_cpp(tmp_path)), tmp_path / "r")
+    assert outcome.status == "error"
+    assert "no event" in str(outcome.error)
+    assert "logits" not in _stages(traces)
+
+
+def test_an_order_for_other_source_is_refused(make_order: OrderMaker, tmp_path: Path) -> None:
+    outcome, _, _ = _run(make_order(code_digest="0123456789abcdef"), tmp_path)
+    assert outcome.status == "error"
+    assert "0123456789abcdef" in str(outcome.error)
+
+
+def test_secrets_do_not_reach_the_child(
+    make_order: OrderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = failing_llama_cpp(tmp_path, "exit", at_forward=1)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "sys.stderr.write('SEEN ' + os.environ.get('CANDIDATE_KEY', 'nothing'))\n"
+        "sys.stderr.flush()\n"
+        "os._exit(9)\n"
+    )
+    monkeypatch.setenv("CANDIDATE_KEY", "sk-very-secret")
+    outcome, _, _ = _run(make_order(python=python), tmp_path / "results")
+    assert "SEEN nothing" in str(outcome.error)
