@@ -86,7 +86,9 @@ def make_order(small_suite: Suite) -> OrderMaker:
                 name=engine,
                 engine=engine,
                 python=python or engine_python(engine),
-                options=options if options is not None else {"n_ctx": 1024}
+                options=options
+                if options is not None
+                else {"n_ctx": 1024}
                 if engine == "llama_cpp"
                 else {},
             ),

@@ -49,9 +49,7 @@ def test_llama_cpp_shows_every_stage_and_its_numbers_are_the_reference_s(
     frozen = Store(references).read_file(Store(references).parquet_files("")[0]).to_pylist()
     truth = next(r for r in frozen if r["case_id"] == "logits/hello" and r["probe"] == "decode")
     seen = by_case["logits/hello", "decode"]
-    assert seen["ref_topk_logprobs"][0] == pytest.approx(
-        truth["ref_topk_logprobs"][0], abs=1e-4
-    )
+    assert seen["ref_topk_logprobs"][0] == pytest.approx(truth["ref_topk_logprobs"][0], abs=1e-4)
     assert {row["stage"] for row in traces if row["observed"] == "not_probed"} == {
         "state",
         "sampling",

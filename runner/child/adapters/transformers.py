@@ -234,19 +234,21 @@ class Transformers(Adapter):
         )
 
     def _forward(self, ids: list[int], cache: Any, *, use_cache: bool) -> Any:
-        torch = self._torch
-        pad = self._padding if cache is None and not self._chunk else 0
-        tokens = torch.tensor([[0] * pad + ids], device=self._device)
+        """Run the model once; left padding is masked here and in every later step on its cache."""
+        torch, pad = self._torch, self._padding
+        past = 0 if cache is None else cache.get_seq_length()
+        fresh = pad if cache is None else 0
+        tokens = torch.tensor([[0] * fresh + ids], device=self._device)
         arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": use_cache}
         if pad:
-            mask = torch.ones_like(tokens)
+            total = past + tokens.shape[1]
+            mask = torch.ones((1, total), dtype=torch.long, device=self._device)
             mask[:, :pad] = 0
-            places = (mask.cumsum(-1) - 1).clamp(min=0)
+            places = (mask.cumsum(-1) - 1).clamp(min=0)[:, past:]
             arguments.update(attention_mask=mask, position_ids=places)
         with torch.no_grad():
             out = self._model(tokens, **arguments)
-        if pad:
-            out.logits = out.logits[:, pad:]
+        out.logits = out.logits[:, fresh:]
         return out
 
     def _numpy(self, logits: Any) -> Logits:
