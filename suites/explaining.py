@@ -56,7 +56,10 @@ def explain(
         present: cuts a location down to the keys which the file has.
         line: the line of a key.
     """
-    details = error.errors(include_url=False)
+    # A list whose items are wrong is also reported as too short: only an empty one is.
+    details = [
+        d for d in error.errors(include_url=False) if d["type"] != "too_short" or not d["input"]
+    ]
     found = [_mistake(d, model_type, present) for d in details]
     first = min(found, key=lambda m: line(present(m.key)))
     more = len({m.key for m in found}) - 1

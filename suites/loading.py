@@ -26,11 +26,8 @@ MAX_DEPTH = 40
 SHIPPED = Path(__file__).resolve().parent
 
 
-class _Yaml12(yaml.SafeLoader):
-    """The safe loader with the scalar types of YAML 1.2's core schema."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
+#: The safe loader with the scalar types of YAML 1.2's core schema.
+_Yaml12: Any = type("_Yaml12", (yaml.SafeLoader,), {"yaml_implicit_resolvers": {}})
 
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN\0"),
@@ -55,6 +52,9 @@ def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 
 _Yaml12.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+_PLAIN_TAGS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
 class Document:
@@ -93,7 +93,7 @@ class Document:
         return self.lines[key]
 
     def _value(
-        self, loader: _Yaml12, node: yaml.Node, key: KeyPath, around: tuple[yaml.Node, ...]
+        self, loader: Any, node: yaml.Node, key: KeyPath, around: tuple[yaml.Node, ...]
     ) -> Any:
         self._budget -= 1
         if self._budget < 0 or len(around) > MAX_DEPTH or any(node is outer for outer in around):
@@ -105,6 +105,12 @@ class Document:
             )
         self.lines.setdefault(key, node.start_mark.line + 1)
         inside = (*around, node)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+            raise UserError(
+                f"not valid YAML: the tag {node.tag!r} is not read",
+                where=self.where(key),
+                fix="write plain lists and mappings",
+            )
         if isinstance(node, yaml.SequenceNode):
             return [
                 self._value(loader, item, (*key, index), inside)
@@ -118,7 +124,7 @@ class Document:
         return loader.construct_object(node)
 
     def _pairs(
-        self, loader: _Yaml12, node: yaml.MappingNode, key: KeyPath
+        self, loader: Any, node: yaml.MappingNode, key: KeyPath
     ) -> Iterator[tuple[str, yaml.Node]]:
         """Yield a mapping's pairs, merged ones first; a key written twice is refused."""
         own: dict[str, int] = {}

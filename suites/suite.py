@@ -1,5 +1,6 @@
 """Suite and Case: frozen, versioned questions with the answers that are known beforehand."""
 
+import json
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -95,8 +96,12 @@ class Case(Frozen):
 
     @cached_property
     def digest(self) -> str:
-        """``k1:…`` over everything that is asked or expected; id and tags are only names."""
-        return tagged_digest("k1", self.model_dump(mode="json", exclude={"id", "tags"}))
+        """``k1:…`` over everything that is asked or expected; id and tags are only names.
+
+        The order of keys is part of the question: a template prints tools as they come.
+        """
+        body = self.model_dump(mode="json", exclude={"id", "tags"})
+        return tagged_digest("k1", json.dumps(body, ensure_ascii=False))
 
 
 class Suite(Frozen):

@@ -1,0 +1,169 @@
+"""Fill in what can be computed of a suite's golden answers: rendered prompts and token ids.
+
+    python -m suites.golden suites/smoke.yaml [--model FOLDER] [--check]
+
+Truth must not come from an engine under test. Prompts are rendered by jinja2, set up as the
+documentation of chat templates states it; ids come from the ``tokenizers`` library; both read the
+model's own files. The other golden fields (text, finish_reason, message) are written by hand.
+
+Only the lines of the computed fields are touched: comments and layout stay. A case that gets such
+fields must be written in block style, as must its ``golden`` if it has one. ``--check`` writes
+nothing and fails when the file is not what this program would make of it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.ext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from suites.errors import UserError
+from suites.golden_lines import with_fields
+from suites.loading import SHIPPED, load_yaml
+from suites.suite import Case, Script, Suite
+
+
+class Truth:
+    """The template and the tokenizer of one model folder (Hugging Face layout)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._specials = _specials(folder / "tokenizer_config.json")
+            self._ends = _end_ids(folder / "generation_config.json")
+        except Exception as error:  # the tokenizers library raises plain Exception
+            raise UserError(
+                f"the model's files cannot be read: {error}",
+                where=str(folder),
+                fix="give a folder with tokenizer.json and its configuration as --model",
+            ) from error
+
+    @cached_property
+    def _template(self) -> jinja2.Template:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = _tojson
+        source = (self._folder / "chat_template.jinja").read_text(encoding="utf-8")
+        return environment.from_string(source)
+
+    def render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] | None = None,
+        options: dict[str, Any] | None = None,
+        *,
+        open_turn: bool = True,
+    ) -> str:
+        """Return the prompt of a conversation, with the header of the answer if ``open_turn``."""
+        return self._template.render(
+            **self._specials,
+            messages=messages,
+            tools=tools,
+            add_generation_prompt=open_turn,
+            **(options or {}),
+        )
+
+    def encode(self, text: str, *, add_special: bool) -> list[int]:
+        """Return the ids of ``text``; ``add_special`` puts the BOS where the tokenizer adds one."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special).ids
+        return ids
+
+    def script_ids(self, script: Script) -> list[int]:
+        """Return the ids that are forced for ``script``: its text, the EOS member, what follows."""
+        ids = self.encode(script.text, add_special=False)
+        if script.eos is not None:
+            ids.append(self._ends[script.eos])
+        return ids + self.encode(script.after, add_special=False)
+
+    def visible(self, ids: Sequence[int]) -> str:
+        """Return the text of ids as users get it: control tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def answers(self, case: Case) -> dict[str, Any]:
+        """Return the computable golden fields of a case, in the order they are written."""
+        found: dict[str, Any] = {}
+        if case.stage in ("template", "tokenize") and case.messages is not None:
+            found["prompt_text"] = self.render(case.messages, case.tools, case.template_options)
+        if case.stage == "tokenize" and case.messages is not None:
+            found["prompt_ids"] = self.encode(found["prompt_text"], add_special=False)
+        if case.stage == "tokenize" and case.text is not None:
+            found["prompt_ids"] = self.encode(case.text, add_special=True)
+        if case.script is not None:
+            found["script_ids"] = self.script_ids(case.script)
+        return found
+
+
+def completed(path: Path, truth: Truth) -> str:
+    """Return the suite file's text with every computed field as it has to be.
+
+    Raises:
+        UserError: the file is no suite, or a case is not written in block style.
+    """
+    answers = [truth.answers(case) for case in load_yaml(path, Suite).cases]
+    return with_fields(path.read_text(encoding="utf-8"), answers, path)
+
+
+def stale(path: Path, truth: Truth) -> list[str]:
+    """Return the ids of the cases whose computed fields are missing or wrong in the file."""
+    found = []
+    for case in load_yaml(path, Suite).cases:
+        answers, golden = truth.answers(case), case.golden.model_dump(mode="json")
+        if any(golden[name] != value for name, value in answers.items()):
+            found.append(case.id)
+    return found
+
+
+def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+
+def _specials(path: Path) -> dict[str, str]:
+    """Return the special tokens that a template may name, such as ``bos_token``."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    found = {k: v for k, v in config.items() if k.endswith("_token") and v is not None}
+    return {k: v["content"] if isinstance(v, dict) else v for k, v in found.items() if v}
+
+
+def _end_ids(path: Path) -> list[int]:
+    """Return the EOS set in ascending order, in which engines list it and scripts count it."""
+    ids = json.loads(path.read_text(encoding="utf-8"))["eos_token_id"]
+    return sorted(ids) if isinstance(ids, list) else [ids]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Complete a suite file, or with ``--check`` say which of its cases are out of date."""
+    parser = argparse.ArgumentParser(prog="python -m suites.golden", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("--model", type=Path, help="the model's folder; else the suite's own")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        suite = load_yaml(options.suite, Suite)
+        truth = Truth(options.model or SHIPPED / (suite.golden_for or ""))
+        text = completed(options.suite, truth)
+        if not options.check:
+            options.suite.write_text(text, encoding="utf-8")
+            return 0
+        wrong = stale(options.suite, truth)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if text == options.suite.read_text(encoding="utf-8"):
+        return 0
+    named = ", ".join(wrong) or "none, only the layout of the computed fields"
+    print(f"{options.suite} is out of date; cases: {named}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
