@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from runner.child.probed import Probed
 from runner.child.probes import probe_cell, probe_engine
 from runner.child.protocol import PROTOCOL_VERSION, read_frame, write_frame
 
+_PARENT_POLL_S = 1.0
+
 
 def main() -> int:
     """Serve one order from stdin; events go to the stdout that we were given."""
@@ -25,6 +28,7 @@ def main() -> int:
         print("no order on stdin", file=sys.stderr)
         return 2
     order, _ = received
+    _end_with_parent()
     write_frame(events, {"event": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
     with _failures_told(events, "load"):
         adapter = _load(order, events)
@@ -40,6 +44,18 @@ def _keep_stdout() -> BinaryIO:
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return events
+
+
+def _end_with_parent() -> None:
+    """End this process when its supervisor is gone: a killed one cannot end us itself."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -1,6 +1,10 @@
 """One order, one engine child: what is recorded, and how every kind of end is named."""
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -9,6 +13,7 @@ import pytest
 from runner.store import Store
 from runner.supervisor import Outcome, execute
 from tests.engines import babbling_llama_cpp, failing_llama_cpp
+from tests.paths import ROOT
 from tests.runner.conftest import OrderMaker
 
 Rows = list[dict[str, object]]
@@ -157,3 +162,35 @@ def test_secrets_do_not_reach_the_child(
     monkeypatch.setenv("CANDIDATE_KEY", "sk-very-secret")
     outcome, _, _ = _run(make_order(python=python), tmp_path / "results")
     assert "SEEN nothing" in str(outcome.error)
+
+
+def test_a_child_ends_when_its_supervisor_is_killed(
+    make_order: OrderMaker, references: str, tmp_path: Path
+) -> None:
+    python = failing_llama_cpp(tmp_path, "hang", at_forward=10)
+    order = make_order(python=python, references=(references,))
+    (tmp_path / "order.json").write_text(order.model_dump_json())
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "runner", str(tmp_path / "order.json"), "--results", str(tmp_path)],
+        cwd=ROOT,
+    )
+    child = _wait_for(lambda: _children(supervisor.pid))
+    supervisor.kill()
+    supervisor.wait()
+    gone, alive = psutil.wait_procs(child, timeout=20)
+    assert gone
+    assert not alive
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    found = psutil.Process(pid).children(recursive=True)
+    return [p for p in found if any("runner/child" in part for part in p.cmdline())]
+
+
+def _wait_for(ask: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    for _ in range(200):
+        if found := ask():
+            time.sleep(2)
+            return found
+        time.sleep(0.1)
+    raise AssertionError("the engine child never started")

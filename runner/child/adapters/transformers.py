@@ -222,7 +222,11 @@ class Transformers(Adapter):
             text = "".join(piece for _, piece in pieces)
         else:
             text = self._tokenizer.decode(output, skip_special_tokens=True)
-        stopped = len(output) < request.max_tokens or (output[-1:] and output[-1] in self.eos_ids())
+        stopped = (
+            len(output) < request.max_tokens
+            or output[-1] in self.eos_ids()
+            or any(stop in text for stop in request.stop)
+        )
         return Reply(
             prompt_ids=list(prompt),
             output_ids=output,

@@ -1,0 +1,1 @@
+"""WHERE and WHEN: the matrix, the fleet, the plan, placement, dispatch, resume."""

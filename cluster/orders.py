@@ -1,0 +1,127 @@
+"""Pairs into work orders: one order for each engine child, with all the cells that it serves."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cluster.fleet import RESERVED, Node
+from cluster.plan import Plan, Planned
+from runner.code import code_digest
+from runner.order import CellOrder, Engine, WorkOrder
+from suites.loading import SHIPPED
+
+Pair = tuple[str, str]
+"""(cell id, node id)."""
+
+
+@dataclass(frozen=True)
+class PlacedOrder:
+    """A work order and the node that is to run it.
+
+    The order's interpreter is empty unless the matrix names one: it is found on the node.
+    """
+
+    order: WorkOrder
+    node: Node
+    device: str | None = None
+    """The one accelerator it may use; any when None."""
+
+    @property
+    def takes_accelerator(self) -> bool:
+        """Whether Ray must reserve a GPU for it."""
+        return self.order.backend in RESERVED
+
+    @property
+    def title(self) -> str:
+        """What people call it: variant, engine, backend, pass and node."""
+        o = self.order
+        model = f"{o.model.name}/{o.variant.name}"
+        return f"{model} · {o.engine.name} · {o.backend} · {o.pass_} · {o.node_id}"
+
+    def again(self, cell_ids: Iterable[str]) -> "PlacedOrder":
+        """Return the next attempt, at only these cells."""
+        wanted = set(cell_ids)
+        update = {
+            "cells": tuple(c for c in self.order.cells if c.cell_id in wanted),
+            "attempt": self.order.attempt + 1,
+        }
+        return PlacedOrder(self.order.model_copy(update=update), self.node, self.device)
+
+
+def reference_roots(results: str) -> tuple[str, ...]:
+    """Return the reference folders, in the order in which they are searched."""
+    return f"{results.rstrip('/')}/references", str(SHIPPED / "references")
+
+
+def make_orders(
+    plan: Plan, run_id: str, results: str, attempts: Mapping[Pair, int] | None = None
+) -> list[PlacedOrder]:
+    """Group the plan's pairs into orders.
+
+    Args:
+        plan: whose pairs are to run.
+        run_id: the run they belong to.
+        results: results root, absolute.
+        attempts: attempt number of a pair; 1 for those left out. A pair with 0 is not run.
+    """
+    attempts = attempts or {}
+    groups: dict[tuple[object, ...], list[Planned]] = {}
+    for pair in plan.pairs:
+        attempt = attempts.get(key_of(pair), 1)
+        if attempt:
+            golden = _golden(pair)
+            groups.setdefault((pair.cell.child, pair.node_id, golden, attempt), []).append(pair)
+    return [
+        _order(plan, run_id, results, pairs, _golden(pairs[0]), attempts.get(key_of(pairs[0]), 1))
+        for pairs in groups.values()
+    ]
+
+
+def key_of(pair: Planned) -> Pair:
+    """Return the names by which Parquet knows a pair."""
+    return pair.cell.cell_id, pair.node_id or ""
+
+
+def _golden(pair: Planned) -> bool:
+    golden = pair.cell.suite.golden
+    return golden is not None and golden.applies(pair.cell.model.model)
+
+
+def _order(
+    plan: Plan, run_id: str, results: str, pairs: list[Planned], golden: bool, attempt: int
+) -> PlacedOrder:
+    first = pairs[0]
+    cell, entry, node = first.cell, first.cell.entry, first.node
+    if node is None or first.node_id is None or first.hardware is None:
+        raise ValueError("a pair to run has a node that offers its backend")
+    engine = Engine(
+        name=entry.label,
+        engine=entry.engine,
+        version=entry.version,
+        python=plan.resolved.python(entry) or "",
+        serving=entry.served,
+        options=entry.options,
+    )
+    chosen: list[str] = []
+    for pair in pairs:
+        chosen += plan.only.cases(pair.cell.suite.suite) or ()
+    order = WorkOrder(
+        run_id=run_id,
+        node_id=first.node_id,
+        hardware=first.hardware,
+        attempt=attempt,
+        model=cell.model.model,
+        variant=cell.variant.variant,
+        engine=engine,
+        backend=cell.backend,
+        pass_=cell.pass_,
+        cells=tuple(
+            CellOrder(cell_id=p.cell.cell_id, series_id=p.cell.series_id, suite=p.cell.suite.suite)
+            for p in pairs
+        ),
+        deadline_s=plan.resolved.timeout_s(entry),
+        golden_model=golden,
+        references=reference_roots(results),
+        only_cases=tuple(dict.fromkeys(chosen)),
+        code_digest=code_digest(),
+    )
+    return PlacedOrder(order, node, first.device)

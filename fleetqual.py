@@ -1,0 +1,344 @@
+"""The front door: the ``fleetqual`` command, one verb a line.
+
+Rooms are imported by the verb that needs them, so that ``--help`` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from suites.errors import UserError
+
+if TYPE_CHECKING:
+    from cluster.plan import Plan
+
+QUALIFIED, DIVERGED, USAGE, UNJUDGED = 0, 1, 2, 3
+#: What Typer makes of Ctrl-C.
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fleetqual",
+    help="Qualify LLM inference across a hardware fleet: which combination diverges from the "
+    "reference, at which stage of the chain, and how sure that is.",
+    epilog="Exit codes: 0 all qualified, 1 something diverged, 2 usage or configuration, "
+    "3 could not judge.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+reference = typer.Typer(
+    help="Freeze, measure, show and verify what counts as truth.", no_args_is_help=True
+)
+app.add_typer(reference, name="reference")
+
+Matrix = Annotated[Path, typer.Argument(metavar="MATRIX", help="The matrix file.")]
+Results = Annotated[
+    str,
+    typer.Option("--results", envvar="FLEETQUAL_RESULTS", help="Results root: a folder or a URI."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Only = Annotated[
+    str | None,
+    typer.Option(help="Part of the plan: key=value,… over its columns, case and stage."),
+]
+Tier = Annotated[int | None, typer.Option(min=1, max=3, help="Skip suites above this tier.")]
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="FLEETQUAL_ADDRESS", help="Ray cluster HOST:PORT; local starts a private one."
+    ),
+]
+Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run id; the latest if left out.")]
+
+
+@app.command()
+def doctor(results: Results = "results", as_json: Json = False) -> None:
+    """This machine: hardware, engines, what is missing and the command that adds it."""
+    from cluster.doctor import examine
+
+    findings = [f.model_dump() for f in examine(results)]
+    if as_json:
+        _print_json(findings)
+        return
+    mark = {True: "ok", False: "–"}
+    rows = [[f["kind"], f["name"], mark[f["ok"]], f["value"], f["where"]] for f in findings]
+    _print_table(["", "what", "", "found", "where"], rows)
+    for finding in findings:
+        if finding["fix"]:
+            typer.echo(f"{finding['name']}: {finding['value']}. To mend: {finding['fix']}")
+
+
+@app.command()
+def plan(
+    matrix: Matrix,
+    only: Only = None,
+    tier: Tier = None,
+    address: Address = "local",
+    as_json: Json = False,
+) -> None:
+    """Cells × nodes, skips with reasons, estimated time."""
+    from cluster.run import plan_matrix
+
+    made = plan_matrix(matrix, only, tier, address)
+    if as_json:
+        rows = [row.model_dump(mode="json") for row in made.rows("")]
+        _print_json([{k.rstrip("_"): v for k, v in row.items() if k != "run_id"} for row in rows])
+        return
+    _show_plan(made)
+
+
+@app.command()
+def run(
+    matrix: Matrix,
+    results: Results = "results",
+    run_id: Annotated[str | None, typer.Option(help="Name of the run; made if left out.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --run-id, or the latest unfinished run.")
+    ] = False,
+    address: Address = "local",
+    only: Only = None,
+    tier: Tier = None,
+    as_json: Json = False,
+) -> None:
+    """Run the matrix, judge it, print the verdicts and the path of the report."""
+    from cluster.run import Request, run_matrix
+
+    ran = run_matrix(
+        Request(
+            matrix=matrix,
+            results=results,
+            run_id=run_id,
+            resume=resume,
+            address=address,
+            only=only,
+            tier=tier,
+        )
+    )
+    from analysis.check import check as print_check
+    from analysis.judge import judge
+    from analysis.report import write_report
+
+    judge(results, ran.run_id)
+    code = print_check(results, ran.run_id, junit=None, as_json=as_json)
+    written = write_report(results, ran.run_id, None)
+    typer.echo(f"run {ran.run_id} · report {written}", err=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(
+    run_id: Run = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
+    results: Results = "results",
+    as_json: Json = False,
+) -> None:
+    """The verdicts; the exit code says whether all cells qualified."""
+    from analysis.check import check as print_check
+
+    raise typer.Exit(print_check(results, run_id, junit=junit, as_json=as_json))
+
+
+@app.command()
+def explain(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell id, or the beginning of one.")],
+    case: Annotated[str | None, typer.Option(help="Only this case.")] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="Run id; the latest if left out.")
+    ] = None,
+    results: Results = "results",
+    as_json: Json = False,
+) -> None:
+    """The evidence side by side, and the command that reproduces it."""
+    from analysis.explain import explain as print_evidence
+
+    raise typer.Exit(print_evidence(results, cell, run_id=run_id, case=case, as_json=as_json))
+
+
+@app.command()
+def report(
+    run_id: Run = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")] = None,
+    results: Results = "results",
+) -> None:
+    """One self-contained HTML page."""
+    from analysis.report import write_report
+
+    typer.echo(str(write_report(results, run_id, out)))
+
+
+@app.command()
+def sql(
+    query: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="SQL; asked for if left out.")
+    ] = None,
+    results: Results = "results",
+    as_json: Json = False,
+) -> None:
+    """Read-only DuckDB over tables and views."""
+    from analysis.query import run_sql
+
+    raise typer.Exit(run_sql(results, query, as_json=as_json))
+
+
+@reference.command("freeze")
+def freeze_reference(
+    matrix: Matrix,
+    out: Annotated[
+        str | None, typer.Option(help="Reference root; references/ of the results if left out.")
+    ] = None,
+    results: Results = "results",
+) -> None:
+    """Make the truth with the matrix's reference engine, with where it came from."""
+    from cluster.reference import freeze_orders, roots
+    from runner.freeze import freeze
+
+    for path in freeze(freeze_orders(matrix), out or roots(results)[0]):
+        typer.echo(path)
+
+
+@reference.command("floors")
+def measure_floors(
+    matrix: Matrix,
+    out: Annotated[
+        str | None, typer.Option(help="Reference root; references/ of the results if left out.")
+    ] = None,
+    results: Results = "results",
+) -> None:
+    """Measure how far benign configurations of the reference engine lie from its truth."""
+    from analysis.floors import floor_rows
+    from cluster.benign import benign_matrices
+    from cluster.reference import roots
+    from cluster.run import Request, run_matrix
+    from runner.freeze import write_floor
+
+    with TemporaryDirectory(prefix="fleetqual-floors-") as folder:
+        for benign in benign_matrices(matrix, Path(folder)):
+            ran = run_matrix(Request(matrix=benign, results=results))
+            floors = groupby(floor_rows(results, ran.run_id), key=lambda row: row.floor_id)
+            for _, rows in floors:
+                typer.echo(write_floor(list(rows), out or roots(results)[0]))
+
+
+@reference.command("show")
+def show_reference(results: Results = "results", as_json: Json = False) -> None:
+    """The frozen references that a run would use."""
+    from cluster.reference import roots
+    from runner.freeze import show
+
+    rows = show(roots(results))
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        _print_table(list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        typer.echo("no references yet: make some with `fleetqual reference freeze MATRIX`")
+
+
+@reference.command("verify")
+def verify_reference(results: Results = "results", as_json: Json = False) -> None:
+    """Check that the frozen references are whole and unchanged."""
+    from cluster.reference import roots
+    from runner.freeze import verify
+
+    problems = verify(roots(results))
+    if as_json:
+        _print_json(problems)
+    else:
+        for problem in problems:
+            typer.echo(problem, err=True)
+        typer.echo(f"{len(problems)} problems" if problems else "all references are intact")
+    raise typer.Exit(UNJUDGED if problems else QUALIFIED)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit by the contract; a mistake is one message, never a traceback."""
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        return USAGE
+    except Exception as error:
+        # Errors of usage come from Typer's private copy of click: they are known by their shape.
+        show = getattr(error, "show", None)
+        if show is None or not hasattr(error, "format_message"):
+            raise
+        show()
+        return USAGE
+    if code == INTERRUPTED:
+        typer.echo("stopped; an unfinished run goes on with `fleetqual run … --resume`", err=True)
+    return code if isinstance(code, int) else QUALIFIED
+
+
+def _show_plan(made: "Plan") -> None:
+    pairs = [
+        [
+            row.cell_id,
+            row.suite,
+            f"{row.model}/{row.variant}",
+            row.engine,
+            row.backend,
+            row.pass_,
+            row.node_id,
+            row.hardware,
+            f"{row.estimate_s:.0f} s" if row.estimate_s is not None else "",
+        ]
+        for row in made.rows("")
+        if row.reason is None
+    ]
+    columns = ["cell", "suite", "variant", "engine", "backend", "pass", "node", "hardware", "time"]
+    _print_table(columns, pairs)
+    skips = [
+        [
+            row.suite,
+            f"{row.model}/{row.variant}",
+            row.engine,
+            row.backend,
+            row.pass_,
+            row.node_id,
+            row.reason,
+        ]
+        for row in made.rows("")
+        if row.reason is not None
+    ]
+    if skips:
+        columns = ["skipped", "variant", "engine", "backend", "pass", "node", "reason"]
+        _print_table(columns, skips)
+    cells = len({p.cell.cell_id for p in made.pairs})
+    typer.echo(
+        f"{cells} cells, {len(pairs)} on nodes, {len(skips)} skipped, about {made.seconds:.0f} s"
+    )
+
+
+def _print_table(columns: list[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
+    if console.is_terminal:
+        console.print(table)
+    else:
+        # A log or pipe has no width of its own: nothing may be cut short there.
+        Console(width=10_000).print(table)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+if __name__ == "__main__":
+    main()

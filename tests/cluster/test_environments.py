@@ -1,0 +1,65 @@
+"""Which interpreter runs an engine."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.environments import command_that_adds, installed_version, interpreter
+
+
+def environment(root: Path, name: str, version: str | None = None) -> str:
+    python = root / name / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    if version:
+        facts = root / name / "lib" / "python3.11" / "site-packages"
+        facts = facts / f"llama_cpp_python-{version}.dist-info"
+        facts.mkdir(parents=True)
+        (facts / "METADATA").write_text(f"Name: llama-cpp-python\nVersion: {version}\n")
+    return str(python)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FLEETQUAL_ENVIRONMENTS", str(tmp_path))
+    return tmp_path
+
+
+def test_the_newest_environment_is_taken_by_version_not_by_spelling(root: Path) -> None:
+    environment(root, "llama_cpp-0.3.9")
+    newest = environment(root, "llama_cpp-0.3.16")
+    environment(root, "llama_cpp")
+    environment(root, "llama_cpp_fork-9")
+    assert interpreter("llama_cpp") == newest
+
+
+def test_a_version_asked_for_is_taken_or_nothing(root: Path) -> None:
+    old = environment(root, "llama_cpp-0.3.9")
+    environment(root, "llama_cpp-0.3.16")
+    assert interpreter("llama_cpp", "0.3.9") == old
+    assert interpreter("llama_cpp", "0.1.0") is None
+
+
+def test_the_matrix_s_python_wins_even_where_there_is_none(root: Path) -> None:
+    environment(root, "llama_cpp-0.3.9")
+    assert interpreter("llama_cpp", None, "/nowhere/python") == "/nowhere/python"
+
+
+def test_without_an_environment_the_running_one_serves_if_it_has_the_engine(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert interpreter("llama_cpp") is None
+    (root / "llama_cpp.py").touch()
+    monkeypatch.syspath_prepend(str(root))
+    assert interpreter("llama_cpp") == sys.executable
+
+
+def test_a_version_is_read_without_starting_the_environment(root: Path) -> None:
+    assert installed_version("llama_cpp", environment(root, "llama_cpp-x", "0.3.16")) == "0.3.16"
+    assert installed_version("llama_cpp", environment(root, "llama_cpp-y")) is None
+
+
+def test_what_is_missing_comes_with_the_command_that_adds_it(root: Path) -> None:
+    assert "make engines" in command_that_adds("llama_cpp")
+    assert "llama-cpp-python==0.3.16" in command_that_adds("llama_cpp", "0.3.16")

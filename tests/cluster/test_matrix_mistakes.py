@@ -1,0 +1,271 @@
+"""Every mistake in a matrix is one message with file, line, key and cure, and exit code 2."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Spoil = Callable[[dict[str, Any]], object]
+
+
+def engine(m: dict[str, Any]) -> dict[str, Any]:
+    return m["engines"][0]
+
+
+def variant(m: dict[str, Any]) -> dict[str, Any]:
+    return m["models"][0]["variants"][0]
+
+
+def expected(**changed: Any) -> list[dict[str, Any]]:
+    entry = {
+        "engine": "llama_cpp",
+        "stage": "tokenize",
+        "tags": ["whitespace"],
+        "signature": "p1:0",
+        "reason": "known",
+    }
+    merged = {**entry, **changed}
+    return [{key: value for key, value in merged.items() if value is not None}]
+
+
+#: What is spoiled, the key that the message must name, and what it must say.
+MISTAKES: list[tuple[str, Spoil, str, str]] = [
+    ("unknown key", lambda m: m.update(coverge="any"), "coverge", "'coverage'"),
+    ("unknown model key", lambda m: m["models"][0].update(hff="x"), "models[0].hff", "'hf'"),
+    ("unknown variant key", lambda m: variant(m).update(ggufs="x"), "variants[0].ggufs", "'gguf'"),
+    ("unknown engine key", lambda m: engine(m).update(pases=[]), "engines[0].pases", "'passes'"),
+    ("unknown engine", lambda m: engine(m).update(engine="lama_cpp"), "engine", "'llama_cpp'"),
+    ("unknown backend", lambda m: m.update(backends=["cudda"]), "backends[0]", "'cuda'"),
+    ("unknown suite", lambda m: m.update(suites=["smokey"]), "suites[0]", "unknown suite"),
+    ("no suite file", lambda m: m.update(suites=["no/s.yaml"]), "suites[0]", "no suite file"),
+    ("unknown pass", lambda m: engine(m).update(passes=["structur"]), "passes[0]", "'structure'"),
+    ("unknown coverage", lambda m: m.update(coverage="each-nod"), "coverage", "'each-node'"),
+    ("unknown required stage", lambda m: m.update(require=["logit"]), "require[0]", "'logits'"),
+    ("unknown serving", lambda m: engine(m).update(serving="manged"), "serving", "'managed'"),
+    ("unknown option", lambda m: engine(m)["options"].update(nctx=1), "options.nctx", "'n_ctx'"),
+    ("no model folder", lambda m: m["models"][0].update(hf="no"), "models[0].hf", "no folder"),
+    ("no gguf file", lambda m: variant(m).update(gguf="no.gguf"), "variants[0].gguf", "no file"),
+    ("gguf is a folder", lambda m: variant(m).update(gguf="."), "variants[0].gguf", "is no file"),
+    ("both hf and gguf", lambda m: variant(m).update(hf="."), "variants[0].hf", "exactly one"),
+    ("neither hf nor gguf", lambda m: variant(m).pop("gguf"), "variants[0]", "exactly one"),
+    ("negative margin", lambda m: variant(m).update(margin=-1), "variants[0].margin", "greater"),
+    ("margin is text", lambda m: variant(m).update(margin="small"), "variants[0].margin", "number"),
+    ("margin is nan", lambda m: variant(m).update(margin=float("nan")), "margin", "finite"),
+    ("no variants", lambda m: m["models"][0].update(variants=[]), "variants", "empty"),
+    ("no engines", lambda m: m.update(engines=[]), "engines", "empty"),
+    ("no suites", lambda m: m.update(suites=[]), "suites", "empty"),
+    ("no name", lambda m: m.pop("name"), "", "'name' is missing"),
+    ("no models", lambda m: m.pop("models"), "", "'models' is missing"),
+    ("model twice", lambda m: m["models"].append(m["models"][0]), "models[1]", "twice"),
+    ("variant twice", lambda m: m["models"][0]["variants"].append(dict(variant(m))), "", "twice"),
+    ("suite twice", lambda m: m["suites"].append("mini.yaml"), "suites[1]", "twice"),
+    ("unnamed twins", lambda m: m["engines"].append(dict(engine(m))), "engines[1]", "`name:`"),
+    (
+        "named twins",
+        lambda m: m["engines"].append({"engine": "vllm", "name": "llama_cpp"}),
+        "engines[1].name",
+        "two entries",
+    ),
+    ("bad version", lambda m: engine(m).update(version="newest"), "version", "not a version"),
+    ("version is a number", lambda m: engine(m).update(version=0.3), "version", 'quotes: "0.3"'),
+    (
+        "external without address",
+        lambda m: m["engines"].append({"engine": "openai"}),
+        "engines[1]",
+        "base_url",
+    ),
+    (
+        "address of an in-process engine",
+        lambda m: engine(m).update(base_url="http://127.0.0.1:1/v1"),
+        "engines[0].base_url",
+        "no meaning",
+    ),
+    (
+        "no url",
+        lambda m: m["engines"].append({"engine": "openai", "base_url": "127.0.0.1:8000"}),
+        "engines[1].base_url",
+        "http",
+    ),
+    ("exclude nothing", lambda m: m.update(exclude=[{}]), "exclude[0]", "exclude everything"),
+    (
+        "exclude unknown key",
+        lambda m: m.update(exclude=[{"engin": "llama_cpp"}]),
+        "exclude[0].engin",
+        "'engine'",
+    ),
+    (
+        "exclude unknown engine",
+        lambda m: m.update(exclude=[{"engine": "llamacpp"}]),
+        "exclude[0].engine",
+        "'llama_cpp'",
+    ),
+    (
+        "unknown reference",
+        lambda m: m.update(reference={"engine": "transformer"}),
+        "reference.engine",
+        "'transformers'",
+    ),
+    (
+        "expected without reason",
+        lambda m: m.update(expected=expected(reason=None)),
+        "expected[0]",
+        "'reason' is missing",
+    ),
+    (
+        "expected without signature",
+        lambda m: m.update(expected=expected(signature=None)),
+        "expected[0]",
+        "signature",
+    ),
+    (
+        "expected of an unknown engine",
+        lambda m: m.update(expected=expected(engine="vlm")),
+        "expected[0].engine",
+        "unknown engine",
+    ),
+    (
+        "expected of an unknown tag",
+        lambda m: m.update(expected=expected(tags=["whitspace"])),
+        "expected[0].tags[0]",
+        "'whitespace'",
+    ),
+    (
+        "expected range of versions",
+        lambda m: m.update(expected=expected(versions="about 3")),
+        "expected[0].versions",
+        "range",
+    ),
+    ("no tries", lambda m: m.update(tries=0), "tries", "greater"),
+    ("no time", lambda m: m.update(timeout_s=0), "timeout_s", "greater"),
+    ("engines is a mapping", lambda m: m.update(engines={"a": 1}), "engines", "tuple"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "key", "words"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES]
+)
+def test_a_mistake_is_one_message_with_its_line_and_exit_code_2(
+    spoil: Spoil,
+    key: str,
+    words: str,
+    right_matrix: dict[str, Any],
+    write_matrix: Callable[[dict[str, Any] | str], Path],
+    exit_of: Callable[..., tuple[int, str, str]],
+) -> None:
+    spoil(right_matrix)
+    path = write_matrix(right_matrix)
+    code, out, err = exit_of("plan", path)
+    assert (code, out) == (2, "")
+    assert err.count("error:") == 1
+    assert "Traceback" not in err
+    assert words in err
+    assert key in err.splitlines()[0]
+    line = int(err.removeprefix(f"error: {path}:").split(":")[0])
+    last = key.split(".")[-1].split("[")[0]
+    if last in ("coverge", "hff", "ggufs", "pases", "nctx", "margin", "coverage", "version"):
+        assert last in path.read_text().splitlines()[line - 1]
+
+
+TEXTS = [
+    ("not yaml", "name: [a\nsuites: b", "not valid YAML"),
+    ("tab", "name: a\n\tsuites: [b]", "not valid YAML"),
+    ("empty", "", "not a mapping"),
+    ("a list", "- name: a", "not a mapping"),
+    ("key twice", "name: a\nsuites: [x]\nname: b", "given twice (first in line 1)"),
+    ("python object", "name: !!python/object/apply:os.system [ls]", "not valid YAML"),
+    ("anchor bomb", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(8)
+    ), "anchors"),
+    ("anchor within itself", "name: &a [*a]", "anchor"),
+    ("nested too deep", "name: " + "[" * 60 + "]" * 60, "levels"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), [t[1:] for t in TEXTS], ids=[t[0] for t in TEXTS])
+def test_a_file_that_is_no_matrix_is_one_message_too(
+    text: str,
+    words: str,
+    write_matrix: Callable[[dict[str, Any] | str], Path],
+    exit_of: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, out, err = exit_of("plan", write_matrix(text))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("error:") == 1
+    assert words in err
+
+
+def test_a_missing_matrix_is_told(exit_of: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = exit_of("plan", "nowhere.yaml")
+    assert code == 2
+    assert "nowhere.yaml: there is no such file" in err
+
+
+@pytest.mark.parametrize(
+    "secret", ["sk-proj-abcdefghijkl", "hf_AbCdEfGhIjKlMnOp", "AKIAIOSFODNN7EXAMPLE"]
+)
+def test_a_key_in_the_matrix_is_refused_and_not_repeated(
+    secret: str,
+    right_matrix: dict[str, Any],
+    write_matrix: Callable[[dict[str, Any] | str], Path],
+    exit_of: Callable[..., tuple[int, str, str]],
+) -> None:
+    entry = {"engine": "openai", "base_url": "http://127.0.0.1:1/v1", "api_key_env": secret}
+    right_matrix["engines"].append(entry)
+    code, out, err = exit_of("plan", write_matrix(right_matrix))
+    assert code == 2
+    assert "api_key_env" in err
+    assert secret not in out + err
+
+
+def test_several_mistakes_are_told_first_come_first(
+    right_matrix: dict[str, Any],
+    write_matrix: Callable[[dict[str, Any] | str], Path],
+    exit_of: Callable[..., tuple[int, str, str]],
+) -> None:
+    right_matrix["models"][0]["hff"] = 1
+    right_matrix["zzz"] = 1
+    _, _, err = exit_of("plan", write_matrix(right_matrix))
+    assert "models[0].hff" in err
+    assert "(1 more after it)" in err
+
+
+def test_the_design_s_example_of_a_matrix_is_right(
+    right_matrix: dict[str, Any],
+    write_matrix: Callable[[dict[str, Any] | str], Path],
+    exit_of: Callable[..., tuple[int, str, str]],
+) -> None:
+    right_matrix["engines"] += [
+        {"engine": "transformers"},
+        {"engine": "vllm", "version": "0.32.0", "serving": "managed"},
+        {
+            "engine": "openai",
+            "name": "candidate",
+            "serving": "external",
+            "base_url": "http://127.0.0.1:8000/v1",
+            "api_key_env": "CANDIDATE_KEY",
+            "dialect": "auto",
+        },
+    ]
+    right_matrix |= {
+        "backends": ["cuda", "rocm", "metal", "cpu"],
+        "exclude": [{"engine": "vllm", "backend": "metal"}],
+        "reference": {"engine": "transformers", "backend": "cpu"},
+        "require": ["config", "weights", "template", "tokenize", "logits", "stop"],
+        "expected": expected(),
+        "hardware": {"nvidia-h100-80gb-hbm3": {"usd_per_hour": 2.5, "tdp_w": 700}},
+    }
+    code, out, err = exit_of("plan", write_matrix(right_matrix))
+    assert (code, err) == (0, "")
+    assert "fleetqual has no adapter for openai yet" in out
+
+
+@pytest.mark.parametrize("name", ["smoke", "weekly"])
+def test_shipped_matrices_hold_only_known_keys(name: str) -> None:
+    from cluster.matrix import load_matrix
+
+    path = Path(__file__).parents[2] / "infra" / "matrices" / f"{name}.yaml"
+    found, _ = load_matrix(path)
+    assert found.name == yaml.safe_load(path.read_text())["name"] == name
