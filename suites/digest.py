@@ -1,7 +1,7 @@
 """Tagged content digests: the identity of everything that fleetqual compares.
 
-A digest is ``<tag>:<hex>``. The tag names the kind of thing and the version of the rule that made it
-(``c1`` = cell, rule 1), so a digest made under another rule can never be mistaken for an equal one.
+A digest is ``<tag>:<hex>``. The tag names the kind of thing and the version of the rule that made
+it (``c1`` = cell, rule 1), so a digest made under another rule never passes for an equal one.
 """
 
 import hashlib

@@ -60,8 +60,16 @@ def explain(
     details = [
         d for d in error.errors(include_url=False) if d["type"] != "too_short" or not d["input"]
     ]
+    # A mistyped key is reported as unknown and its right name as missing: the first says more.
+    details.sort(key=lambda d: d["type"] == "missing")
     found = [_mistake(d, model_type, present) for d in details]
-    first = min(found, key=lambda m: line(present(m.key)))
+    unknown = {present(d["loc"])[:-1] for d in details if d["type"] == "extra_forbidden"}
+    telling = [
+        mistake
+        for mistake, d in zip(found, details, strict=True)
+        if d["type"] != "missing" or present(d["loc"]) not in unknown
+    ]
+    first = min(telling, key=lambda m: line(present(m.key)))
     more = len({m.key for m in found}) - 1
     if more:
         return Mistake(

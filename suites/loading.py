@@ -63,7 +63,15 @@ class Document:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[KeyPath, int] = {(): 1}
-        loader = _Yaml12(_read(path))
+        text = _read(path)
+        try:
+            loader = _Yaml12(text)
+        except yaml.reader.ReaderError as error:
+            raise UserError(
+                f"not valid YAML: {error.reason}: {error.character!r}",
+                where=f"{path}:{text.count(chr(10), 0, error.position) + 1}",
+                fix="write control characters as escapes inside double quotes",
+            ) from error
         try:
             root = loader.get_single_node()
             self._budget = MAX_VALUES

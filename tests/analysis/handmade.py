@@ -1,0 +1,478 @@
+"""Hand-made evidence: a small clean run whose rows a test changes before it is judged.
+
+Nothing here ran an engine. The rows have the shape that the runner stores, with numbers small enough
+to reason about.
+"""
+
+import datetime as dt
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.store import Store
+from runner.tables import (
+    AttemptRow,
+    CaseRow,
+    FloorRow,
+    NodeRow,
+    PlanRow,
+    ReferenceRow,
+    RequestRow,
+    RunRow,
+    TraceRow,
+)
+from suites.digest import tagged_digest
+
+NOW = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
+RUN = "20260501-120000-abcd"
+WEIGHTS, TOKENIZER, MODEL = "w1:model", "t1:model", "tiny"
+REQUIRED = [
+    "instrument",
+    "config",
+    "weights",
+    "template",
+    "tokenize",
+    "logits",
+    "stop",
+    "detokenize",
+    "parse",
+]
+LOGITS = tuple(f"logits/l{i}" for i in range(6))
+POSITIONS, TOP_K, VOCABULARY = 12, 4, 32
+
+CASES: dict[str, dict[str, Any]] = {
+    "template/plain": {"golden_prompt_text": "<s>user: hi</s>"},
+    "template/system": {"golden_prompt_text": "<s>system: be kind</s>", "tags": ["system"]},
+    "tokenize/ascii": {"golden_prompt_ids": [1, 5, 6]},
+    "tokenize/nfd": {"golden_prompt_ids": [1, 7, 8], "tags": ["nfd"]},
+    **{case: {"tags": ["short" if i < 3 else "long"]} for i, case in enumerate(LOGITS)},
+    "stop/eos": {"golden_text": "done", "golden_finish_reason": "stop"},
+    "detokenize/emoji": {"golden_text": "ok 🙂"},
+    "parse/call": {
+        "golden_message": json.dumps(
+            {"content": "", "tool_calls": [{"name": "f", "arguments": '{"b":1,"a":2}'}]}
+        ),
+        "tags": ["tools"],
+    },
+    "chain/plain": {"tags": ["plain"]},
+    "chain/nfd": {"tags": ["nfd"]},
+    "chain/tools": {"tags": ["tools"]},
+}
+FACTS: dict[str, Any] = {
+    "bos_id": 1,
+    "eos_ids": [2, 3],
+    "rope_theta": 50000.0,
+    "rms_eps": 1e-5,
+    "compute_dtype": "f32",
+    "template_digest": "aa",
+    "model_name": "tiny",
+}
+
+
+def digest_of(case_id: str) -> str:
+    return tagged_digest("k1", case_id)
+
+
+def stage_of(case_id: str) -> str:
+    return case_id.split("/")[0]
+
+
+def log_softmax(z: np.ndarray) -> np.ndarray:
+    z = z - z.max(axis=-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+
+def true_logits(case_id: str, positions: int = POSITIONS) -> np.ndarray:
+    seed = int.from_bytes(case_id.encode(), "little") % 2**32
+    return np.random.default_rng(seed).normal(0, 3, (positions, VOCABULARY))
+
+
+def distribution(logits: np.ndarray, at: np.ndarray | None = None, own: int = 5) -> dict[str, Any]:
+    """The numeric payload of ``logits`` [n, V] at ids ``at`` [n, k] (its own best when None)."""
+    logp = log_softmax(logits.astype(np.float64))
+    order = np.argsort(-logp, axis=1, kind="stable")
+    ids = order[:, :TOP_K] if at is None else at
+    kept = np.take_along_axis(logp, ids, axis=1)
+    rest = logp.copy()
+    np.put_along_axis(rest, ids, -np.inf, axis=1)
+    return {
+        "ref_topk_logprobs": kept.astype(np.float32).tolist(),
+        "tail_logprob": np.log(np.exp(rest).sum(axis=1)).astype(np.float32).tolist(),
+        "top_ids": (order[:, :own] if at is not None else ids).tolist(),
+        "logprobs": kept[:, 0].astype(np.float32).tolist(),
+    }
+
+
+def true_ids(case_id: str) -> np.ndarray:
+    return np.array(distribution(true_logits(case_id))["top_ids"])
+
+
+@dataclass
+class Trace:
+    """One trace as its columns; ``payload_digest`` follows from them unless it is given."""
+
+    columns: dict[str, Any]
+
+    def row(self, keys: dict[str, Any]) -> TraceRow:
+        seen = {
+            k: v
+            for k, v in self.columns.items()
+            if k not in ("case_id", "case_digest", "tags", "stage", "probe", "observed", "error")
+        }
+        payload = "p1:" + tagged_digest("x", repr(sorted(seen.items())))[2:] if seen else None
+        return TraceRow(**{"payload_digest": payload, **keys, **self.columns})
+
+
+def clean_traces() -> list[Trace]:
+    """What an engine brings that agrees with the truth everywhere."""
+    rows: list[dict[str, Any]] = []
+    for fact, value in FACTS.items():
+        body = json.dumps({"seen": value, "model": value})
+        rows.append(_row(f"config/{fact}", "config", "fact", value=body))
+    for tensor in ("embed.weight", "layers.0.q_proj.weight"):
+        facts = {
+            "type": "F32",
+            "seen_shape": [8, 8],
+            "model_shape": [8, 8],
+            "nonfinite": 0,
+            "mismatched": 0,
+            "relative_rmse": 0.0,
+            "scale": 1.0,
+            "max_abs": 0.0,
+        }
+        rows.append(_row(f"weights/{tensor}", "weights", "tensor", value=json.dumps(facts)))
+    for case_id, case in CASES.items():
+        rows += _case_rows(case_id, case)
+    for case_id in LOGITS[:2]:
+        for probe in ("first", "again", "reordered", "uncached"):
+            value = json.dumps({"mass_error": 1e-7, "nonfinite": 0})
+            numbers = distribution(true_logits(case_id), true_ids(case_id))
+            rows.append(_row(case_id, "instrument", probe, value=value, **numbers))
+    for stage in ("state", "sampling"):
+        error = "not probed yet"
+        rows.append(
+            {
+                "case_id": "*",
+                "stage": stage,
+                "probe": "none",
+                "observed": "not_probed",
+                "error": error,
+            }
+        )
+    return [Trace(row) for row in rows]
+
+
+def _case_rows(case_id: str, case: dict[str, Any]) -> list[dict[str, Any]]:
+    stage = stage_of(case_id)
+    if stage == "template":
+        return [_row(case_id, stage, "isolate", prompt_text=case["golden_prompt_text"])]
+    if stage == "tokenize":
+        return [_row(case_id, stage, "isolate", prompt_ids=case["golden_prompt_ids"])]
+    if stage == "logits":
+        numbers = distribution(true_logits(case_id), true_ids(case_id))
+        value = json.dumps({"start": 0, "nonfinite": 0})
+        return [
+            _row(case_id, stage, probe, prompt_ids=[1, 2, 3], value=value, **numbers)
+            for probe in ("prefill", "decode")
+        ]
+    if stage == "stop":
+        columns = {"text": case["golden_text"], "finish_reason": case["golden_finish_reason"]}
+        return [_row(case_id, stage, "isolate", **columns)]
+    if stage == "detokenize":
+        return [_row(case_id, stage, p, text=case["golden_text"]) for p in ("whole", "stream")]
+    if stage == "parse":
+        message = json.dumps(
+            {
+                "content": "",
+                "reasoning_content": "",
+                "tool_calls": [{"name": "f", "arguments": '{"b": 1, "a": 2}'}],
+            }
+        )
+        return [_row(case_id, stage, "isolate", message=message, text="raw", finish_reason="stop")]
+    return [_row(case_id, "chain", "whole", **chain_answer(case_id))]
+
+
+def chain_answer(case_id: str) -> dict[str, Any]:
+    return {
+        "prompt_ids": [1, 9],
+        "output_ids": [4, 5, 6, 2],
+        "text": f"answer to {case_id}",
+        "message": json.dumps({"content": f"answer to {case_id}", "tool_calls": []}),
+        "finish_reason": "stop",
+    }
+
+
+def _row(case_id: str, stage: str, probe: str, **columns: Any) -> dict[str, Any]:
+    row = {"case_id": case_id, "stage": stage, "probe": probe, "observed": "path", **columns}
+    if case_id in CASES:
+        row |= {"case_digest": digest_of(case_id), "tags": CASES[case_id].get("tags", [])}
+    return row
+
+
+@dataclass
+class Attempt:
+    """One attempt at a cell."""
+
+    number: int = 1
+    status: str = "ok"
+    error: str | None = None
+    signal: str | None = None
+    stage_reached: str | None = None
+    traces: list[Trace] = field(default_factory=clean_traces)
+    compute_dtype: str = "f32"
+    engine_version: str = "0.3.16"
+
+    def find(self, stage: str, case_id: str, probe: str | None = None) -> list[Trace]:
+        found = [
+            t
+            for t in self.traces
+            if t.columns["stage"] == stage
+            and t.columns["case_id"] == case_id
+            and probe in (None, t.columns["probe"])
+        ]
+        assert found, (stage, case_id, probe)
+        return found
+
+    def change(self, stage: str, case_id: str, probe: str | None = None, **columns: Any) -> None:
+        for trace in self.find(stage, case_id, probe):
+            trace.columns |= columns
+
+    def drop(self, stage: str, case_id: str, probe: str | None = None) -> None:
+        gone = self.find(stage, case_id, probe)
+        self.traces = [t for t in self.traces if t not in gone]
+
+    def fail(self, stage: str, case_id: str, error: str) -> None:
+        for trace in self.find(stage, case_id):
+            kept = ("case_id", "case_digest", "tags", "stage", "probe", "observed")
+            trace.columns = {k: trace.columns[k] for k in kept if k in trace.columns}
+            trace.columns["error"] = error
+
+    def fact(self, name: str, seen: Any, model: Any = None) -> None:
+        model = FACTS[name] if model is None else model
+        body = json.dumps({"seen": seen, "model": model})
+        self.change("config", f"config/{name}", value=body)
+
+    def logits(self, noise: float, *, cases: tuple[str, ...] = LOGITS, seed: int = 1) -> None:
+        """Add Gaussian noise of this size to the logits of some cases."""
+        for case_id in cases:
+            z = true_logits(case_id)
+            z = z + np.random.default_rng(seed).normal(0, noise, z.shape)
+            self.change("logits", case_id, None, **distribution(z, true_ids(case_id)))
+
+
+@dataclass
+class Cell:
+    """A planned cell on one node."""
+
+    cell_id: str = "c1:0001"
+    node_id: str = "node-a"
+    attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
+    engine: str = "llama_cpp"
+    variant: str = "f32"
+    pass_: str = "structure"
+    margin: float | None = 1e-7
+    required: list[str] = field(default_factory=lambda: list(REQUIRED))
+    reason: str | None = None
+
+    @property
+    def only(self) -> Attempt:
+        (attempt,) = self.attempts
+        return attempt
+
+
+@dataclass
+class Bench:
+    """A results root in the making."""
+
+    root: Path
+    run_id: str = RUN
+    cells: list[Cell] = field(default_factory=lambda: [Cell()])
+    expected: list[dict[str, Any]] = field(default_factory=list)
+    floors: int = 24
+    floor_kl: float = 1e-9
+    floor_margin: float = 0.01
+    silent_cases: tuple[str, ...] = ()
+    """Forced cases to which the reference answers nothing."""
+    reference_cases: tuple[str, ...] = (
+        *LOGITS,
+        *(c for c in CASES if stage_of(c) in ("chain", "logits")),
+    )
+
+    @property
+    def results(self) -> str:
+        return str(self.root)
+
+    @property
+    def attempt(self) -> Attempt:
+        (cell,) = self.cells
+        return cell.only
+
+    def write(self) -> str:
+        """Write everything; return the results root."""
+        store = Store(self.results)
+        config = {
+            "matrix_path": "matrix.yaml",
+            "expected": self.expected,
+            "references": [f"{self.results}/references"],
+            "only": None,
+        }
+        run = RunRow(run_id=self.run_id, config=json.dumps(config), code_version="0", started=NOW)
+        store.write(self.run_id, "runs", "start", [run])
+        store.write(self.run_id, "runs", "end", [run.model_copy(update={"finished": NOW})])
+        store.write(self.run_id, "cases", "cases", [self._case(c) for c in CASES])
+        store.write(self.run_id, "plan", "plan", [self._plan(c) for c in self.cells])
+        for cell in self.cells:
+            for attempt in cell.attempts:
+                self._write_attempt(store, cell, attempt)
+        store.write_to("references/frozen.parquet", self._references(), ReferenceRow)
+        store.write_to("references/floors/floor.parquet", self._floors(), FloorRow)
+        return self.results
+
+    def _case(self, case_id: str) -> CaseRow:
+        return CaseRow(
+            run_id=self.run_id,
+            suite="smoke",
+            suite_version=1,
+            suite_digest="u1:x",
+            golden_model=MODEL,
+            case_id=case_id,
+            case_digest=digest_of(case_id),
+            stage=stage_of(case_id),
+            **{"tags": [], "input": "{}", **CASES[case_id]},
+        )
+
+    def _plan(self, cell: Cell) -> PlanRow:
+        return PlanRow(
+            run_id=self.run_id,
+            cell_id=cell.cell_id,
+            node_id=cell.node_id,
+            series_id="s1:" + cell.cell_id[3:],
+            suite="smoke",
+            suite_version=1,
+            model=MODEL,
+            variant=cell.variant,
+            engine=cell.engine,
+            engine_kind=cell.engine,
+            serving="in_process",
+            backend="cpu",
+            pass_=cell.pass_,
+            hardware="amd-epyc-9454",
+            reason=cell.reason,
+            margin=cell.margin,
+            required=cell.required,
+            weights_type="f32",
+            weights_digest=WEIGHTS,
+            tokenizer_digest=TOKENIZER,
+            model_weights_digest=WEIGHTS,
+        )
+
+    def _write_attempt(self, store: Store, cell: Cell, attempt: Attempt) -> None:
+        keys = {
+            "run_id": self.run_id,
+            "cell_id": cell.cell_id,
+            "node_id": cell.node_id,
+            "attempt": attempt.number,
+        }
+        name = f"{cell.cell_id}-{cell.node_id}-a{attempt.number}".replace(":", "-")
+        node = NodeRow(
+            **keys,
+            hardware="amd-epyc-9454",
+            devices=[],
+            cpu="EPYC",
+            cpu_count=2,
+            memory=1,
+            driver="1.0",
+        )
+        request = RequestRow(
+            **keys,
+            case_id="chain/plain",
+            load_pattern="sequential",
+            concurrency=1,
+            prompt_tokens=2,
+            output_tokens=4,
+            ttft_s=0.1,
+            itl_s=[0.01, 0.02, 0.03],
+            e2el_s=0.16,
+            ok=True,
+        )
+        files = [
+            store.write(self.run_id, "traces", name, [t.row(keys) for t in attempt.traces]),
+            store.write(self.run_id, "nodes", name, [node]),
+            store.write(self.run_id, "requests", name, [request]),
+        ]
+        row = AttemptRow(
+            **keys,
+            status=attempt.status,
+            stage_reached=attempt.stage_reached,
+            error=attempt.error,
+            signal=attempt.signal,
+            started=NOW,
+            duration_s=1.0,
+            engine_version=attempt.engine_version,
+            compute_dtype=attempt.compute_dtype,
+            kv_dtype="f32",
+            hardware="amd-epyc-9454",
+            files=files,
+        )
+        store.write(self.run_id, "attempts", name, [row])
+
+    def _references(self) -> list[ReferenceRow]:
+        rows = []
+        for case_id in dict.fromkeys(self.reference_cases):
+            probes: list[tuple[str, dict[str, Any]]]
+            if stage_of(case_id) == "logits":
+                numbers = distribution(true_logits(case_id))
+                silent = case_id in self.silent_cases
+                answer = {"output_ids": [] if silent else [3]}
+                forced = {"prompt_ids": [1, 2, 3], **answer, **numbers}
+                probes = [("prefill", forced)] + ([] if silent else [("decode", forced)])
+            else:
+                numbers = distribution(true_logits(case_id, 4))
+                probes = [("whole", {**numbers, **chain_answer(case_id)})]
+            for probe, columns in probes:
+                rows.append(
+                    ReferenceRow(
+                        reference_id="r1:frozen",
+                        weights_digest=WEIGHTS,
+                        tokenizer_digest=TOKENIZER,
+                        model=MODEL,
+                        variant="f32",
+                        suite="smoke",
+                        engine="transformers",
+                        engine_version="5.0",
+                        compute_dtype="f32",
+                        created=NOW,
+                        case_id=case_id,
+                        case_digest=digest_of(case_id),
+                        stage=stage_of(case_id),
+                        probe=probe,
+                        **columns,
+                    )
+                )
+        return rows
+
+    def _floors(self) -> list[FloorRow]:
+        random = np.random.default_rng(3)
+        return [
+            FloorRow(
+                floor_id="f1:floor",
+                weights_digest=WEIGHTS,
+                tokenizer_digest=TOKENIZER,
+                suite="smoke",
+                compute_dtype="f32",
+                backend="cpu",
+                engine="transformers",
+                engine_version="5.0",
+                configuration=json.dumps({"threads": i}),
+                mean_kl=float(self.floor_kl * np.exp(random.normal(0, 0.3))),
+                max_kl=1e-6,
+                positions=72,
+                flips=0,
+                max_flip_margin=self.floor_margin,
+                created=NOW,
+            )
+            for i in range(self.floors)
+        ]
