@@ -213,16 +213,20 @@ def measure_floors(
     """Measure how far benign configurations of the reference engine lie from its truth."""
     from analysis.floors import floor_rows
     from cluster.benign import benign_matrices
-    from cluster.reference import roots
+    from cluster.reference import copy_references, roots
     from cluster.run import Request, run_matrix
     from runner.freeze import write_floor
 
+    target = out or roots(results)[0]
     with TemporaryDirectory(prefix="fleetqual-floors-") as folder:
+        # A root of its own: these runs are no qualification and must not become the latest one.
+        evidence = f"{folder}/results"
+        copy_references(target, f"{evidence}/references")
         for benign in benign_matrices(matrix, Path(folder)):
-            ran = run_matrix(Request(matrix=benign, results=results))
-            floors = groupby(floor_rows(results, ran.run_id), key=lambda row: row.floor_id)
+            ran = run_matrix(Request(matrix=benign, results=evidence, only="stage=logits"))
+            floors = groupby(floor_rows(evidence, ran.run_id), key=lambda row: row.floor_id)
             for _, rows in floors:
-                typer.echo(write_floor(list(rows), out or roots(results)[0]))
+                typer.echo(write_floor(list(rows), target))
 
 
 @reference.command("show")

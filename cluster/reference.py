@@ -10,6 +10,7 @@ from cluster.run import absolute_results, new_run_id
 from runner.artifact import describe_variant
 from runner.machine import this_machine
 from runner.order import CellOrder, Engine, Variant, WorkOrder
+from runner.store import Store
 from suites.digest import tagged_digest
 from suites.errors import UserError
 
@@ -30,6 +31,14 @@ def freeze_orders(path: Path) -> list[WorkOrder]:
             for variant in _truths(model):
                 orders.append(_order(resolved, model, suite, variant, engine, run_id))
     return orders
+
+
+def copy_references(source: str, target: str) -> None:
+    """Copy the reference files of one root into another folder of this machine."""
+    store = Store(source)
+    Path(target).mkdir(parents=True, exist_ok=True)
+    for name in store.parquet_files(""):
+        Store(target).write_table(name, store.read_file(name))
 
 
 def roots(results: str) -> tuple[str, ...]:
