@@ -1,7 +1,7 @@
 """Hand-made evidence: a small clean run whose rows a test changes before it is judged.
 
-Nothing here ran an engine. The rows have the shape that the runner stores, with numbers small enough
-to reason about.
+Nothing here ran an engine. The rows have the shape that the runner stores, with numbers small
+enough to reason about.
 """
 
 import datetime as dt
@@ -271,6 +271,7 @@ class Cell:
     node_id: str = "node-a"
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
     engine: str = "llama_cpp"
+    kind: str = "llama_cpp"
     variant: str = "f32"
     pass_: str = "structure"
     margin: float | None = 1e-7
@@ -355,7 +356,7 @@ class Bench:
             model=MODEL,
             variant=cell.variant,
             engine=cell.engine,
-            engine_kind=cell.engine,
+            engine_kind=cell.kind,
             serving="in_process",
             backend="cpu",
             pass_=cell.pass_,

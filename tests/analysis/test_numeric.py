@@ -1,18 +1,17 @@
 """The numeric rule: KL, bounds, floor, family, and what makes numbers no evidence."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.catalog import VIEWS
-from analysis.functions import register
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
     LOGITS,
@@ -30,39 +29,30 @@ def view(name: str) -> str:
     return (VIEWS / f"{name}.sql").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def con() -> Iterator[duckdb.DuckDBPyConnection]:
+def kl(p: list[float], q: list[float]) -> dict[str, Any]:
+    """Compare two distributions (log-probabilities, the tail last) with ``positions.sql``."""
     with duckdb.connect(":memory:") as con:
-        register(con)
         con.execute(f"CREATE TABLE rules AS {view('rules')}")
-        yield con
-
-
-def kl(con: duckdb.DuckDBPyConnection, p: list[float], q: list[float]) -> dict[str, Any]:
-    """Compare two distributions (log-probabilities, the last is the tail) with ``positions.sql``."""
-    con.execute(
-        "CREATE OR REPLACE TABLE numeric_inputs AS SELECT 'reference' AS kind, 'r' AS run_id, "
-        "'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, 'prefill' AS probe, "
-        "'x' AS case_id, 0 AS repeat, '' AS other, [?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, "
-        "[[1]] AS p_ids, [?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
-        [p[:-1], p[-1], q[:-1], q[-1]],
-    )
-    (row,) = con.sql(view("positions")).to_arrow_table().to_pylist()
+        con.execute(
+            "CREATE TABLE numeric_inputs AS SELECT 'reference' AS kind, 'r' AS run_id, "
+            "'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
+            "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
+            "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
+            "[?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
+            [p[:-1], p[-1], q[:-1], q[-1]],
+        )
+        (row,) = con.sql(view("positions")).to_arrow_table().to_pylist()
     return dict(row)
 
 
 logs = st.lists(st.floats(-30, 0, width=32), min_size=4, max_size=4)
-relaxed = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+relaxed = settings(max_examples=25, deadline=None)
 
 
 @relaxed
 @given(p=logs, q=logs)
-def test_kl_is_that_of_the_renormalised_distributions(
-    con: duckdb.DuckDBPyConnection, p: list[float], q: list[float]
-) -> None:
-    found = kl(con, p, q)["kl"]
+def test_kl_is_that_of_the_renormalised_distributions(p: list[float], q: list[float]) -> None:
+    found = kl(p, q)["kl"]
     a, b = (np.exp(np.array(v, np.float64)) for v in (p, q))
     truth = float(stats.entropy(a / a.sum(), b / b.sum()))
     assert found >= 0
@@ -71,33 +61,29 @@ def test_kl_is_that_of_the_renormalised_distributions(
 
 @relaxed
 @given(p=logs, shift=st.floats(-5, 5, width=32))
-def test_kl_is_zero_for_equal_and_for_shifted_numbers(
-    con: duckdb.DuckDBPyConnection, p: list[float], shift: float
-) -> None:
-    assert kl(con, p, p)["kl"] == pytest.approx(0, abs=1e-14)
+def test_kl_is_zero_for_equal_and_for_shifted_numbers(p: list[float], shift: float) -> None:
+    assert kl(p, p)["kl"] == pytest.approx(0, abs=1e-14)
     shifted = [float(np.float32(v) + np.float32(shift)) for v in p]
-    assert kl(con, p, shifted)["kl"] < 1e-10
+    assert kl(p, shifted)["kl"] < 1e-10
 
 
 @relaxed
 @given(p=logs, i=st.integers(0, 2), by=st.floats(0.125, 3, width=32))
-def test_kl_is_positive_as_soon_as_one_probability_moves(
-    con: duckdb.DuckDBPyConnection, p: list[float], i: int, by: float
-) -> None:
+def test_kl_is_positive_as_soon_as_one_probability_moves(p: list[float], i: int, by: float) -> None:
     p = [max(v, -6.0) for v in p]
     moved = [v + by if k == i else v for k, v in enumerate(p)]
-    assert kl(con, p, moved)["kl"] > 0
+    assert kl(p, moved)["kl"] > 0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_has_no_kl(con: duckdb.DuckDBPyConnection, bad: float) -> None:
-    found = kl(con, [-1.0, -1.0, -2.0], [-1.0, bad, -2.0])
+def test_what_is_not_finite_has_no_kl(bad: float) -> None:
+    found = kl([-1.0, -1.0, -2.0], [-1.0, bad, -2.0])
     assert found["nonfinite"]
     assert found["kl"] is None
 
 
-def test_an_empty_tail_on_both_sides_is_no_defect(con: duckdb.DuckDBPyConnection) -> None:
-    found = kl(con, [-0.5, -1.0, -np.inf], [-0.6, -0.9, -np.inf])
+def test_an_empty_tail_on_both_sides_is_no_defect() -> None:
+    found = kl([-0.5, -1.0, -np.inf], [-0.6, -0.9, -np.inf])
     assert not found["nonfinite"]
     assert found["kl"] > 0
 
@@ -184,7 +170,8 @@ def test_few_cases_are_bounded_by_their_extremes(bench: Bench, judged: Judge) ->
     bench.attempt.logits(0.05)
     row = judged(bench).stage("logits", "short")
     worst = judged(bench).catalog.rows(
-        "SELECT max(max_kl) AS high FROM numeric_cases WHERE case_id < 'logits/l3' AND probe = 'prefill'"
+        "SELECT max(max_kl) AS high FROM numeric_cases "
+        "WHERE case_id < 'logits/l3' AND probe = 'prefill'"
     )[0]
     assert row["ci_high"] == worst["high"] > row["effect"]
 
@@ -198,7 +185,7 @@ def test_ids_other_than_the_reference_are_no_evidence(bench: Bench, judged: Judg
 
 def test_a_declared_bound_makes_a_divergence_expected(bench: Bench, judged: Judge) -> None:
     entry = {"engine": "llama_cpp", "stage": "logits", "reason": "known kernel"}
-    tight = Cell("c1:0002", engine="vllm")
+    tight = Cell("c1:0002", engine="vllm", kind="vllm")
     bench.cells.append(tight)
     for cell in bench.cells:
         cell.only.logits(0.3)

@@ -37,7 +37,7 @@ def test_a_fact_with_meaning_is_the_culprit_where_nothing_later_shows_it(
     bench.attempt.fact("rms_eps", 1e-6)
     cell = judged(bench).cell()
     assert cell["culprit"] == "config"
-    assert "rms_eps 1e-06, the model says 1e-05" in cell["explanation"]
+    assert "rms_eps 0.000001, the model says 0.00001" in cell["explanation"]
 
 
 def test_a_fact_is_the_explanation_of_the_later_stage_that_fails(

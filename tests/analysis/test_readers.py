@@ -28,9 +28,10 @@ IDENTITY = (
 )
 
 
-@pytest.fixture
-def mixed(bench: Bench) -> Bench:
-    """A divergent, a crashed, an inconclusive, a skipped and a clean cell."""
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A divergent, a crashed, an inconclusive, a skipped and a clean cell; tests leave it as is."""
+    bench = Bench(tmp_path_factory.mktemp("mixed"))
     bad = Cell("c1:bad")
     bad.only.change("template", "template/plain", prompt_text=EVIL)
     bad.only.change("tokenize", "tokenize/nfd", prompt_ids=[1, 7, 99])
@@ -41,7 +42,13 @@ def mixed(bench: Bench) -> Bench:
     dead.only.error, dead.only.traces = "child died", dead.only.traces[:3]
     open_ = Cell("c1:open", variant="f16", pass_="deployed", margin=None)
     skip = Cell("c1:skip", engine="vllm", reason="vllm has no metal backend", attempts=[])
-    bench.cells = [bad, dead, open_, skip, Cell("c1:good", engine="transformers")]
+    bench.cells = [
+        bad,
+        dead,
+        open_,
+        skip,
+        Cell("c1:good", engine="transformers", kind="transformers"),
+    ]
     bench.write()
     return bench
 
@@ -86,8 +93,8 @@ def test_check_as_json_is_json_with_every_public_column(mixed: Bench, capsys: Ca
 
 def test_the_public_columns_are_those_of_the_design() -> None:
     verdict = (
-        "stage case_group verdict reason observed n mismatches effect ci_low ci_high margin p_value "
-        "first_case explanation reference_id floor_id rules_version"
+        "stage case_group verdict reason observed n mismatches effect ci_low ci_high margin "
+        "p_value first_case explanation reference_id floor_id rules_version"
     )
     qualification = "verdict culprit culprits confirmed required observed_stages explanation"
     for row, own in ((VerdictRow, verdict), (QualificationRow, qualification)):
@@ -127,9 +134,8 @@ def test_explain_shows_both_sides_marked_and_the_command_that_reproduces_it(
     assert explain(mixed.results, "c1:bad") == 0
     text = said(capsys)
     flat = " ".join(text.replace("│", " ").split())
-    assert "⟦script>alert(1)</script>\\u{001b}[31m[bold]\\u{0000}\\u{202e}⟧" not in flat
     assert "\\u{001b}[31m[bold]\\u{0000}\\u{202e}" in flat
-    assert "caf⟦e\\u{0301}⟧" in flat
+    assert "⟦cafe\\u{0301}⟧" in flat
     assert "1 7 ⟦99⟧" in flat
     assert "rope_theta 10000, the model says 50000" in flat
     assert "turns messages and tools into the prompt text" in flat
@@ -180,15 +186,16 @@ def test_the_report_is_one_page_that_escapes_model_output(mixed: Bench, tmp_path
     assert "default-src &#39;none&#39;" in page
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("<details class=\"cell\"") == 4
+    assert page.count('<details class="cell"') == 4
     for text in ("rope_theta 10000", "SIGSEGV", "vllm has no metal backend", "EPYC"):
         assert text in page
 
 
-def test_the_report_names_quarantined_files(mixed: Bench, tmp_path: Path) -> None:
-    (path, *_) = (mixed.root / "runs" / RUN / "requests").glob("*.parquet")
+def test_the_report_names_quarantined_files(bench: Bench, tmp_path: Path) -> None:
+    bench.write()
+    (path, *_) = (bench.root / "runs" / RUN / "requests").glob("*.parquet")
     path.write_bytes(b"PAR1 rubbish PAR1")
-    page = write_report(mixed.results, RUN, tmp_path / "page.html").read_text(encoding="utf-8")
+    page = write_report(bench.results, RUN, tmp_path / "page.html").read_text(encoding="utf-8")
     assert path.name in page
 
 

@@ -79,16 +79,18 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
     bounds = pa.table({"cell_id": [f"c{i:02}" for i in range(ran)], "mean_kl": kls.tolist()})
     con.register("bounds", bounds)
     con.execute(
-        "CREATE TABLE numeric_bounds AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, 1 AS attempt, "
-        "'prefill' AS probe, '*' AS case_group, mean_kl FROM bounds"
+        "CREATE TABLE numeric_bounds AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
+        "1 AS attempt, 'prefill' AS probe, '*' AS case_group, mean_kl FROM bounds"
     )
     con.execute(
-        "CREATE TABLE pair_floors AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, 'f1' AS floor_id, "
-        "24 AS configurations, -10.0 AS mean_x, 0.5 AS sd_x, 0.0 AS max_flip_margin FROM bounds"
+        "CREATE TABLE pair_floors AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
+        "'f1' AS floor_id, 24 AS configurations, -10.0 AS mean_x, 0.5 AS sd_x, "
+        "0.0 AS max_flip_margin FROM bounds"
     )
     con.execute(
-        "CREATE TABLE planned_probes AS SELECT 'r' AS run_id, 'c' || i AS cell_id, 'n' AS node_id, "
-        f"'prefill' AS probe, []::VARCHAR[] AS tags, 'logits' AS stage FROM range({ran + 2}) AS x (i)"
+        "CREATE TABLE planned_probes AS SELECT 'r' AS run_id, 'c' || i AS cell_id, "
+        "'n' AS node_id, 'prefill' AS probe, []::VARCHAR[] AS tags, 'logits' AS stage "
+        f"FROM range({ran + 2}) AS x (i)"
     )
     rows = con.sql(f"SELECT * FROM ({view('numeric_tests')}) ORDER BY cell_id").to_arrow_table()
     p = stats.t.sf(t, 23)
@@ -103,8 +105,9 @@ def test_a_floor_of_equal_configurations_still_has_a_spread(
     con.execute("CREATE TABLE reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root")
     con.execute(
         "CREATE TABLE floors AS SELECT 'x' AS root, 'f1' AS floor_id, 'w' AS weights_digest, "
-        "'F32' AS compute_dtype, 'cpu' AS backend, 'smoke' AS suite, TIMESTAMP '2026-01-01' AS created, "
-        "i::VARCHAR AS configuration, 0.0 AS mean_kl, 0.0 AS max_flip_margin FROM range(24) AS x (i)"
+        "'F32' AS compute_dtype, 'cpu' AS backend, 'smoke' AS suite, "
+        "TIMESTAMP '2026-01-01' AS created, i::VARCHAR AS configuration, 0.0 AS mean_kl, "
+        "0.0 AS max_flip_margin FROM range(24) AS x (i)"
     )
     (row,) = con.sql(view("floor_fits")).to_arrow_table().to_pylist()
     assert row["configurations"] == 24

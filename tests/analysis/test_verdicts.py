@@ -250,7 +250,8 @@ def test_a_declared_difference_is_expected_within_its_scope_only(
     verdicts = [found.verdict("tokenize", cell.cell_id) for cell in bench.cells]
     assert verdicts == ["expected"] * len(inside) + ["divergent"] * (len(outside) + 1)
     assert found.cell("c1:0")["verdict"] == "qualified"
-    assert "known" in found.cell("c1:0")["explanation"]
+    assert "declared differences: tokenize (1 of 2)" in found.cell("c1:0")["explanation"]
+    assert "known" in found.stage("tokenize", cell="c1:0")["explanation"]
 
 
 def test_one_declared_and_one_new_difference_is_divergent(bench: Bench, judged: Judge) -> None:

@@ -1,0 +1,1 @@
+"""WHAT IT MEANS: the gate, SQL views, verdicts and what people read. The only room with DuckDB."""

@@ -1,0 +1,108 @@
+"""``fleetqual check``: a run's verdicts as a table, as JSON, as JUnit, and as an exit code."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis.catalog import choose_run
+from analysis.judge import open_judged
+from analysis.junit import write_junit
+from analysis.output import console, plain, print_json, verdict_text
+from analysis.summary import Summary, name_of, scope_of, summarise
+from runner.store import Store
+
+
+def check(
+    results: str, run_id: str | None = None, *, junit: Path | None = None, as_json: bool = False
+) -> int:
+    """Print the verdicts of a run, judging it first where needed; return the exit code.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    store = Store(results)
+    chosen = choose_run(store, run_id)
+    with open_judged(store, chosen) as catalog:
+        summary = summarise(catalog, chosen)
+    if junit is not None:
+        write_junit(summary, junit)
+    if as_json:
+        print_json(
+            {
+                "run_id": summary.run_id,
+                "exit_code": summary.exit_code,
+                "qualification": summary.qualification,
+                "verdicts": summary.verdicts,
+                "attempts": summary.attempts,
+                "quarantined": summary.quarantined,
+                "unexpected_passes": summary.unexpected_passes,
+            }
+        )
+    else:
+        _print(console(), summary)
+    return summary.exit_code
+
+
+def _print(out: Console, summary: Summary) -> None:
+    table = Table(title=f"run {summary.run_id}", title_justify="left", expand=True)
+    table.add_column("cell", no_wrap=True)
+    for name in ("engine/variant/pass", "node", "verdict", "culprit", "confirmed"):
+        table.add_column(name)
+    table.add_column("explanation", ratio=1)
+    for row in summary.qualification:
+        table.add_row(
+            plain(row["cell_id"][:11]),
+            plain(name_of(row)),
+            plain(row["node_id"]),
+            verdict_text(row["verdict"], scope_of(row).removeprefix(row["verdict"])),
+            plain(row["culprit"]),
+            plain(row["confirmed"].replace("not_applicable", "–")),
+            plain(row["explanation"]),
+        )
+    out.print(table)
+    _print_list(
+        out,
+        "Unexpected passes (declared, but no longer there)",
+        summary.unexpected_passes,
+        _passed,
+    )
+    _print_list(
+        out,
+        "Quarantined files (no evidence; run again what they held with --resume)",
+        summary.quarantined,
+        lambda r: f"{r['file']}: {r['reason']}",
+    )
+    failed = [row for row in summary.attempts if row["status"] != "ok"]
+    _print_list(out, "Failed attempts", failed, _failed)
+    reasons = sorted(row["reason"] for row in summary.skips)
+    skips = [{"reason": r, "n": len(list(g))} for r, g in itertools.groupby(reasons)]
+    _print_list(out, "Skipped", skips, lambda r: f"{r['n']} × {r['reason']}")
+    troubled = [
+        r for r in summary.qualification if r["verdict"] not in ("qualified", "not_observed")
+    ]
+    _print_list(out, "Look closer", troubled, lambda r: f"fleetqual explain {r['cell_id']}")
+
+
+def _passed(row: dict[str, Any]) -> str:
+    entry = f"expected[{row['entry']}] at {row['stage']}"
+    return f"{name_of(row)} on {row['node_id']}: {entry} — {row['reason']}"
+
+
+def _failed(row: dict[str, Any]) -> str:
+    signal = f" ({row['signal']})" if row["signal"] else ""
+    where = f" at {row['stage_reached']}" if row["stage_reached"] else ""
+    cell = f"{row['engine']}/{row['variant']}/{row['pass']}"
+    error = row["error"] or "no message"
+    ended = f"{row['status']}{signal}{where}: {error}"
+    return f"{cell} on {row['node_id']}, attempt {row['attempt']}: {ended}"
+
+
+def _print_list(out: Console, title: str, rows: list[dict[str, Any]], line: Any) -> None:
+    if rows:
+        out.print()
+        out.print(plain(title, "bold"))
+        for text in dict.fromkeys(line(row) for row in rows):
+            out.print(plain(f"  {text}"))

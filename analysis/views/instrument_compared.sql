@@ -1,0 +1,75 @@
+-- Each repeat of a forced case against its `first`: bitwise equal, or within the pass's margin.
+--
+-- NaN needs care: broken weights give NaN whenever they are asked, and that must end at `weights` or
+-- `logits`. So non-finite numbers break the instrument only when repeats disagree and the tensors
+-- themselves are finite.
+WITH asked AS (
+    SELECT
+        t.*, t.rowid AS trace_row, a.judged, a.later, a.margin,
+        coalesce((TRY_CAST(t.value AS JSON) ->> '$.nonfinite')::BIGINT, 0) AS nonfinite,
+        (TRY_CAST(t.value AS JSON) ->> '$.mass_error')::DOUBLE AS mass_error
+    FROM traces AS t
+    INNER JOIN tries AS a USING (run_id, cell_id, node_id, attempt)
+    WHERE t.stage = 'instrument' AND t.case_id <> '*'
+),
+
+broken_weights AS (
+    SELECT DISTINCT run_id, cell_id, node_id, attempt
+    FROM weights_compared
+    WHERE outcome = 'mismatch'
+),
+
+compared AS (
+    SELECT
+        b.*, a.payload_digest = b.payload_digest AS same, a.case_id IS NULL AS no_first,
+        a.error AS first_error, w.run_id IS NOT NULL AS weights_broken, n.mean_kl,
+        coalesce(n.nonfinite, 0) + b.nonfinite AS not_finite, n.positions
+    FROM asked AS b
+    LEFT JOIN asked AS a
+        ON a.run_id = b.run_id AND a.cell_id = b.cell_id AND a.node_id = b.node_id
+        AND a.attempt = b.attempt AND a.case_id = b.case_id AND a.probe = 'first'
+    LEFT JOIN numeric_cases AS n
+        ON n.kind = 'instrument' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
+        AND n.node_id = b.node_id AND n.attempt = b.attempt AND n.case_id = b.case_id
+        AND n.probe = b.probe AND n.repeat = b.repeat
+    LEFT JOIN broken_weights AS w
+        ON w.run_id = b.run_id AND w.cell_id = b.cell_id AND w.node_id = b.node_id
+        AND w.attempt = b.attempt
+)
+
+SELECT
+    c.run_id, c.cell_id, c.node_id, c.attempt, c.judged, c.later, 'instrument' AS stage, c.probe, c.case_id,
+    c.case_digest, c.tags, c.observed, c.repeat, 'self' AS truth, NULL::VARCHAR AS reference_id,
+    CASE
+        WHEN c.error IS NOT NULL OR c.payload_digest IS NULL OR c.no_first OR c.first_error IS NOT NULL THEN 'error'
+        WHEN c.observed NOT IN ('path', 'endpoint', 'reenacted') THEN 'not_observed'
+        WHEN c.not_finite = 0 AND (c.mass_error > r.max_mass_error OR isnan(c.mass_error)) THEN 'mismatch'
+        WHEN c.probe = 'first' OR c.same THEN 'match'
+        WHEN c.not_finite > 0 THEN CASE WHEN c.weights_broken THEN 'noted' ELSE 'mismatch' END
+        WHEN c.mean_kl IS NULL OR c.margin IS NULL THEN 'no_truth'
+        WHEN c.mean_kl <= c.margin THEN 'match'
+        ELSE 'mismatch'
+    END AS outcome,
+    'the numbers of `first`' AS expected,
+    CASE WHEN c.same THEN 'the same bits' ELSE format('mean KL {:.2g}', c.mean_kl) END AS seen,
+    CASE
+        WHEN c.error IS NOT NULL THEN c.error
+        WHEN c.payload_digest IS NULL THEN 'the probe brought nothing'
+        WHEN c.no_first OR c.first_error IS NOT NULL THEN 'there is no first answer to compare with'
+        WHEN c.not_finite = 0 AND c.mass_error > r.max_mass_error
+            THEN format('the probabilities of {} sum to 1 ± {:.2g}', c.case_id, c.mass_error)
+        WHEN c.not_finite > 0 AND NOT c.same
+            THEN format('{} gives other numbers when {}, with NaN or infinite values among them', c.case_id, r2.meaning)
+        WHEN NOT c.same AND c.mean_kl > c.margin
+            THEN format('{} gives other numbers when {}: mean KL {:.2g}, allowed {:.2g}', c.case_id, r2.meaning, c.mean_kl, c.margin)
+        WHEN NOT c.same AND c.margin IS NULL THEN 'answers differ and no margin is declared for this pass'
+    END AS detail,
+    c.payload_digest, c.trace_row, CASE WHEN c.same OR c.probe = 'first' THEN 0.0 ELSE c.mean_kl END AS effect,
+    c.positions
+FROM compared AS c
+CROSS JOIN rules AS r
+LEFT JOIN (
+    VALUES
+        ('first', 'asked once'), ('again', 'asked again'), ('reordered', 'asked in another order'),
+        ('uncached', 'asked without a cache')
+) AS r2 (probe, meaning) ON c.probe = r2.probe

@@ -1,0 +1,140 @@
+-- The numeric rule. Two probes, prefill and decode: the stage takes the worse.
+WITH instrument AS (
+    SELECT run_id, cell_id, node_id, verdict, explanation
+    FROM exact_verdicts
+    WHERE stage = 'instrument' AND case_group = '*'
+),
+
+coverage AS (
+    SELECT
+        run_id, cell_id, node_id, attempt, probe, case_group, count(*) AS planned,
+        count(*) FILTER (WHERE is_gap) AS gaps,
+        count(*) FILTER (WHERE outcome = 'missing') AS missing,
+        count(*) FILTER (WHERE outcome = 'error') AS failed,
+        count(*) FILTER (WHERE outcome = 'no_truth') AS without_truth,
+        count(*) FILTER (WHERE observed = 'reenacted') AS reenacted,
+        string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome = 'numeric') AS observed,
+        min(case_id) FILTER (WHERE is_gap) AS first_gap_case,
+        min_by(case_id || coalesce(': ' || detail, ''), case_id) FILTER (WHERE is_gap) AS first_gap
+    FROM grouped
+    WHERE stage = 'logits'
+    GROUP BY ALL
+),
+
+declared AS (
+    SELECT run_id, cell_id, node_id, max(bound) AS bound, any_value(reason) AS reason
+    FROM expected_hits
+    WHERE stage = 'logits' AND bound IS NOT NULL
+    GROUP BY ALL
+),
+
+tested AS (
+    SELECT
+        c.*, t.* EXCLUDE (run_id, cell_id, node_id, attempt, probe, case_group), p.margin, p.weights_digest,
+        p.compute_dtype, p.backend, p.lost_traces, i.verdict = 'divergent' AS instrument_broken,
+        i.explanation AS instrument_says, d.bound, d.reason AS declared_reason,
+        coalesce(t.ci_low > p.margin, false) AS above,
+        coalesce(t.adjusted_p <= r.false_discovery_rate, false) AS beyond_floor,
+        r.min_floor_configurations
+    FROM coverage AS c
+    CROSS JOIN rules AS r
+    INNER JOIN pairs AS p
+        ON p.run_id = c.run_id AND p.cell_id = c.cell_id AND p.node_id = c.node_id
+    LEFT JOIN numeric_tests AS t
+        ON t.run_id = c.run_id AND t.cell_id = c.cell_id AND t.node_id = c.node_id
+        AND t.probe = c.probe AND t.case_group = c.case_group
+    LEFT JOIN instrument AS i
+        ON i.run_id = c.run_id AND i.cell_id = c.cell_id AND i.node_id = c.node_id
+    LEFT JOIN declared AS d
+        ON d.run_id = c.run_id AND d.cell_id = c.cell_id AND d.node_id = c.node_id
+),
+
+judged AS (
+    SELECT
+        *,
+        CASE
+            WHEN instrument_broken THEN 'inconclusive'
+            WHEN nonfinite > 0 THEN 'divergent'
+            WHEN margin IS NULL OR mean_kl IS NULL THEN 'inconclusive'
+            WHEN above AND beyond_floor THEN CASE WHEN ci_high <= bound AND gaps = 0 THEN 'expected' ELSE 'divergent' END
+            WHEN gaps > 0 THEN 'inconclusive'
+            WHEN reenacted > 0 THEN 'inconclusive'
+            WHEN ci_high < margin THEN 'qualified'
+            ELSE 'inconclusive'
+        END AS verdict
+    FROM tested
+),
+
+explained AS (
+    SELECT
+        *,
+        CASE
+            WHEN verdict IN ('qualified', 'expected') THEN NULL
+            WHEN instrument_broken THEN 'the instrument is broken: ' || coalesce(instrument_says, 'its repeats disagree')
+            WHEN nonfinite > 0 THEN format('{}: {} of {} positions are NaN or infinite', probe, nonfinite, n)
+            WHEN mean_kl IS NULL
+                THEN format('{}: {} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}', probe, gaps, planned, missing, failed, without_truth, first_gap)
+                    || coalesce('; ' || lost_traces, '')
+            WHEN margin IS NULL THEN 'no margin is declared for this pass: give the variant a `margin`'
+            WHEN verdict = 'divergent' THEN format('{}: mean KL above the margin and beyond the floor', probe)
+            WHEN gaps > 0
+                THEN format('{}: {} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}', probe, gaps, planned, missing, failed, without_truth, first_gap)
+                    || coalesce('; ' || lost_traces, '')
+            WHEN above AND floor_id IS NULL
+                THEN format('{}: mean KL lies above the margin, but there is no floor for weights {}, compute dtype {}, backend {}', probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend)
+            WHEN above AND p_value IS NULL
+                THEN format('{}: mean KL lies above the margin, but the floor {} has only {} configurations; {} are needed', probe, floor_id, configurations, min_floor_configurations)
+            WHEN above THEN format('{}: mean KL lies above the margin, but not beyond what benign configurations show (p = {:.2g}, adjusted {:.2g})', probe, p_value, adjusted_p)
+            WHEN reenacted > 0 THEN format('{}: {} of {} cases are reenacted, which can show a divergence but never alone qualifies', probe, reenacted, planned)
+            ELSE format('{}: the bounds of mean KL reach across the margin', probe)
+        END AS reason,
+        CASE
+            WHEN mean_kl IS NOT NULL
+                THEN format(
+                    '{}: mean KL {:.2g} nats [{:.2g}, {:.2g}], margin {}, {} of {} most probable tokens differ',
+                    probe, mean_kl, ci_low, ci_high, coalesce(format('{:.2g}', margin), 'none'), flips, n
+                )
+            ELSE ''
+        END
+        || CASE
+            WHEN nonfinite > 0
+                THEN format('; NaN or infinite at {} of {} positions, first in {}', nonfinite, n, first_nonfinite_case)
+            WHEN verdict = 'divergent' THEN format('; worst in {} at position {}', worst_case, worst_position)
+            WHEN verdict = 'expected' THEN format('; within the declared bound {:.2g}: {}', bound, declared_reason)
+            ELSE ''
+        END AS explanation
+    FROM judged
+),
+
+worse AS (
+    SELECT * FROM explained
+    QUALIFY row_number() OVER (
+        PARTITION BY run_id, cell_id, node_id, case_group
+        ORDER BY list_position(['divergent', 'inconclusive', 'expected', 'qualified'], verdict), mean_kl DESC NULLS FIRST, probe DESC
+    ) = 1
+)
+
+SELECT
+    g.run_id, g.cell_id, g.node_id, g.attempt, g.stage, coalesce(w.case_group, '*') AS case_group,
+    CASE
+        WHEN g.star IS NOT NULL THEN 'not_observed'
+        WHEN w.verdict IS NOT NULL THEN w.verdict
+        WHEN g.planned = 0 THEN 'not_observed'
+        ELSE 'inconclusive'
+    END AS verdict,
+    CASE
+        WHEN g.star IS NOT NULL THEN g.star || coalesce(': ' || g.star_error, '')
+        WHEN w.verdict IS NOT NULL THEN w.reason
+        WHEN g.planned = 0 THEN 'not_probed: the suite has no case for it'
+        ELSE coalesce(g.lost_traces, 'the attempt left no trace of this stage')
+    END AS reason,
+    coalesce(g.star, w.observed) AS observed,
+    CASE WHEN g.star IS NULL THEN coalesce(w.n, 0)::BIGINT END AS n,
+    w.flips::BIGINT AS mismatches, w.mean_kl AS effect, w.ci_low, w.ci_high, w.margin, w.p_value,
+    CASE WHEN w.nonfinite > 0 THEN w.first_nonfinite_case WHEN w.mean_kl IS NULL THEN w.first_gap_case ELSE w.worst_case END AS first_case,
+    CASE WHEN g.star IS NULL THEN w.explanation END AS explanation,
+    w.reference_id, w.floor_id
+FROM stage_grid AS g
+LEFT JOIN worse AS w
+    ON w.run_id = g.run_id AND w.cell_id = g.cell_id AND w.node_id = g.node_id AND g.star IS NULL
+WHERE g.stage = 'logits'

@@ -1,0 +1,148 @@
+-- Planned probe, trace and truth side by side, as texts that are equal exactly when they agree.
+--
+-- Golden text outranks the reference. Every planned probe of a judged attempt has a row, also when
+-- nothing came back; of other attempts only what they brought.
+WITH stars AS (
+    SELECT run_id, cell_id, node_id, attempt, stage, observed, error
+    FROM traces
+    WHERE case_id = '*' AND observed IN ('hidden', 'absent', 'not_probed')
+),
+
+joined AS (
+    SELECT
+        n.*, a.attempt, a.judged, a.later, t.rowid AS trace_row, u.truth_row,
+        t.observed AS seen_how, t.repeat, t.payload_digest, t.error AS trace_error,
+        s.observed AS stage_observed, s.error AS stage_error, u.reference_id AS frozen_id,
+        t.case_digest IS DISTINCT FROM n.case_digest AS other_case,
+        CASE n.stage
+            WHEN 'template' THEN CASE WHEN n.golden_applies THEN n.golden_prompt_text END
+            WHEN 'tokenize' THEN CASE WHEN n.golden_applies THEN to_json(n.golden_prompt_ids)::VARCHAR END
+            WHEN 'detokenize' THEN CASE WHEN n.golden_applies THEN n.golden_text END
+            WHEN 'stop' THEN
+                CASE
+                    WHEN n.golden_applies AND coalesce(n.golden_text, n.golden_finish_reason) IS NOT NULL
+                        THEN json_object('text', n.golden_text, 'finish_reason', n.golden_finish_reason)::VARCHAR
+                END
+            WHEN 'parse' THEN
+                CASE
+                    WHEN n.golden_applies AND n.golden_message IS NOT NULL
+                        THEN json_object(
+                            'message', canonical_message(n.golden_message, n.golden_message)::JSON,
+                            'finish_reason', n.golden_finish_reason
+                        )::VARCHAR
+                END
+        END AS golden
+    FROM planned_probes AS n
+    INNER JOIN tries AS a USING (run_id, cell_id, node_id)
+    LEFT JOIN traces AS t
+        ON n.run_id = t.run_id AND n.cell_id = t.cell_id AND n.node_id = t.node_id
+        AND a.attempt = t.attempt AND n.stage = t.stage AND n.case_id = t.case_id
+        -- Probe `*` is a case that failed before its probes could be told apart.
+        AND (n.probe = t.probe OR t.probe = '*' AND t.error IS NOT NULL)
+    LEFT JOIN stars AS s
+        ON n.run_id = s.run_id AND n.cell_id = s.cell_id AND n.node_id = s.node_id
+        AND a.attempt = s.attempt AND n.stage = s.stage
+    LEFT JOIN truths AS u
+        ON n.run_id = u.run_id AND n.case_digest = u.case_digest AND n.stage = u.stage
+        AND n.probe = u.probe AND n.weights_digest = u.weights_digest
+        AND n.tokenizer_digest = u.tokenizer_digest
+    WHERE a.judged OR t.case_id IS NOT NULL
+    QUALIFY rank() OVER (
+        PARTITION BY n.run_id, n.cell_id, n.node_id, a.attempt, n.stage, n.probe, n.case_id
+        ORDER BY t.probe IS NOT DISTINCT FROM '*'
+    ) = 1
+),
+
+texts AS (
+    SELECT
+        j.*,
+        CASE WHEN j.golden IS NOT NULL THEN 'golden' WHEN j.truth_row IS NOT NULL THEN 'reference' END AS truth,
+        CASE WHEN j.golden IS NULL THEN j.frozen_id END AS reference_id,
+        coalesce(j.golden, CASE j.stage
+            WHEN 'template' THEN r.prompt_text
+            WHEN 'tokenize' THEN to_json(r.prompt_ids)::VARCHAR
+            WHEN 'detokenize' THEN r.text
+            WHEN 'stop' THEN CASE WHEN r.case_id IS NOT NULL THEN json_object('text', r.text, 'finish_reason', r.finish_reason)::VARCHAR END
+            WHEN 'parse' THEN
+                CASE
+                    WHEN r.message IS NOT NULL
+                        THEN json_object('message', canonical_message(r.message, r.message)::JSON, 'finish_reason', r.finish_reason)::VARCHAR
+                END
+            WHEN 'chain' THEN
+                CASE
+                    WHEN r.output_ids IS NOT NULL
+                        THEN json_object('output_ids', r.output_ids, 'text', r.text, 'finish_reason', r.finish_reason)::VARCHAR
+                END
+        END) AS expected,
+        CASE j.stage
+            WHEN 'template' THEN t.prompt_text
+            WHEN 'tokenize' THEN to_json(t.prompt_ids)::VARCHAR
+            WHEN 'detokenize' THEN t.text
+            -- Only what the truth speaks of is compared: an aspect it leaves open is null on both sides.
+            WHEN 'stop' THEN
+                CASE
+                    WHEN t.text IS NOT NULL
+                        THEN json_object(
+                            'text', CASE WHEN j.golden IS NULL OR j.golden_text IS NOT NULL THEN t.text END,
+                            'finish_reason', CASE WHEN j.golden IS NULL OR j.golden_finish_reason IS NOT NULL THEN t.finish_reason END
+                        )::VARCHAR
+                END
+            WHEN 'parse' THEN
+                CASE
+                    WHEN t.message IS NOT NULL
+                        THEN json_object(
+                            'message', canonical_message(t.message, coalesce(CASE WHEN j.golden IS NOT NULL THEN j.golden_message END, r.message, t.message))::JSON,
+                            'finish_reason', CASE WHEN j.golden IS NULL OR j.golden_finish_reason IS NOT NULL THEN t.finish_reason END
+                        )::VARCHAR
+                END
+            WHEN 'chain' THEN
+                CASE
+                    WHEN t.output_ids IS NOT NULL
+                        THEN json_object('output_ids', t.output_ids, 'text', t.text, 'finish_reason', t.finish_reason)::VARCHAR
+                END
+        END AS seen,
+        CASE
+            WHEN j.stage <> 'logits' OR r.case_id IS NULL THEN NULL
+            WHEN t.ref_topk_logprobs IS NULL OR t.tail_logprob IS NULL THEN 'the probe brought no log-probabilities'
+            WHEN t.prompt_ids IS DISTINCT FROM r.prompt_ids THEN 'it was not forced on the reference''s ids'
+            WHEN len(t.ref_topk_logprobs) <> len(r.ref_topk_logprobs)
+                OR len(t.tail_logprob) <> len(r.tail_logprob)
+                THEN format('it has {} positions, the reference has {}', len(t.ref_topk_logprobs), len(r.ref_topk_logprobs))
+            WHEN len(t.ref_topk_logprobs[1]) <> len(r.ref_topk_logprobs[1])
+                THEN format('it has {} log-probabilities a position, the reference has {}', len(t.ref_topk_logprobs[1]), len(r.ref_topk_logprobs[1]))
+        END AS numeric_defect
+    FROM joined AS j
+    LEFT JOIN traces AS t ON j.trace_row = t.rowid
+    LEFT JOIN reference_traces AS r ON j.truth_row = r.rowid
+)
+
+SELECT
+    run_id, cell_id, node_id, attempt, judged, later, stage, probe, case_id, case_digest, tags,
+    coalesce(seen_how, stage_observed) AS observed, coalesce(repeat, 0) AS repeat,
+    truth, reference_id, expected, seen, payload_digest, trace_row, truth_row,
+    CASE
+        WHEN trace_row IS NULL AND stage_observed IS NOT NULL THEN 'not_observed'
+        WHEN trace_row IS NULL THEN 'missing'
+        WHEN seen_how NOT IN ('path', 'endpoint', 'reenacted') THEN 'not_observed'
+        WHEN trace_error IS NOT NULL OR other_case THEN 'error'
+        WHEN stage = 'logits' THEN
+            CASE
+                WHEN truth_row IS NULL THEN 'no_truth'
+                WHEN numeric_defect IS NOT NULL THEN 'error'
+                ELSE 'numeric'
+            END
+        WHEN seen IS NULL THEN 'error'
+        WHEN expected IS NULL THEN 'no_truth'
+        WHEN expected = seen THEN 'match'
+        ELSE 'mismatch'
+    END AS outcome,
+    CASE
+        WHEN trace_row IS NULL AND stage_observed IS NOT NULL THEN stage_observed || coalesce(': ' || stage_error, '')
+        WHEN trace_row IS NULL THEN 'the attempt left no trace of it'
+        WHEN trace_error IS NOT NULL THEN trace_error
+        WHEN other_case THEN 'the trace belongs to another version of this case'
+        WHEN numeric_defect IS NOT NULL THEN numeric_defect
+        WHEN stage <> 'logits' AND seen IS NULL THEN 'the probe brought nothing'
+        WHEN stage NOT IN ('logits', 'chain') THEN shown_difference(expected, seen)
+    END AS detail
+FROM texts

@@ -1,0 +1,11 @@
+-- The floor of each (cell, node): same weights, compute dtype and backend; the cell's own suite first,
+-- then the first root that has one, then the newest.
+SELECT p.run_id, p.cell_id, p.node_id, f.* EXCLUDE (run_id)
+FROM pairs AS p
+INNER JOIN floor_fits AS f
+    ON p.run_id = f.run_id AND p.weights_digest = f.weights_digest
+    AND lower(p.compute_dtype) = f.compute_dtype AND p.backend = f.backend
+QUALIFY row_number() OVER (
+    PARTITION BY p.run_id, p.cell_id, p.node_id
+    ORDER BY (f.suite = p.suite) DESC, f.rank, f.created DESC, f.floor_id
+) = 1

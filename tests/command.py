@@ -1,0 +1,84 @@
+"""The ``fleetqual`` command as a user runs it: another process, files and an exit code."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.paths import ROOT, TINY_CHAT
+
+SMOKE = ROOT / "infra" / "matrices" / "smoke.yaml"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output, read as JSON."""
+        return json.loads(self.out)
+
+
+def fleetqual(*arguments: object, timeout: float = 600, cwd: Path | None = None) -> Done:
+    """Run the command to its end."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "fleetqual"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd or ROOT,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def query(results: Path, sql: str) -> list[dict[str, Any]]:
+    """Return the rows of a query over a results root."""
+    done = fleetqual("sql", sql, "--results", results, "--json")
+    assert done.code == 0, done.err
+    rows: list[dict[str, Any]] = done.json
+    return rows
+
+
+def matrix(
+    path: Path,
+    variants: dict[str, Path],
+    *,
+    engines: list[dict[str, Any]] | None = None,
+    expected: bool = True,
+    **more: Any,
+) -> Path:
+    """Write a matrix of GGUF variants of the shipped model, like the shipped smoke matrix."""
+    shipped = yaml.safe_load(SMOKE.read_text())
+    options = shipped["engines"][0]["options"]
+    body = {
+        "name": path.stem,
+        "suites": ["smoke"],
+        "models": [
+            {
+                "name": "tiny-chat",
+                "hf": str(TINY_CHAT),
+                "variants": [
+                    {"name": name, "gguf": str(file), "margin": 1e-4}
+                    for name, file in variants.items()
+                ],
+            }
+        ],
+        "engines": engines
+        or [{"engine": "llama_cpp", "passes": ["structure"], "options": options}],
+        "backends": ["cpu"],
+        "reference": shipped["reference"],
+        "expected": shipped["expected"] if expected else [],
+        **more,
+    }
+    path.write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
+    return path

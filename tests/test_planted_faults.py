@@ -1,0 +1,118 @@
+"""Faults planted in copies of the shipped model are found at the right stage; benign edits alarm
+nothing. Everything goes through the command line, with and without the shipped expected entries."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+
+from runner.artifact import HfFolder
+from tests.command import Done, fleetqual, matrix, query
+from tests.faulty_gguf import edited_gguf
+from tests.paths import TINY_CHAT
+
+F32 = TINY_CHAT / "tiny-chat-f32.gguf"
+TEMPLATE = "tokenizer.chat_template"
+#: Fault → the stage that is to blame.
+FAULTS = {
+    "template-whitespace": "template",
+    "tools-branch-removed": "template",
+    "double-bos": "template",
+    "wrong-pre-tokenizer": "tokenize",
+    "wrong-rope-theta": "logits",
+    "eos-set-incomplete": "stop",
+    "tensor-scaled": "weights",
+    "permutation-skipped": "weights",
+}
+BENIGN = ("template-comment", "renamed-model")
+
+
+def _template(old: str, new: str) -> dict[str, Any]:
+    field = gguf.GGUFReader(F32).get_field(TEMPLATE)
+    assert field is not None
+    text = field.contents()
+    assert old in text
+    return {TEMPLATE: text.replace(old, new, 1)}
+
+
+def _copies(folder: Path) -> dict[str, Path]:
+    raw = HfFolder(TINY_CHAT).tensors()
+    queries = {f"blk.{n}.attn_{x}.weight" for n in range(4) for x in "qk"}
+    edits: dict[str, dict[str, Any]] = {
+        "template-whitespace": {"fields": _template("'<|body|>\\n\\n'", "'<|body|>\\n'")},
+        "tools-branch-removed": {"fields": _template("{%- if tools %}", "{%- if false %}")},
+        "double-bos": {"fields": _template("{{- bos_token }}", "{{- bos_token + bos_token }}")},
+        "wrong-pre-tokenizer": {"fields": {"tokenizer.ggml.pre": "gpt-2"}},
+        "wrong-rope-theta": {"fields": {"llama.rope.freq_base": 10000.0}},
+        "eos-set-incomplete": {"without": ("tokenizer.ggml.eot_token_id",)},
+        "tensor-scaled": {"tensors": {"blk.2.ffn_up.weight": lambda x: x * 1.01}},
+        "permutation-skipped": {
+            "tensors": {name: (lambda _, name=name: raw[name].values()) for name in queries}
+        },
+        "template-comment": {"fields": _template("{{- bos_token }}", "{#- x -#}{{- bos_token }}")},
+        "renamed-model": {"fields": {"general.name": "another name"}},
+    }
+    return {name: edited_gguf(F32, folder / f"{name}.gguf", **edit) for name, edit in edits.items()}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["expected-in-force", "none-expected"])
+def judged(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Done, Path]:
+    folder = tmp_path_factory.mktemp("faults")
+    path = matrix(folder / "faults.yaml", _copies(folder), expected=request.param)
+    return fleetqual("run", path, "--results", folder / "results"), folder / "results"
+
+
+@pytest.fixture(scope="module")
+def found(judged: tuple[Done, Path]) -> dict[str, dict[str, Any]]:
+    rows = query(
+        judged[1], "select variant, verdict, culprit, culprits, explanation from qualification"
+    )
+    return {row["variant"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def stages(judged: tuple[Done, Path]) -> dict[tuple[str, str], str]:
+    rows = query(judged[1], "select variant, stage, verdict from verdicts where case_group = '*'")
+    return {(row["variant"], row["stage"]): row["verdict"] for row in rows}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_where_it_is(
+    fault: str, found: dict[str, dict[str, Any]], stages: dict[tuple[str, str], str]
+) -> None:
+    assert found[fault]["verdict"] == "divergent"
+    assert found[fault]["culprit"] == FAULTS[fault]
+    assert stages[fault, FAULTS[fault]] == "divergent"
+
+
+def test_a_loaded_fact_that_differs_explains_the_stage_it_breaks(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    assert "10000" in found["wrong-rope-theta"]["explanation"]
+    assert "500000" in found["wrong-rope-theta"]["explanation"]
+    assert "eos_ids" in found["eos-set-incomplete"]["explanation"]
+
+
+@pytest.mark.parametrize("edit", BENIGN)
+def test_a_benign_edit_changes_no_verdict(
+    edit: str, stages: dict[tuple[str, str], str], judged: tuple[Done, Path]
+) -> None:
+    own = {stage: v for (variant, stage), v in stages.items() if variant == edit}
+    if judged[0].code == 1 and "divergent" in own.values():
+        # Nothing was declared expected: llama.cpp's own differences show, and nothing else.
+        assert {s for s, v in own.items() if v == "divergent"} == {
+            "tokenize",
+            "stop",
+            "detokenize",
+            "parse",
+        }
+    else:
+        assert set(own.values()) <= {"qualified", "expected", "not_observed"}
+
+
+def test_the_exit_code_says_that_something_diverged(judged: tuple[Done, Path]) -> None:
+    assert judged[0].code == 1
+    assert "Traceback" not in judged[0].err
