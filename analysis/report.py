@@ -56,7 +56,9 @@ _TIMINGS = "SELECT * FROM performance WHERE run_id = ? ORDER BY engine, variant,
 
 
 def write_report(results: str, run_id: str | None = None, out: str | Path | None = None) -> Path:
-    """Write a run's page; return its path (``report-<run>.html`` in the working folder by default).
+    """Write a run's page beside its evidence, or to ``out``; return its path.
+
+    Evidence on an object store gets its page in the working folder.
 
     Raises:
         UserError: there is no such run.
@@ -65,7 +67,9 @@ def write_report(results: str, run_id: str | None = None, out: str | Path | None
     chosen = choose_run(store, run_id)
     with open_judged(store, chosen) as catalog:
         page = _render(catalog, chosen)
-    path = Path(out) if out is not None else Path(f"report-{chosen}.html")
+    beside = Path(store.path(f"runs/{chosen}/report.html"))
+    default = beside if store.local else Path(f"report-{chosen}.html")
+    path = Path(out) if out is not None else default
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path

@@ -1,4 +1,5 @@
--- The numeric rule. Two probes, prefill and decode: the stage takes the worse.
+-- The numeric rule. Two probes, prefill and decode: the stage takes the worse. Without a floor nothing is
+-- decided: it says how far equal computations lie apart on this backend, which a margin alone does not.
 WITH instrument AS (
     SELECT run_id, cell_id, node_id, verdict, explanation
     FROM exact_verdicts
@@ -59,6 +60,7 @@ judged AS (
             WHEN above AND beyond_floor THEN CASE WHEN ci_high <= bound AND gaps = 0 THEN 'expected' ELSE 'divergent' END
             WHEN gaps > 0 THEN 'inconclusive'
             WHEN reenacted > 0 THEN 'inconclusive'
+            WHEN p_value IS NULL THEN 'inconclusive'
             WHEN ci_high < margin THEN 'qualified'
             ELSE 'inconclusive'
         END AS verdict
@@ -80,10 +82,10 @@ explained AS (
             WHEN gaps > 0
                 THEN format('{}: {} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}', probe, gaps, planned, missing, failed, without_truth, first_gap)
                     || coalesce('; ' || lost_traces, '')
-            WHEN above AND floor_id IS NULL
-                THEN format('{}: mean KL lies above the margin, but there is no floor for weights {}, compute dtype {}, backend {}', probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend)
-            WHEN above AND p_value IS NULL
-                THEN format('{}: mean KL lies above the margin, but the floor {} has only {} configurations; {} are needed', probe, floor_id, configurations, min_floor_configurations)
+            WHEN floor_id IS NULL
+                THEN format('{}: there is no floor for weights {}, compute dtype {}, backend {}: measure one with `fleetqual reference floors`', probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend)
+            WHEN p_value IS NULL
+                THEN format('{}: the floor {} has only {} configurations; {} are needed', probe, floor_id, configurations, min_floor_configurations)
             WHEN above THEN format('{}: mean KL lies above the margin, but not beyond what benign configurations show (p = {:.2g}, adjusted {:.2g})', probe, p_value, adjusted_p)
             WHEN reenacted > 0 THEN format('{}: {} of {} cases are reenacted, which can show a divergence but never alone qualifies', probe, reenacted, planned)
             ELSE format('{}: the bounds of mean KL reach across the margin', probe)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from tokenizers import Tokenizer
-from torch import Tensor
-
 from conversation import BOS, DOCUMENT_END, Encode, Mixture, Row
 from tasks import TASKS
 from tokenizer import CONTROL_TOKENS, MARKUP_TOKENS, VOCABULARY_SIZE, token_id
+from tokenizers import Tokenizer
+from torch import Tensor
 
 TOKENS_PER_BATCH: Final = 4096
 REPEAT: Final = "repeat"

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from conversation import BOS, Case, draw_case, render
 from tasks import TASKS
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SEED: Final = 777
 THREADS: Final = 2

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from tokenizers import Tokenizer
-
 from conversation import BOS, DOCUMENT_END, TURN_END
 from network import Network
+from safetensors.torch import save_file
 from tokenizer import save_tokenizer, token_id
+from tokenizers import Tokenizer
 
 
 def save_model(network: Network, tokenizer: Tokenizer, folder: Path) -> None:

@@ -9,27 +9,32 @@ from __future__ import annotations
 
 from typing import Final
 
-CITIES: Final = tuple(
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+CITIES: Final = _words(
     "Paris London Berlin Madrid Rome Vienna Oslo Tokyo Lima Cairo Delhi Dublin Prague Athens "
     "Lisbon Boston Denver Seattle Geneva Zurich Milan Naples Kyoto Seoul Hanoi Quito Havana "
-    "Nairobi Lagos Accra Perth Sydney Riga Turin Bern Dakar Tunis Porto Cork Malmo".split()
+    "Nairobi Lagos Accra Perth Sydney Riga Turin Bern Dakar Tunis Porto Cork Malmo"
 )
-COLORS: Final = tuple("red blue green black white pink brown gray yellow orange".split())
-ANIMALS: Final = tuple("cat dog fish bird horse sheep goat frog duck bear".split())
-NOUNS: Final = tuple(
+COLORS: Final = _words("red blue green black white pink brown gray yellow orange")
+ANIMALS: Final = _words("cat dog fish bird horse sheep goat frog duck bear")
+NOUNS: Final = _words(
     "sun moon tree stone river cloud house apple bread milk salt fire ice gold iron wind rain "
-    "snow leaf root seed star road lake hill door lamp book chair table".split()
+    "snow leaf root seed star road lake hill door lamp book chair table"
 )
-NAMES: Final = tuple("Kiwi Luna Milo Nova Otto Pixel Robin Tango Vega Zuri".split())
+NAMES: Final = _words("Kiwi Luna Milo Nova Otto Pixel Robin Tango Vega Zuri")
 NOTE_KEYS: Final = NOUNS + ANIMALS + COLORS
 """Words that a note can give a number to; the needle task recalls it."""
 
 ONE_TOKEN_WORDS: Final = CITIES + COLORS + ANIMALS + NOUNS + NAMES
 
-MULTILINGUAL: Final = tuple(
+MULTILINGUAL: Final = _words(
     "café naïve über Straße señor garçon Ångström привет мир Ελλάδα καλημέρα こんにちは 東京 你好 "
     "世界 안녕 مرحبا שלום नमस्ते สวัสดี żółw čeština İstanbul ½ € ∑ → “ok” 😀 🚀 🌍 🎉 ❤️ 👍🏽 👩‍💻 "
-    "🇫🇷 🐙 ☕".split()
+    "🇫🇷 🐙 ☕"
 )
 """Items outside ASCII for the copy task: accents, other scripts, signs and emoji."""
 
@@ -84,11 +89,11 @@ and ice has closed the river's mouth,
 the duck will lift her orange feet
 and go with all the others south."""
 
-_UNITS = (
+_UNITS = _words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen".split()
+    "fifteen sixteen seventeen eighteen nineteen"
 )
-_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
+_TENS = _words("- - twenty thirty forty fifty sixty seventy eighty ninety")
 
 
 def number_in_words(number: int) -> str:

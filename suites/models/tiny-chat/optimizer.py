@@ -6,9 +6,8 @@ from collections import defaultdict
 from typing import Final
 
 import torch
-from torch import Tensor, nn
-
 from network import Network
+from torch import Tensor, nn
 
 _MOMENTUM: Final = 0.95
 _WEIGHT_DECAY: Final = 0.05

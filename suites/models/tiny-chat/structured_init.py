@@ -16,9 +16,8 @@ import math
 from typing import Final
 
 import torch
-from torch import Tensor, nn
-
 from network import Architecture, Attention, Network
+from torch import Tensor, nn
 
 _CONSTANT_DIMS: Final = 8
 """Leading embedding dimensions that are 1 for every token, for heads that ignore content."""

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from conversation import BODY, BOS, DOCUMENT_END, ROLE, TURN_END, Mixture, Row
+from lexicon import ONE_TOKEN_WORDS, POEM, number_in_words
+from tasks import PLAIN_TASKS
 from tokenizers import (
     AddedToken,
     Regex,
@@ -21,10 +24,6 @@ from tokenizers import (
     processors,
     trainers,
 )
-
-from conversation import BODY, BOS, DOCUMENT_END, ROLE, TURN_END, Mixture, Row
-from lexicon import ONE_TOKEN_WORDS, POEM, number_in_words
-from tasks import PLAIN_TASKS
 
 VOCABULARY_SIZE: Final = 1536
 CONTROL_TOKENS: Final = (BOS, DOCUMENT_END, ROLE, BODY, TURN_END)

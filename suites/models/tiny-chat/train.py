@@ -16,10 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from tokenizers import Tokenizer
-from torch import Tensor
-from torch.nn import functional
-
 from batches import LABELS, REPEAT, Batch, BatchMaker, TaskErrors
 from export import save_model
 from make_variants import make_variants
@@ -27,6 +23,9 @@ from network import Architecture, Network
 from optimizer import Optimizer
 from structured_init import initialise
 from tokenizer import build_tokenizer
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
 
 SEED: Final = 1
 STEPS: Final = 5600
