@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import tempfile
@@ -18,7 +19,11 @@ import psutil
 from runner.child.protocol import Arrays, ProtocolError, read_frame, write_frame
 
 CHILD = Path(__file__).parent / "child"
-_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+#: Variables that may hold a secret, by name or by a value such as ``http://user:password@host``.
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED|(^|_)PAT($|_)", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"://[^/@\s]+:[^/@\s]+@")
+#: A child that has closed its end has this long to exit before it is ended.
+_EXIT_GRACE_S = 10.0
 _LAST_WORDS = 4096
 _POLL_S = 0.1
 
@@ -36,6 +41,7 @@ class ChildProcess:
         self._ends_at = time.monotonic() + deadline_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the context is left
         self.peak_memory = 0
+        self._memory_kills = _kernel_memory_kills()
         self._process = subprocess.Popen(
             [python, "-u", str(CHILD)],
             stdin=subprocess.PIPE,
@@ -58,6 +64,7 @@ class ChildProcess:
             DeadlinePassed: its time is over.
             ProtocolError: it wrote something that is no event.
         """
+        idle_since_its_end = 0
         while True:
             self._measure()
             try:
@@ -65,6 +72,10 @@ class ChildProcess:
             except queue.Empty:
                 if time.monotonic() > self._ends_at:
                     raise DeadlinePassed from None
+                # A worker that it left behind may hold the pipe open for ever.
+                idle_since_its_end += self._process.poll() is not None
+                if idle_since_its_end > 2:
+                    return
                 continue
             if frame is None:
                 return
@@ -74,12 +85,21 @@ class ChildProcess:
             if time.monotonic() > self._ends_at:
                 raise DeadlinePassed
 
-    def exit_code(self) -> int:
-        """Wait for the end, within the deadline, and return the code; negative for a signal."""
+    @property
+    def time_left_s(self) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self._ends_at - time.monotonic())
+
+    def exit_code(self) -> int | None:
+        """Return the code with which it ended, negative for a signal; None if it does not end."""
         try:
-            return self._process.wait(max(0.1, self._ends_at - time.monotonic()))
-        except subprocess.TimeoutExpired as error:
-            raise DeadlinePassed from error
+            return self._process.wait(_EXIT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def was_killed_for_memory(self) -> bool:
+        """Whether the kernel has killed a process for memory since this one started."""
+        return _kernel_memory_kills() > self._memory_kills
 
     def last_words(self) -> str:
         """Return the end of what the child and its engine printed."""
@@ -135,12 +155,23 @@ class ChildProcess:
         self.peak_memory = max(self.peak_memory, used)
 
 
+def _kernel_memory_kills() -> int:
+    """Return how many processes the kernel has killed for memory since boot; 0 if it is unknown."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
 def _environment() -> dict[str, str]:
     """Return the child's environment: offline, free of our import path and of secrets."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name != "PYTHONPATH" and not any(word in name.upper() for word in _SECRETS)
+        if name != "PYTHONPATH"
+        and not _SECRET_NAME.search(name)
+        and not _SECRET_VALUE.search(value)
     }
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     return {**kept, **offline, "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}

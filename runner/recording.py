@@ -10,19 +10,26 @@ from runner.child.protocol import Arrays
 from runner.machine import Machine
 from runner.order import NOT_OBSERVED, CellOrder, Ending, WorkOrder
 from runner.payload import payload_digest
-from runner.store import Store
+from runner.store import Store, attempt_name
 from runner.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
 from suites.stages import CHAIN, STAGES
 from suites.suite import Case
 
+_LOAD = "load"
+#: Rows and seconds after which what was seen is written, so that our own death loses little.
+_FLUSH_ROWS = 512
+_FLUSH_S = 10.0
 _OBSERVED = frozenset({"path", "endpoint", "reenacted"})
 
 
 class AttemptRecord:
-    """Collects one cell's traces in memory and writes them with the row that commits them."""
+    """Writes one cell's traces as they come, and at its end the row that commits them."""
 
-    def __init__(self, order: WorkOrder, cell: CellOrder) -> None:
-        self._order, self._cell = order, cell
+    def __init__(self, order: WorkOrder, cell: CellOrder, store: Store) -> None:
+        self._order, self._cell, self._store = order, cell, store
+        self._name = attempt_name(cell.cell_id, order.node_id, order.attempt)
+        self._files: list[str] = []
+        self._flushed = time.monotonic()
         self._cases = {case.id: case for case in cell.suite.cases}
         self._traces: list[TraceRow] = []
         self._requests: list[RequestRow] = []
@@ -68,7 +75,7 @@ class AttemptRecord:
 
     def start(self, stage: str) -> None:
         """Note the stage that the child is working on."""
-        if self.stage_reached is None:
+        if self.stage_reached in (None, _LOAD):
             self._clock = time.monotonic()
         self.stage_reached = stage
 
@@ -151,7 +158,6 @@ class AttemptRecord:
 
     def write(
         self,
-        store: Store,
         ending: Ending,
         started: dt.datetime,
         load: dict[str, Any],
@@ -159,7 +165,6 @@ class AttemptRecord:
     ) -> None:
         """Write all files of this attempt, the committing row last."""
         order, keys = self._order, self._keys
-        name = f"{self._cell.cell_id}-{order.node_id}-a{order.attempt}".replace(":", "-")
         environment = [
             EnvironmentRow(**keys, name=n, version=v, kind=k)
             for n, v, k in load.get("environment", [])
@@ -178,10 +183,10 @@ class AttemptRecord:
             temperature=machine.temperature,
             labels=json.dumps(machine.labels),
         )
-        files = [
-            store.write(order.run_id, table, name, rows)
+        self._flush()
+        self._files += [
+            self._store.write(order.run_id, table, self._name, rows)
             for table, rows in (
-                ("traces", self._traces),
                 ("requests", self._requests),
                 ("environment", environment),
                 ("nodes", [node]),
@@ -204,9 +209,9 @@ class AttemptRecord:
             kv_dtype=load.get("kv_dtype"),
             probe_overrides=json.dumps(load.get("overrides", {})),
             hardware=order.hardware,
-            files=files,
+            files=self._files,
         )
-        store.write(order.run_id, "attempts", name, [row])
+        self._store.write(order.run_id, "attempts", self._name, [row])
 
     @property
     def _keys(self) -> dict[str, Any]:
@@ -219,7 +224,18 @@ class AttemptRecord:
         }
 
     def _add(self, **columns: Any) -> None:
-        self._traces.append(TraceRow(**self._keys, **columns))
+        storable = {name: _storable(value) for name, value in columns.items()}
+        self._traces.append(TraceRow(**self._keys, **storable))
+        due = time.monotonic() - self._flushed > _FLUSH_S
+        if len(self._traces) >= _FLUSH_ROWS or due:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._traces:
+            part = sum(file.startswith("traces/") for file in self._files)
+            name = f"{self._name}-p{part}"
+            self._files.append(self._store.write(self._order.run_id, "traces", name, self._traces))
+        self._traces, self._flushed = [], time.monotonic()
 
     def _request(self, case_id: str, timing: dict[str, Any]) -> None:
         self._requests.append(
@@ -232,6 +248,13 @@ class AttemptRecord:
                 **timing,
             )
         )
+
+
+def _storable(value: Any) -> Any:
+    """Replace lone surrogates, which an engine's text may hold and UTF-8 cannot."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return value
 
 
 def _dump(value: Any) -> str | None:

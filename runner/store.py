@@ -5,6 +5,7 @@ an object store gets one PUT to the final key.
 """
 
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from pydantic import BaseModel
 
 from runner.tables import TABLES, arrow_schema, column_name
 from suites.errors import UserError
+
+
+def attempt_name(cell_id: str, node_id: str, attempt: int) -> str:
+    """Return the one file name of an attempt, in every table and whoever writes it."""
+    return f"{cell_id}-{node_id}-a{attempt}".replace(":", "-")
 
 
 class Store:
@@ -72,8 +78,19 @@ class Store:
             with self.filesystem.open_output_stream(target) as stream:
                 pq.write_table(table, stream, **options)
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        unfinished = f"{target}.tmp"
+        try:
+            self._write_file(Path(target), table, options)
+        except OSError as error:
+            raise UserError(
+                f"cannot be written: {error.strerror or error}",
+                where=target,
+                fix="give a results root that is a folder with room, writable by you",
+            ) from error
+
+    def _write_file(self, target: Path, table: pa.Table, options: dict[str, Any]) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: a supervisor that was believed dead may write the same file just now.
+        unfinished = f"{target}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         with open(unfinished, "wb") as file:
             pq.write_table(table, file, **options)
             file.flush()

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from runner.child.protocol import ProtocolError
+from runner.child.protocol import PROTOCOL_VERSION, ProtocolError
 from runner.code import code_digest
 from runner.machine import this_machine
 from runner.model_files import model_facts
@@ -26,6 +26,9 @@ from suites.errors import UserError
 from suites.suite import Frozen
 
 Records = dict[str, AttemptRecord]
+
+_TOO_LATE = "the artifact's tensors were not compared within the deadline"
+_WEIGHTS_GRACE_S = 5.0
 
 
 class Outcome(Frozen):
@@ -48,14 +51,14 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     """
     store = Store(results)
     started, clock = dt.datetime.now(dt.UTC), time.monotonic()
-    records = {cell.cell_id: AttemptRecord(order, cell) for cell in order.cells}
+    records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
     load: dict[str, Any] = {}
     ending = _attempt(order, records, load)
     outcomes = []
     for cell in order.cells:
         record = records[cell.cell_id]
         end = record.completeness() if record.done else ending
-        record.write(store, end.with_memory(load), started, load, this_machine())
+        record.write(end.with_memory(load), started, load, this_machine())
         outcomes.append(
             Outcome(
                 cell_id=cell.cell_id,
@@ -86,8 +89,9 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
         child = ChildProcess(order.engine.python, order.deadline_s)
     except OSError as error:
         return Ending(status="error", error=_no_interpreter(order, error))
-    with ThreadPoolExecutor(1) as pool, child:
-        weights = pool.submit(_tensors, order) if _compares_weights(records) else None
+    pool = ThreadPoolExecutor(1)
+    with child:
+        weights = pool.submit(_tensors, order, child) if _compares_weights(records) else None
         child.send(body)
         try:
             ending = _follow(child, records, load, truth)
@@ -100,9 +104,14 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
                 status="error", error=f"the engine child spoke no event: {error!r}"[:500]
             )
         load["peak_memory"] = child.peak_memory
+    pool.shutdown(wait=False)
     if weights is not None:
+        try:
+            tensors = weights.result(timeout=child.time_left_s + _WEIGHTS_GRACE_S)
+        except TimeoutError:
+            tensors = _TOO_LATE
         for record in records.values():
-            _record_weights(record, weights.result())
+            _record_weights(record, tensors)
     return ending
 
 
@@ -115,6 +124,8 @@ def _follow(
     for header, arrays in child.events():
         kind = header["event"]
         record = records.get(header.get("cell_id") or "")
+        if kind == "hello" and header["protocol"] != PROTOCOL_VERSION:
+            raise ValueError(f"protocol {header['protocol']}, not {PROTOCOL_VERSION}")
         if kind == "stage":
             for started in [record] if record else list(records.values()):
                 started.start(header["stage"])
@@ -130,6 +141,11 @@ def _follow(
     code = child.exit_code()
     if failure:
         return failure.model_copy(update={"exit_code": code})
+    if code is None:
+        return Ending(status="error", error="the engine child fell silent and did not exit")
+    if code == -signal.SIGKILL and child.was_killed_for_memory():
+        text = "the kernel killed the engine child for want of memory"
+        return Ending(status="oom", error=text, exit_code=code, signal="SIGKILL")
     if code < 0:
         name = signal.Signals(-code).name
         during = f" during {serving.stage_reached}" if serving else ""
@@ -181,9 +197,14 @@ def _compares_weights(records: Records) -> bool:
     return any("weights" in record.stages for record in records.values())
 
 
-def _tensors(order: WorkOrder) -> list[TensorFacts] | str:
+def _tensors(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | str:
+    found = []
     try:
-        return list(tensor_facts(order.model, order.variant))
+        for facts in tensor_facts(order.model, order.variant):
+            found.append(facts)
+            if not child.time_left_s:
+                return _TOO_LATE
+        return found
     except (UserError, OSError, ValueError, NotImplementedError) as error:
         return f"the artifact's tensors cannot be compared: {error}"
 

@@ -10,11 +10,11 @@ import typing
 from typing import Annotated, Any, Union
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
-Int32 = Annotated[int, pa.int32()]
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), pa.int32()]
 Float32 = Annotated[float, pa.float32()]
 Json = Annotated[str, pa.string()]
 
@@ -319,7 +319,7 @@ def column_name(field: str) -> str:
 def _arrow_type(hint: Any) -> pa.DataType:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return arguments[1]
+        return next(a for a in arguments if isinstance(a, pa.DataType))
     if origin in (Union, types.UnionType):
         (inner,) = [a for a in arguments if a is not type(None)]
         return _arrow_type(inner)

@@ -140,7 +140,7 @@ def test_a_flipped_bit_is_caught_and_the_rest_is_still_judged(tmp_path: Path) ->
     rows = query(results, "select cell_id, variant from plan where reason is null")
     cells = {row["variant"]: row["cell_id"] for row in rows}
     (run,) = (results / "runs").iterdir()
-    (file,) = (run / "traces").glob(f"{cells['f32'].replace(':', '-')}*.parquet")
+    file, *_ = sorted((run / "traces").glob(f"{cells['f32'].replace(':', '-')}*.parquet"))
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 1
     file.write_bytes(bytes(content))

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 
 from runner.child.adapters import adapter_type
 from runner.child.adapters.base import Adapter, Load
+from runner.child.failures import is_out_of_memory, told
 from runner.child.probed import Probed
 from runner.child.probes import probe_cell, probe_engine
 from runner.child.protocol import PROTOCOL_VERSION, read_frame, write_frame
@@ -22,15 +24,15 @@ _PARENT_POLL_S = 1.0
 
 def main() -> int:
     """Serve one order from stdin; events go to the stdout that we were given."""
+    _end_with_parent()
     events = _keep_stdout()
     received = read_frame(sys.stdin.buffer)
     if received is None:
         print("no order on stdin", file=sys.stderr)
         return 2
     order, _ = received
-    _end_with_parent()
     write_frame(events, {"event": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
-    with _failures_told(events, "load"):
+    with _failures_told(events):
         adapter = _load(order, events)
         for cell in order["cells"]:
             _serve(adapter, order, cell, events)
@@ -47,31 +49,29 @@ def _keep_stdout() -> BinaryIO:
 
 
 def _end_with_parent() -> None:
-    """End this process when its supervisor is gone: a killed one cannot end us itself."""
+    """End this process and its workers when the supervisor is gone: a killed one cannot."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_PARENT_POLL_S)
-        os._exit(1)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
-def _failures_told(events: BinaryIO, stage: str) -> Iterator[None]:
+def _failures_told(events: BinaryIO) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        out_of_memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
         traceback.print_exc(file=sys.stderr)
         write_frame(
             events,
             {
                 "event": "failed",
-                "stage": stage,
-                "kind": "oom" if out_of_memory else "error",
-                "error": one_line(error),
+                "kind": "oom" if is_out_of_memory(error) else "error",
+                "error": told(error),
             },
         )
 
@@ -129,9 +129,3 @@ def _environment() -> list[list[str]]:
         if name in os.environ:
             facts.append((name, os.environ[name], "variable"))
     return [list(row) for row in [*facts, *sorted(r for r in rows if r[0])]]
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's type and first line, bounded."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"[:500]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from runner.child.adapters.base import Adapter, Reply, Request
+from runner.child.failures import is_out_of_memory, told
 from runner.child.messages import canonical_message
 from runner.child.numeric import count_nonfinite, distribution_payload, mass_error
 from runner.child.probed import CaseInput, Probed
@@ -73,10 +74,10 @@ def probe_cell(
                 if freeze:
                     _complete_truth(adapter, case)
                 yield from probe(adapter, case)
-            except MemoryError:
-                raise
             except Exception as error:
-                yield Probed(stage, case["id"], "*", error=f"{type(error).__name__}: {error}"[:500])
+                if is_out_of_memory(error):
+                    raise
+                yield Probed(stage, case["id"], "*", error=told(error))
 
 
 def _complete_truth(adapter: Adapter, case: CaseInput) -> None:
@@ -109,8 +110,9 @@ def _instrument(adapter: Adapter, cases: Sequence[CaseInput]) -> Iterator[Probed
             try:
                 arrays, ids, logits = _forced(adapter, case, cold=cold)
             except Exception as error:
-                text = f"{type(error).__name__}: {error}"[:500]
-                yield Probed("instrument", case["id"], probe, error=text)
+                if is_out_of_memory(error):
+                    raise
+                yield Probed("instrument", case["id"], probe, error=told(error))
                 continue
             value = {"mass_error": mass_error(arrays), "nonfinite": count_nonfinite(logits)}
             yield Probed(

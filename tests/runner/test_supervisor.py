@@ -1,5 +1,6 @@
 """One order, one engine child: what is recorded, and how every kind of end is named."""
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from runner.machine import this_machine
+from runner.order import Ending
+from runner.recording import AttemptRecord
 from runner.store import Store
 from runner.supervisor import Outcome, execute
+from suites.suite import Suite
 from tests.engines import babbling_llama_cpp, failing_llama_cpp
 from tests.paths import ROOT
 from tests.runner.conftest import OrderMaker
@@ -194,3 +199,48 @@ def _wait_for(ask: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
             return found
         time.sleep(0.1)
     raise AssertionError("the engine child never started")
+
+
+def test_a_crash_is_noticed_at_once_though_a_worker_holds_the_pipe(
+    make_order: OrderMaker, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nsleep 60 &\nkill -SEGV $$\n")
+    python.chmod(0o755)
+    started = time.monotonic()
+    outcome, _, attempt = _run(make_order(python=str(python)), tmp_path / "results")
+    assert outcome.status == "crashed"
+    assert attempt["signal"] == "SIGSEGV"
+    assert time.monotonic() - started < 30
+
+
+def test_text_that_is_no_unicode_is_stored_and_nothing_else_is_lost(
+    make_order: OrderMaker, small_suite: Suite, tmp_path: Path
+) -> None:
+    order = make_order()
+    store = Store(str(tmp_path))
+    record = AttemptRecord(order, order.cells[0], store)
+    for number, text in enumerate(["before", "half a pair: \ud83d", "after"]):
+        header = {"stage": "stop", "case_id": "stop/eos", "probe": str(number), "text": text}
+        record.trace(header, {}, {})
+    record.finish()
+    record.write(Ending(status="ok"), dt.datetime.now(dt.UTC), {}, this_machine())
+    rows = store.read(order.run_id, "traces")
+    assert [r["text"] for r in rows if r["stage"] == "stop"] == [
+        "before",
+        "half a pair: \ufffd\ufffd\ufffd",
+        "after",
+    ]
+
+
+def test_evidence_is_on_disk_before_the_attempt_ends(
+    make_order: OrderMaker, tmp_path: Path
+) -> None:
+    order = make_order()
+    store = Store(str(tmp_path))
+    record = AttemptRecord(order, order.cells[0], store)
+    for number in range(600):
+        header = {"stage": "stop", "case_id": "stop/eos", "probe": str(number), "text": "x"}
+        record.trace(header, {}, {})
+    assert len(store.read(order.run_id, "traces")) >= 512
+    assert store.files(order.run_id, "attempts") == []
