@@ -4,7 +4,9 @@ Rooms are imported by the verb that needs them, so that ``--help`` answers at on
 """
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -37,10 +39,31 @@ reference = typer.Typer(
 )
 app.add_typer(reference, name="reference")
 
+
+def _results_root(given: str) -> str:
+    """Refuse a results root that cannot be a folder, before anything is made in it."""
+    path = Path(os.path.abspath(given.removeprefix("file://")))
+    if "://" in given and not given.startswith("file://"):
+        return given
+    existing = next(p for p in (path, *path.parents) if p.exists())
+    if not existing.is_dir():
+        raise UserError(
+            f"{existing} is a file, not a folder",
+            where="--results",
+            fix="give a folder (it may not be there yet) or a URI",
+        )
+    return given
+
+
 Matrix = Annotated[Path, typer.Argument(metavar="MATRIX", help="The matrix file.")]
 Results = Annotated[
     str,
-    typer.Option("--results", envvar="FLEETQUAL_RESULTS", help="Results root: a folder or a URI."),
+    typer.Option(
+        "--results",
+        envvar="FLEETQUAL_RESULTS",
+        help="Results root: a folder or a URI.",
+        callback=_results_root,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Only = Annotated[
@@ -212,7 +235,7 @@ def measure_floors(
 ) -> None:
     """Measure how far benign configurations of the reference engine lie from its truth."""
     from analysis.floors import floor_rows
-    from cluster.benign import benign_matrices
+    from cluster.benign import benign_matrices, require_all
     from cluster.reference import copy_references, roots
     from cluster.run import Request, run_matrix
     from runner.freeze import write_floor
@@ -224,6 +247,7 @@ def measure_floors(
         copy_references(target, f"{evidence}/references")
         for benign in benign_matrices(matrix, Path(folder)):
             ran = run_matrix(Request(matrix=benign, results=evidence, only="stage=logits"))
+            require_all(ran)
             floors = groupby(floor_rows(evidence, ran.run_id), key=lambda row: row.floor_id)
             for _, rows in floors:
                 typer.echo(write_floor(list(rows), target))
@@ -275,12 +299,25 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         # Errors of usage come from Typer's private copy of click: they are known by their shape.
         show = getattr(error, "show", None)
         if show is None or not hasattr(error, "format_message"):
-            raise
+            return _unforeseen(error)
         show()
         return USAGE
+    except SystemExit:
+        # Typer leaves with 1 when nobody reads its output any more: that is no verdict.
+        return UNJUDGED
     if code == INTERRUPTED:
         typer.echo("stopped; an unfinished run goes on with `fleetqual run … --resume`", err=True)
     return code if isinstance(code, int) else QUALIFIED
+
+
+def _unforeseen(error: Exception) -> int:
+    """Tell a fault of our own in one line: exit code 1 would claim that something diverged."""
+    if os.environ.get("FLEETQUAL_DEBUG") == "1":
+        traceback.print_exception(error)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    hint = "FLEETQUAL_DEBUG=1 shows where; an unfinished run goes on with --resume"
+    typer.echo(f"error: could not go on: {text[:500]} ({hint})", err=True)
+    return UNJUDGED
 
 
 def _show_plan(made: "Plan") -> None:

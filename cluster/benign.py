@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from cluster.resolve import Resolved, ResolvedModel, resolve
+from cluster.run import Ran
 from runner.freeze import dequantised_copy
 from suites.errors import UserError
 
@@ -66,13 +67,39 @@ def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
                 yield _write(resolved, model, copy / "model", [rounded], copy)
 
 
+def require_all(ran: Ran) -> None:
+    """Refuse a run in which a benign configuration did not end ok: a floor without it is another.
+
+    Raises:
+        UserError: naming each such configuration and what became of it.
+    """
+    became = {p.cell.cell_id: p.reason or "never ran" for p in (*ran.plan.pairs, *ran.plan.skips)}
+    for outcome in ran.outcomes:
+        because = outcome.error or "no reason given"
+        text = "" if outcome.status == "ok" else f"{outcome.status}: {because}"
+        became[outcome.cell_id] = text
+    labels = {p.cell.cell_id: p.cell.entry.label for p in (*ran.plan.pairs, *ran.plan.skips)}
+    failed = sorted(f"{labels[cell]} {text}" for cell, text in became.items() if text)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(became)} benign configurations did not end ok",
+            where=str(ran.plan.resolved.path),
+            known="; ".join(failed),
+            fix="mend the reference engine's environment; no floor was written",
+        )
+
+
 def _write(
     resolved: Resolved, model: ResolvedModel, hf: Path, dtypes: list[str], folder: Path
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     reference = resolved.matrix.reference
     named = [e for e in resolved.matrix.engines if e.engine == reference.engine]
-    where = {"python": str(resolved.python(named[0]))} if named and named[0].python else {}
+    where = {}
+    if named and named[0].python:
+        where["python"] = str(resolved.python(named[0]))
+    if named and named[0].version:
+        where["version"] = named[0].version
     body = {
         "name": "floors",
         "suites": [_callable_from_anywhere(resolved, s.name) for s in resolved.suites],

@@ -31,7 +31,7 @@ class Terms:
     results: str
     """Results root, absolute or a URI, as every node reaches it."""
     tries: int = 1
-    """Attempts at a pair until one is ok."""
+    """Attempts at a pair until one is ok; lost ones do not count."""
     grace_s: float = 90.0
     """Seconds beyond an order's own deadline for placing it, starting a worker and writing."""
     window: int = WINDOW
@@ -71,6 +71,7 @@ def dispatch(orders: Sequence[PlacedOrder], terms: Terms, watcher: Watcher) -> l
             _submit(state, terms, watcher, task, living)
             _give_up_on_dead_nodes(state, terms, watcher, living)
             if not state.flights:
+                _give_up_on_unplaceable(state, terms, watcher)
                 continue
             soonest = min(flight.ends for flight in state.flights.values()) - time.monotonic()
             wait_s = max(0.0, min(_POLL_S, soonest))
@@ -171,6 +172,15 @@ def _give_up_on_dead_nodes(
             _end(state, terms, watcher, flight.placed, outcomes, retry=False)
 
 
+def _give_up_on_unplaceable(state: _State, terms: Terms, watcher: Watcher) -> None:
+    """End what does not fit although nothing runs: it would be waited for without an end."""
+    unplaceable = [placed for placed in state.queue if not _fits(state, placed)]
+    state.queue = [placed for placed in state.queue if _fits(state, placed)]
+    for placed in unplaceable:
+        error = f"node {placed.node.id} has no room for {placed.order.backend} work even when idle"
+        _end(state, terms, watcher, placed, _lost(placed, terms, error, None), retry=False)
+
+
 def _lost(
     placed: PlacedOrder, terms: Terms, error: str, started: dt.datetime | None
 ) -> list[Outcome]:
@@ -186,12 +196,21 @@ def _end(
     *,
     retry: bool = True,
 ) -> None:
-    """Note how an order ended; what was not ok is queued again while tries are left."""
+    """Note how an order ended; what was not ok is queued again while tries are left.
+
+    A lost attempt says nothing about the engine and uses up no try, as when a run is resumed; but
+    one run loses an order no more often than it may be tried, or it might never end.
+    """
     state.outcomes += outcomes
     watcher.ended(placed, outcomes)
-    failed = [outcome.cell_id for outcome in outcomes if outcome.status != "ok"]
-    if retry and failed and placed.order.attempt < terms.tries:
-        state.queue.append(placed.again(failed))
+    if not retry:
+        return
+    lost = [outcome.cell_id for outcome in outcomes if outcome.status == "lost"]
+    failed = [o.cell_id for o in outcomes if o.status not in ("ok", "lost")]
+    if failed and placed.tried + 1 < terms.tries:
+        state.queue.append(placed.again(failed, tried=placed.tried + 1))
+    if lost and placed.lost + 1 < terms.tries:
+        state.queue.append(placed.again(lost, lost=placed.lost + 1))
 
 
 @contextmanager
@@ -218,9 +237,15 @@ class _Living:
         self._labels: list[dict[str, str]] = []
 
     def has(self, placed: PlacedOrder) -> bool:
-        """Whether a living node bears the labels by which the order selects."""
+        """Whether a living node bears the labels by which the order selects.
+
+        Without a label to select by, Ray would take any node, and its work would go by the name of
+        another: no node is living then.
+        """
         import ray
 
+        if not placed.node.alive or not placed.node.selector:
+            return False
         now = time.monotonic()
         if now - self._asked >= _LIVENESS_S:
             listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]

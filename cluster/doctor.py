@@ -36,7 +36,7 @@ def examine(results: str) -> list[Finding]:
 
 
 def _hardware() -> list[Finding]:
-    machine = this_machine()
+    machine = this_machine(visible_only=True)
     memory = f"{machine.memory / 2**30:.0f} GiB"
     found = []
     for backend, slug in machine.hardware.items():

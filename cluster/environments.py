@@ -4,8 +4,10 @@ Engines disagree about their libraries, so each may have an environment of its o
 environments named ``<engine>`` or ``<engine>-<version>`` beneath one root.
 """
 
+import functools
 import importlib.util
 import os
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -14,11 +16,19 @@ from packaging.version import InvalidVersion, Version
 
 from runner.child.adapters import DECLARATIONS
 
+_ASK_S = 10.0
+#: What an interpreter is asked for a version; a folder that happens to be the current one is no
+#: place to find packages.
+_QUESTION = (
+    "import sys; sys.path.pop(0); from importlib.metadata import version; "
+    "print(version(sys.argv[1]))"
+)
+
 
 def environments_root() -> Path:
     """Return ``FLEETQUAL_ENVIRONMENTS``, else ``engines`` in the running environment."""
     given = os.environ.get("FLEETQUAL_ENVIRONMENTS")
-    return Path(given).expanduser() if given else Path(sys.prefix) / "engines"
+    return Path(os.path.expanduser(given)) if given else Path(sys.prefix) / "engines"
 
 
 def interpreter(
@@ -62,6 +72,31 @@ def installed_version(engine: str, python: str) -> str | None:
     places = [*home.glob("lib*/python*/site-packages"), home / "Lib" / "site-packages"]
     found = distributions(name=declaration.package, path=[str(p) for p in places])
     return next((d.version for d in found), None)
+
+
+@functools.cache
+def answered_version(engine: str, python: str) -> str | None:
+    """Return the version of an engine as an interpreter itself tells it; None if it cannot.
+
+    Any interpreter may be named in a matrix, so the place of its packages cannot be guessed.
+    """
+    declaration = DECLARATIONS.get(engine)
+    if declaration is None:
+        return None
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        done = subprocess.run(
+            [python, "-c", _QUESTION, declaration.package],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            timeout=_ASK_S,
+            check=True,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def command_that_adds(engine: str, version_asked: str | None = None) -> str:

@@ -13,6 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import Field, field_validator, model_validator
 
+from cluster.secret_names import secret_names
 from runner.child.adapters import DECLARATIONS
 from suites.explaining import KeyPath, Mistake
 from suites.loading import Document, load_document
@@ -130,11 +131,24 @@ class EngineEntry(Frozen):
     @field_validator("base_url")
     @classmethod
     def _is_a_url(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^\s@/]+(/[^\s]*)?", value):
+        if value is not None and not re.fullmatch(r"https?://[^\s@/?#]+(/[^\s?#]*)?", value):
             raise Mistake(
                 (),
-                "base_url is not an http(s) address without user and password",
-                fix="write e.g. http://127.0.0.1:8000/v1, and the key's variable as api_key_env",
+                "base_url is not an http(s) address without user, password and query",
+                fix="write e.g. http://127.0.0.1:8000/v1, and as api_key_env the name of the "
+                "environment variable that holds the key: addresses are stored with the results",
+            ).raised()
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _hold_no_secret(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, name in secret_names(value):
+            raise Mistake(
+                key,
+                f"the option {name!r} looks like a secret, and options are stored with the results",
+                fix="export the key, and name its environment variable as `api_key_env:`; "
+                "if it was a real key, revoke it",
             ).raised()
         return value
 

@@ -1,7 +1,7 @@
 """Pairs into work orders: one order for each engine child, with all the cells that it serves."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.fleet import RESERVED, Node
 from cluster.plan import Plan, Planned
@@ -24,6 +24,10 @@ class PlacedOrder:
     node: Node
     device: str | None = None
     """The one accelerator it may use; any when None."""
+    tried: int = 0
+    """Tries that its cells have used up before, in whatever run of the driver."""
+    lost: int = 0
+    """How often it was lost since the driver started."""
 
     @property
     def takes_accelerator(self) -> bool:
@@ -37,14 +41,21 @@ class PlacedOrder:
         model = f"{o.model.name}/{o.variant.name}"
         return f"{model} · {o.engine.name} · {o.backend} · {o.pass_} · {o.node_id}"
 
-    def again(self, cell_ids: Iterable[str]) -> "PlacedOrder":
-        """Return the next attempt, at only these cells."""
+    def again(
+        self, cell_ids: Iterable[str], *, tried: int | None = None, lost: int | None = None
+    ) -> "PlacedOrder":
+        """Return the next attempt, at only these cells; counts that are left out stay."""
         wanted = set(cell_ids)
         update = {
             "cells": tuple(c for c in self.order.cells if c.cell_id in wanted),
             "attempt": self.order.attempt + 1,
         }
-        return PlacedOrder(self.order.model_copy(update=update), self.node, self.device)
+        return replace(
+            self,
+            order=self.order.model_copy(update=update),
+            tried=self.tried if tried is None else tried,
+            lost=self.lost if lost is None else lost,
+        )
 
 
 def reference_roots(results: str) -> tuple[str, ...]:
@@ -53,7 +64,11 @@ def reference_roots(results: str) -> tuple[str, ...]:
 
 
 def make_orders(
-    plan: Plan, run_id: str, results: str, attempts: Mapping[Pair, int] | None = None
+    plan: Plan,
+    run_id: str,
+    results: str,
+    attempts: Mapping[Pair, int] | None = None,
+    tried: Mapping[Pair, int] | None = None,
 ) -> list[PlacedOrder]:
     """Group the plan's pairs into orders.
 
@@ -62,18 +77,21 @@ def make_orders(
         run_id: the run they belong to.
         results: results root, absolute.
         attempts: attempt number of a pair; 1 for those left out. A pair with 0 is not run.
+        tried: tries that a pair has used up; 0 for those left out.
     """
-    attempts = attempts or {}
+    attempts, tried = attempts or {}, tried or {}
     groups: dict[tuple[object, ...], list[Planned]] = {}
     for pair in plan.pairs:
-        attempt = attempts.get(key_of(pair), 1)
+        attempt, used = attempts.get(key_of(pair), 1), tried.get(key_of(pair), 0)
         if attempt:
-            golden = _golden(pair)
-            groups.setdefault((pair.cell.child, pair.node_id, golden, attempt), []).append(pair)
-    return [
-        _order(plan, run_id, results, pairs, _golden(pairs[0]), attempts.get(key_of(pairs[0]), 1))
-        for pairs in groups.values()
-    ]
+            group = (pair.cell.child, pair.node_id, _golden(pair), attempt, used)
+            groups.setdefault(group, []).append(pair)
+    orders = []
+    for pairs in groups.values():
+        key = key_of(pairs[0])
+        made = _order(plan, run_id, results, pairs, _golden(pairs[0]), attempts.get(key, 1))
+        orders.append(replace(made, tried=tried.get(key, 0)))
+    return orders
 
 
 def key_of(pair: Planned) -> Pair:

@@ -34,7 +34,10 @@ class Cell:
     backend: Backend
     pass_: Pass
     version: str | None = None
-    """Engine version: the one asked for, else the one found on the node, else unknown."""
+    """Engine version: the one asked for, else the one found on the node, else unknown. An
+    interpreter that the matrix names tells its own."""
+    stored_id: str | None = None
+    """The id under which a run has it, where the version behind the id can be asked no more."""
 
     @property
     def names(self) -> dict[str, Any]:
@@ -58,6 +61,8 @@ class Cell:
     @property
     def cell_id(self) -> str:
         """``c1:…`` over names, versions, digests and options; the node is not in it."""
+        if self.stored_id is not None:
+            return self.stored_id
         resolved = {
             "suite_digest": self.suite.suite.digest,
             "model_weights": self.model.model.weights_digest,
@@ -137,7 +142,7 @@ class Plan:
 
     def rows(self, run_id: str) -> list[PlanRow]:
         """Return the plan as stored."""
-        return [_row(p, self.resolved, run_id) for p in (*self.pairs, *self.skips)]
+        return [plan_row(p, self.resolved, run_id) for p in (*self.pairs, *self.skips)]
 
 
 def make_plan(
@@ -193,7 +198,7 @@ def _planned(cell: Cell, chooser: "_Chooser", tier: int | None) -> Iterator[Plan
         if reason is None:
             usable.append(node)
         else:
-            yield Planned(_on(cell, node), node, reason)
+            yield Planned(placed_on(cell, node, chooser.resolved), node, reason)
     yield from chooser.pairs(cell, usable)
 
 
@@ -245,9 +250,11 @@ def _excludes(exclusion: Exclusion, cell: Cell, node: Node | None) -> bool:
     return all(matches[key] for key in exclusion.model_fields_set)
 
 
-def _on(cell: Cell, node: Node) -> Cell:
-    version = cell.entry.version or node.engines.get(cell.entry.engine)
-    return replace(cell, version=version)
+def placed_on(cell: Cell, node: Node, resolved: Resolved) -> Cell:
+    """Return the cell as it is on a node: with the version of the engine there."""
+    entry = cell.entry
+    version = node.version(entry.engine, resolved.python(entry), entry.version)
+    return replace(cell, version=version, stored_id=None)
 
 
 class _Chooser:
@@ -269,7 +276,7 @@ class _Chooser:
             self.chosen[key] = tuple(self._choose(cell, usable))
         for node in self.chosen[key]:
             for place, device in self._places(cell, node):
-                yield self._pair(_on(cell, node), node, place, device)
+                yield self._pair(placed_on(cell, node, self.resolved), node, place, device)
 
     def _choose(self, cell: Cell, usable: Sequence[Node]) -> Iterable[Node]:
         coverage = self.resolved.matrix.coverage
@@ -300,7 +307,8 @@ class _Chooser:
         return Planned(cell, node, None, device, place, seconds)
 
 
-def _row(planned: Planned, resolved: Resolved, run_id: str) -> PlanRow:
+def plan_row(planned: Planned, resolved: Resolved, run_id: str) -> PlanRow:
+    """Return a pair or skip as stored."""
     cell = planned.cell
     suite, model, variant = cell.suite.suite, cell.model.model, cell.variant.variant
     if cell.pass_ == "structure":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.environments import command_that_adds, environments_root, interpreter
 from runner.order import WorkOrder
-from runner.store import Store
+from runner.store import Store, attempt_name
 from runner.supervisor import Outcome
 from runner.tables import AttemptRow
 from suites.errors import UserError
@@ -114,8 +114,3 @@ def record_unrun(
             )
         )
     return outcomes
-
-
-def attempt_name(cell_id: str, node_id: str, attempt: int) -> str:
-    """Return the file name of an attempt's row: one file for each, whoever writes it."""
-    return f"{cell_id}-{node_id}-a{attempt}".replace(":", "-")

@@ -29,12 +29,11 @@ class GoldenTruth:
     tokenizer_digest: str | None
 
     def applies(self, model: Model) -> bool:
-        """Whether the golden texts are truth for ``model``: by name, weights or tokenizer."""
-        return (
-            self.name == model.name
-            or self.weights_digest == model.weights_digest
-            or self.tokenizer_digest == model.tokenizer_digest
-        )
+        """Whether the golden texts are truth for ``model``: only if its weights are the same.
+
+        A fine-tune shares the tokenizer and has a template of its own; a name says nothing.
+        """
+        return self.weights_digest is not None and self.weights_digest == model.weights_digest
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,14 @@ class Resolved:
         environment is known by the path of its link)."""
         if entry.python is None:
             return None
-        return os.path.abspath(self.path.parent / Path(entry.python).expanduser())
+        # Unlike Path.expanduser, this leaves a user who is not known here as it is written.
+        return os.path.abspath(self.path.parent / os.path.expanduser(entry.python))
+
+    @property
+    def choices(self) -> tuple[tuple[str, str], ...]:
+        """Engines and the interpreters that the matrix names for them."""
+        named = ((e.engine, self.python(e)) for e in self.matrix.engines)
+        return tuple(dict.fromkeys((engine, python) for engine, python in named if python))
 
     def timeout_s(self, entry: EngineEntry) -> float:
         """Return the deadline of a child: environment, else the entry's, else the matrix's."""

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Terms, dispatch
+from cluster.driving import the_only_driver
 from cluster.fleet import Node, ray_nodes, this_node
 from cluster.only import parse_only
-from cluster.orders import Pair, make_orders, reference_roots
+from cluster.orders import PlacedOrder, make_orders, reference_roots
 from cluster.plan import Plan, make_plan
 from cluster.progress import watch
 from cluster.ray_session import LOCAL, ray_session
 from cluster.remote import Execute
 from cluster.resolve import Resolved, ResolvedSuite, resolve
-from cluster.resume import StoredRun, continued, find_unfinished
+from cluster.resume import StoredRun, continued, find_unfinished, stored_run
 from runner.child.messages import canonical_message
 from runner.code import code_digest
 from runner.store import Store
@@ -58,9 +59,9 @@ def plan_matrix(path: Path, only: str | None, tier: int | None, address: str = L
     """Plan a matrix for this machine, or for the cluster at ``address``; nothing is run."""
     chosen, resolved = parse_only(only), resolve(path)
     if address == LOCAL:
-        return make_plan(resolved, (this_node(),), chosen, tier)
+        return make_plan(resolved, (this_node(resolved.choices),), chosen, tier)
     with ray_session(address):
-        return make_plan(resolved, ray_nodes(), chosen, tier)
+        return make_plan(resolved, ray_nodes(resolved.choices), chosen, tier)
 
 
 def run_matrix(request: Request, execute: Execute = execute) -> Ran:
@@ -71,7 +72,16 @@ def run_matrix(request: Request, execute: Execute = execute) -> Ran:
     """
     results = absolute_results(request.results)
     store = Store(results)
-    stored = find_unfinished(store, request.run_id) if request.resume else None
+    if not request.resume:
+        return _run(request, store, results, None, execute)
+    run_id = find_unfinished(store, request.run_id)
+    with the_only_driver(store, run_id):
+        return _run(request, store, results, stored_run(store, run_id), execute)
+
+
+def _run(
+    request: Request, store: Store, results: str, stored: StoredRun | None, execute: Execute
+) -> Ran:
     only, tier = request.only, request.tier
     if stored is not None:
         only = only if only is not None else stored.config.get("only")
@@ -86,7 +96,7 @@ def run_matrix(request: Request, execute: Execute = execute) -> Ran:
         _is_new(store, request.run_id)
     chosen, resolved = parse_only(only), resolve(request.matrix)
     with ExitStack() as session:
-        nodes = _fleet(request.address, session)
+        nodes = _fleet(request.address, resolved, session)
         plan = make_plan(resolved, nodes, chosen, tier)
         if stored is not None:
             plan = continued(plan, stored, nodes)
@@ -100,9 +110,11 @@ def run_matrix(request: Request, execute: Execute = execute) -> Ran:
             )
         run_id = stored.run_id if stored else request.run_id or new_run_id()
         started = stored.started if stored else dt.datetime.now(dt.UTC)
+        if stored is None:
+            session.enter_context(the_only_driver(store, run_id))
         row = _run_row(run_id, started, request, plan, results, only, tier)
         _write_plan(store, row, plan)
-        orders = make_orders(plan, run_id, results, attempts=_attempts(plan, stored))
+        orders = _orders(plan, run_id, results, stored)
         if orders and request.address == LOCAL:
             session.enter_context(ray_session(LOCAL, nodes[0]))
         terms = Terms(results=results, tries=resolved.matrix.tries, execute=execute)
@@ -113,8 +125,11 @@ def run_matrix(request: Request, execute: Execute = execute) -> Ran:
     return Ran(run_id, plan, tuple(outcomes))
 
 
-def _attempts(plan: Plan, stored: StoredRun | None) -> dict[Pair, int]:
-    return stored.next_attempts(plan, plan.resolved.matrix.tries) if stored else {}
+def _orders(plan: Plan, run_id: str, results: str, stored: StoredRun | None) -> list[PlacedOrder]:
+    if stored is None:
+        return make_orders(plan, run_id, results)
+    attempts = stored.next_attempts(plan, plan.resolved.matrix.tries)
+    return make_orders(plan, run_id, results, attempts, stored.tried(plan))
 
 
 def new_run_id(now: dt.datetime | None = None) -> str:
@@ -128,12 +143,12 @@ def absolute_results(results: str) -> str:
     return results.rstrip("/") if "://" in results else os.path.abspath(results)
 
 
-def _fleet(address: str, session: ExitStack) -> tuple[Node, ...]:
+def _fleet(address: str, resolved: Resolved, session: ExitStack) -> tuple[Node, ...]:
     """Return the nodes to plan for; a private Ray starts only once there is something to run."""
     if address == LOCAL:
-        return (this_node(),)
+        return (this_node(resolved.choices),)
     session.enter_context(ray_session(address))
-    return ray_nodes()
+    return ray_nodes(resolved.choices)
 
 
 def _is_new(store: Store, run_id: str) -> None:
@@ -143,7 +158,8 @@ def _is_new(store: Store, run_id: str) -> None:
             where="--run-id",
             known="letters, digits, '.', '_' and '-', at most 80",
         )
-    if run_id in store.runs():
+    # A run that was killed before it had written down its plan leaves nothing to go on with.
+    if store.files(run_id, "runs"):
         raise UserError(
             f"run {run_id!r} is there already",
             where=store.root,

@@ -111,12 +111,17 @@ def node_id() -> str:
     return host[:_SLUG_LENGTH].strip("_.-") or "node"
 
 
-def this_machine() -> Machine:
-    """Ask the libraries about this machine. The first call takes about a second (py-cpuinfo)."""
+def this_machine(*, visible_only: bool = False) -> Machine:
+    """Ask the libraries about this machine. The first call takes about a second (py-cpuinfo).
+
+    Args:
+        visible_only: leave out NVIDIA devices that ``CUDA_VISIBLE_DEVICES`` hides: a scheduler must
+            not promise them. A machine's facts hold all of them, whatever one process may see.
+    """
     import psutil
 
     cpu = _cpu_name()
-    devices, driver, versions = _accelerators()
+    devices, driver, versions = _accelerators(visible_only)
     hardware: dict[Backend, str] = {}
     for device in devices:
         hardware.setdefault(device.backend, slug(device.name))
@@ -170,12 +175,12 @@ def _cpu_name() -> str:
     return _quietly(ask) or platform.processor() or platform.machine() or "unknown"
 
 
-def _accelerators() -> tuple[tuple[Device, ...], str | None, dict[str, str]]:
+def _accelerators(visible_only: bool) -> tuple[tuple[Device, ...], str | None, dict[str, str]]:
     """Return the devices, the first driver's version, and the runtimes' versions."""
     devices: list[Device] = []
     drivers: list[str] = []
     versions: dict[str, str] = {}
-    for ask in (_nvidia, _amd, _apple):
+    for ask in (functools.partial(_nvidia, visible_only), _amd, _apple):
         found = _quietly(ask)
         if found is not None and found[0]:
             devices += found[0]
@@ -187,13 +192,14 @@ def _accelerators() -> tuple[tuple[Device, ...], str | None, dict[str, str]]:
 _Found = tuple[list[Device], str | None, dict[str, str]]
 
 
-def _nvidia() -> _Found:
+def _nvidia(visible_only: bool) -> _Found:
     import pynvml as nv
 
     with _session(nv.nvmlInit, nv.nvmlShutdown):
         devices = []
-        for index in range(nv.nvmlDeviceGetCount()):
-            handle = nv.nvmlDeviceGetHandleByIndex(index)
+        handles = [nv.nvmlDeviceGetHandleByIndex(i) for i in range(nv.nvmlDeviceGetCount())]
+        listed = os.environ.get("CUDA_VISIBLE_DEVICES") if visible_only else None
+        for handle in handles if listed is None else _visible(nv, handles, listed):
             limit = _quietly(functools.partial(nv.nvmlDeviceGetEnforcedPowerLimit, handle))
             memory = _quietly(functools.partial(nv.nvmlDeviceGetMemoryInfo, handle))
             devices.append(
@@ -216,6 +222,28 @@ def _nvidia() -> _Found:
         cuda = _quietly(nv.nvmlSystemGetCudaDriverVersion_v2)
         versions = {} if cuda is None else {"cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"}
         return devices, _quietly(nv.nvmlSystemGetDriverVersion), versions
+
+
+def _visible(nv: Any, handles: list[Any], listed: str) -> list[Any]:
+    """Return the handles that ``CUDA_VISIBLE_DEVICES`` lists, as CUDA reads it.
+
+    Entries are indices, or beginnings of uuids; nothing counts after one that names no device
+    (so an empty text hides all). Indices mean what NVML means by them where devices are alike or
+    ``CUDA_DEVICE_ORDER`` is ``PCI_BUS_ID``.
+    """
+    found: list[Any] = []
+    for entry in (part.strip() for part in listed.split(",")):
+        if entry.isdecimal():
+            matching = handles[int(entry) : int(entry) + 1]
+        elif entry.startswith("MIG-"):
+            part = _quietly(functools.partial(nv.nvmlDeviceGetHandleByUUID, entry))
+            matching = [] if part is None else [part]
+        else:
+            matching = [h for h in handles if entry and nv.nvmlDeviceGetUUID(h).startswith(entry)]
+        if len(matching) != 1:
+            break
+        found += matching
+    return found
 
 
 def _amd() -> _Found:

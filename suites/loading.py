@@ -4,6 +4,7 @@ The file is read as YAML 1.2 reads it (``no`` is text, ``1e-4`` a number, a date
 PyYAML's safe loader, with the position of every key kept until the model is known to be right.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +130,24 @@ class Document:
                 name: self._value(loader, value, (*key, name), inside)
                 for name, value in self._pairs(loader, node, key)
             }
-        return loader.construct_object(node)
+        value = loader.construct_object(node)
+        self._is_storable(value, key)
+        return value
+
+    def _is_storable(self, value: Any, key: KeyPath) -> None:
+        """Refuse scalars that neither JSON nor UTF-8 can hold: digests are made over both."""
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(
+                f"{value} is not a finite number",
+                where=self.where(key),
+                fix="write a number, or leave the key out",
+            )
+        if isinstance(value, str) and not _is_unicode(value):
+            raise UserError(
+                "half of a surrogate pair is no character",
+                where=self.where(key),
+                fix="write the whole character, or its escape with eight digits: \\U0001F600",
+            )
 
     def _pairs(
         self, loader: Any, node: yaml.MappingNode, key: KeyPath
@@ -241,7 +259,15 @@ def _key_name(document: Document, node: yaml.Node, key: KeyPath) -> str:
             "a key must be a plain word",
             where=f"{document.path}:{node.start_mark.line + 1}: {dotted(key)}".removesuffix(": "),
         )
-    return str(node.value)
+    name = str(node.value)
+    if not _is_unicode(name):
+        where = f"{document.path}:{node.start_mark.line + 1}: {dotted(key)}".removesuffix(": ")
+        raise UserError("a key holds half of a surrogate pair", where=where)
+    return name
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read(path: Path) -> str:

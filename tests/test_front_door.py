@@ -1,5 +1,6 @@
 """The command: every verb and option of the contract is there, helps, and fails in one message."""
 
+import errno
 import json
 import os
 import subprocess
@@ -107,6 +108,46 @@ def test_an_interrupt_is_no_verdict(
     code, _, err = answer(capsys, "plan", "m.yaml")
     assert code == 130
     assert "--resume" in err
+
+
+def test_a_fault_of_our_own_is_no_verdict_either(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr("cluster.run.plan_matrix", broken)
+    code, out, err = answer(capsys, "plan", "m.yaml")
+    assert (code, out) == (3, "")
+    assert err.startswith("error: could not go on: ValueError: two lines")
+    assert len(err.splitlines()) == 1
+    monkeypatch.setenv("FLEETQUAL_DEBUG", "1")
+    code, _, err = answer(capsys, "plan", "m.yaml")
+    assert code == 3
+    assert "Traceback" in err
+
+
+def test_a_closed_pipe_is_no_verdict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "closed")
+
+    monkeypatch.setattr("cluster.run.plan_matrix", closed)
+    monkeypatch.setattr("sys.stdout", sys.stdout)  # what Typer puts in its place is undone
+    monkeypatch.setattr("sys.stderr", sys.stderr)
+    assert answer(capsys, "plan", "m.yaml")[0] == 3
+
+
+@pytest.mark.parametrize("verb", ["check", "report", "sql", "doctor"])
+@pytest.mark.parametrize("beneath", ["", "/results"])
+def test_results_that_are_a_file_are_told(
+    verb: str, beneath: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = answer(capsys, verb, "--results", f"{tmp_path}/file{beneath}")
+    assert (code, out) == (2, "")
+    assert "is a file, not a folder" in err
 
 
 def test_doctor_tells_what_is_here_and_how_to_add_what_is_not(

@@ -13,7 +13,7 @@ import ray.cloudpickle
 import yaml
 
 from runner.order import WorkOrder
-from runner.store import Store
+from runner.store import Store, attempt_name
 from runner.supervisor import Outcome
 from runner.tables import AttemptRow
 
@@ -97,7 +97,7 @@ class FakeSupervisor:
             engine_build=f"{order.engine.python} {os.getpid()}",
             **keys,
         )
-        name = f"{cell_id}-{order.node_id}-a{order.attempt}".replace(":", "-")
+        name = attempt_name(cell_id, order.node_id, order.attempt)
         Store(results).write(order.run_id, "attempts", name, [row])
         return Outcome(**keys)
 

@@ -1,6 +1,7 @@
 """Placement, deadlines, lost nodes and resume on a simulated fleet of labelled Ray nodes."""
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.dispatch import Terms, dispatch
+from cluster.environments import answered_version
 from cluster.fleet import Node, ray_nodes
 from cluster.orders import PlacedOrder, make_orders
 from cluster.plan import make_plan
@@ -213,6 +215,75 @@ def test_a_lost_node_loses_its_cells_only(
     lost = [r for r in attempts(tmp_path, "r1") if r["status"] == "lost"]
     assert len(lost) == 2, "one was running and one was waiting for its turn"
     assert all("doomed" in row["error"] for row in lost)
+
+
+def test_nothing_runs_in_the_name_of_a_node_that_is_gone(
+    fleet: Cluster,
+    orders: Callable[[tuple[Node, ...]], list[PlacedOrder]],
+    supervisor: FakeSupervisor,
+    tmp_path: Path,
+) -> None:
+    with ray_session(fleet.address):
+        (placed,) = [p for p in orders(ray_nodes()) if p.node.id == "xeon-1"][:1]
+        gone = Node(id="gone", alive=False, hardware={"cpu": "intel-xeon-8480"})
+        nameless = gone.model_copy(update={"alive": True})
+        full = placed.node.model_copy(update={"gpus": 0})
+        cuda = placed.order.model_copy(update={"backend": "cuda"})
+        lost = [
+            PlacedOrder(placed.order, gone),
+            PlacedOrder(placed.order.model_copy(update={"attempt": 2}), nameless),
+            PlacedOrder(cuda.model_copy(update={"attempt": 3}), full),
+        ]
+        terms = Terms(str(tmp_path / "r"), tries=3, execute=supervisor)
+        outcomes = run_orders(lost, terms)
+    assert [o.status for o in outcomes] == ["lost"] * 3
+    assert "no room for cuda work even when idle" in (outcomes[-1].error or "")
+    assert not list(Path(supervisor.folder).glob("started-*"))
+
+
+def test_a_loss_uses_up_no_try_but_does_not_go_on_for_ever(
+    fleet: Cluster,
+    orders: Callable[[tuple[Node, ...]], list[PlacedOrder]],
+    supervisor: FakeSupervisor,
+    tmp_path: Path,
+) -> None:
+    folder = Path(supervisor.folder)
+    (folder / "hang-xeon-1").touch()
+    (folder / "fail-3").touch()
+    with ray_session(fleet.address):
+        placed = next(shortened(p, 4.0) for p in orders(ray_nodes()) if p.node.id == "xeon-1")
+        terms = Terms(str(tmp_path / "r"), tries=2, grace_s=1.0, execute=supervisor)
+        outcomes = run_orders([placed], terms)
+        assert [(o.attempt, o.status) for o in outcomes] == [(1, "lost"), (2, "lost")]
+        (folder / "hang-xeon-1").unlink()
+        order = placed.order.model_copy(update={"attempt": 3, "deadline_s": 60.0})
+        outcomes = run_orders([PlacedOrder(order, placed.node)], terms)
+        assert [(o.attempt, o.status) for o in outcomes] == [(3, "error"), (4, "ok")]
+        outcomes = run_orders([PlacedOrder(order, placed.node, tried=1)], terms)
+        assert [o.status for o in outcomes] == ["error"]
+
+
+def test_a_labelled_node_tells_the_engines_that_it_has(
+    fleet: Cluster, tmp_path: Path, supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ray_session(fleet.address):
+        asked = [("llama_cpp", sys.executable), ("llama_cpp", str(tmp_path / "no-python"))]
+        found = {n.id: n for n in ray_nodes(asked)}
+    assert set(found) == {*FLEET, "head"}
+    own = answered_version("llama_cpp", sys.executable)
+    for n in found.values():
+        assert n.engines == found["head"].engines
+        assert n.choices == ({sys.executable: {"llama_cpp": own}} if own else {})
+    assert found["xeon-1"].hardware == {"cpu": "intel-xeon-8480"}
+
+
+def test_a_run_killed_before_its_plan_was_written_can_be_started_again(
+    run_it: Callable[..., Ran], tmp_path: Path
+) -> None:
+    (tmp_path / "r" / "runs" / "r1" / "cases").mkdir(parents=True)
+    with pytest.raises(UserError, match="without --resume"):
+        run_it(run_id="r1", resume=True)
+    assert run_it(run_id="r1", only="pass=deployed").run_id == "r1"
 
 
 def test_what_is_never_placed_or_never_ends_is_lost_at_its_deadline(

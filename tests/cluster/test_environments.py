@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.environments import command_that_adds, installed_version, interpreter
+from cluster.environments import (
+    answered_version,
+    command_that_adds,
+    installed_version,
+    interpreter,
+)
 
 
 def environment(root: Path, name: str, version: str | None = None) -> str:
@@ -63,3 +68,25 @@ def test_a_version_is_read_without_starting_the_environment(root: Path) -> None:
 def test_what_is_missing_comes_with_the_command_that_adds_it(root: Path) -> None:
     assert "make engines" in command_that_adds("llama_cpp")
     assert "llama-cpp-python==0.3.16" in command_that_adds("llama_cpp", "0.3.16")
+
+
+def test_an_interpreter_of_the_matrix_tells_its_own_version_or_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered_version.cache_clear()
+    python = root / "python"
+    python.write_text("#!/bin/sh\necho 9.9\n")
+    python.chmod(0o755)
+    assert answered_version("llama_cpp", str(python)) == "9.9"
+    for broken in ("#!/bin/sh\nexit 1\n", "#!/bin/sh\nsleep 60\n", "no program"):
+        answered_version.cache_clear()
+        python.write_text(broken)
+        monkeypatch.setattr("cluster.environments._ASK_S", 0.2)
+        assert answered_version("llama_cpp", str(python)) is None
+    assert answered_version("llama_cpp", str(root / "none")) is None
+    assert answered_version("vllm", str(python)) is None
+
+
+def test_an_unknown_user_s_home_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETQUAL_ENVIRONMENTS", "~nosuchuser/engines")
+    assert interpreter("llama_cpp", "0.0.1") is None

@@ -2,11 +2,13 @@
 
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.fleet import this_node
 from runner import machine
 from runner.machine import node_id, slug, this_machine
 from suites.errors import UserError
@@ -59,3 +61,68 @@ def test_the_node_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FLEETQUAL_NODE", "not a label")
     with pytest.raises(UserError, match="cannot name a node"):
         node_id()
+
+
+def nvml(count: int) -> SimpleNamespace:
+    """A library that knows ``count`` devices, as far as it is asked here."""
+
+    def missing(*_: object) -> None:
+        raise RuntimeError("not supported")
+
+    def by_uuid(uuid: str) -> str:
+        if uuid != "MIG-7":
+            raise RuntimeError("not found")
+        return uuid
+
+    names = (
+        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetMemoryInfo",
+        "nvmlDeviceGetTemperature",
+        "nvmlDeviceGetClockInfo",
+        "nvmlSystemGetCudaDriverVersion_v2",
+        "nvmlSystemGetDriverVersion",
+    )
+    return SimpleNamespace(
+        **dict.fromkeys(names, missing),
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: count,
+        nvmlDeviceGetHandleByIndex=lambda index: f"GPU-{index}a{index}",
+        nvmlDeviceGetHandleByUUID=by_uuid,
+        nvmlDeviceGetUUID=lambda handle: handle,
+        nvmlDeviceGetName=lambda handle: "NVIDIA H100",
+        NVML_TEMPERATURE_GPU=0,
+        NVML_CLOCK_SM=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("listed", "seen"),
+    [
+        (None, ["GPU-0a0", "GPU-1a1", "GPU-2a2"]),
+        ("1", ["GPU-1a1"]),
+        (" 2, 0 ", ["GPU-2a2", "GPU-0a0"]),
+        ("GPU-2", ["GPU-2a2"]),
+        ("GPU-", []),
+        ("0,9,1", ["GPU-0a0"]),
+        ("-1", []),
+        ("", []),
+        ("MIG-7", ["MIG-7"]),
+        ("MIG-8", []),
+    ],
+)
+def test_only_visible_devices_are_promised_to_a_scheduler(
+    listed: str | None, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(3))
+    if listed is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    found = this_machine(visible_only=True)
+    assert [d.uuid for d in found.devices if d.backend == "cuda"] == seen
+    assert ("cuda" in found.hardware) == bool(seen)
+    node = this_node()
+    assert node.gpus == len(seen)
+    assert node.devices.get("cuda", ()) == tuple(seen)
+    assert len([d for d in this_machine().devices if d.backend == "cuda"]) == 3, "facts hold all"

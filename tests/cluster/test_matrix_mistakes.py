@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.secret_names import is_secret_name
+
 Spoil = Callable[[dict[str, Any]], object]
 
 
@@ -88,6 +90,46 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "engines[1].base_url",
         "http",
     ),
+    (
+        "query in the address",
+        lambda m: m["engines"].append({"engine": "openai", "base_url": "http://h:1/v1?key=s3cr3t"}),
+        "engines[1].base_url",
+        "api_key_env",
+    ),
+    (
+        "user in the address",
+        lambda m: m["engines"].append({"engine": "openai", "base_url": "http://u:s3cr3t@h/v1"}),
+        "engines[1].base_url",
+        "api_key_env",
+    ),
+    (
+        "secret option",
+        lambda m: m["engines"].append({"engine": "vllm", "options": {"hf_token": "s3cr3t"}}),
+        "engines[1].options.hf_token",
+        "api_key_env",
+    ),
+    (
+        "secret deep in the options",
+        lambda m: m["engines"].append(
+            {"engine": "vllm", "options": {"extra": [{"headers": {"Authorization": "s3cr3t"}}]}}
+        ),
+        "engines[1].options.extra[0].headers.Authorization",
+        "api_key_env",
+    ),
+    (
+        "secret flag in the options",
+        lambda m: m["engines"].append(
+            {"engine": "vllm", "options": {"flags": ["--api-key=s3cr3t"]}}
+        ),
+        "engines[1].options.flags[0]",
+        "api_key_env",
+    ),
+    (
+        "option is not finite",
+        lambda m: engine(m)["options"].update(n_ctx=float("inf")),
+        "engines[0].options.n_ctx",
+        "finite",
+    ),
     ("exclude nothing", lambda m: m.update(exclude=[{}]), "exclude[0]", "exclude everything"),
     (
         "exclude unknown key",
@@ -161,6 +203,7 @@ def test_a_mistake_is_one_message_with_its_line_and_exit_code_2(
     assert err.count("error:") == 1
     assert "Traceback" not in err
     assert words in err
+    assert "s3cr3t" not in err
     assert key in err.splitlines()[0]
     line = int(err.removeprefix(f"error: {path}:").split(":")[0])
     last = key.split(".")[-1].split("[")[0]
@@ -179,6 +222,9 @@ TEXTS = [
         f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(8)
     ), "anchors"),
     ("anchor within itself", "name: &a [*a]", "anchor"),
+    ("half a surrogate pair", 'name: a\nsuites: ["\\ud800"]', "matrix.yaml:2: suites[0]: half of"),
+    ("half a surrogate pair as key", 'name: a\n"\\udc00": 1', ":2: a key holds half"),
+    ("infinite by overflow", "name: a\nversion: 1e999", ":2: version: inf is not a finite"),
     ("nested too deep", "name: " + "[" * 60 + "]" * 60, "levels"),
 ]  # fmt: skip
 
@@ -218,6 +264,39 @@ def test_a_key_in_the_matrix_is_refused_and_not_repeated(
     assert code == 2
     assert "api_key_env" in err
     assert secret not in out + err
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("api_key", True),
+        ("apiKey", True),
+        ("HF_TOKEN", True),
+        ("proxyPassword", True),
+        ("basic-auth", True),
+        ("aws_credentials", True),
+        ("client_secret", True),
+        ("max_tokens", False),
+        ("tokenizer", False),
+        ("return_token_ids", False),
+        ("eos_token", False),
+        ("kv_cache_dtype", False),
+        ("monkey", False),
+        ("author", False),
+    ],
+)
+def test_names_of_secrets_are_told_from_names_of_tokens(name: str, secret: bool) -> None:
+    assert is_secret_name(name) is secret
+
+
+def test_a_python_of_an_unknown_user_is_a_path_like_any_other(
+    right_matrix: dict[str, Any],
+    write_matrix: Callable[[dict[str, Any] | str], Path],
+    exit_of: Callable[..., tuple[int, str, str]],
+) -> None:
+    engine(right_matrix)["python"] = "~nosuchuser/bin/python"
+    code, _, err = exit_of("plan", write_matrix(right_matrix))
+    assert (code, err) == (0, "")
 
 
 def test_several_mistakes_are_told_first_come_first(

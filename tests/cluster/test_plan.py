@@ -201,6 +201,14 @@ def test_an_upgrade_changes_the_cell_and_keeps_the_series() -> None:
     assert old.cell_id != new.cell_id
 
 
+def test_an_interpreter_of_the_matrix_s_own_choice_gives_the_version() -> None:
+    made = resolved(engines=[EngineEntry(engine="llama_cpp", python="/p")], backends=["cpu"])
+    there = node("a", engines={"llama_cpp": "1.0"}, choices={"/p": {"llama_cpp": "2.0"}})
+    silent = node("a", engines={"llama_cpp": "1.0"})
+    assert [p.cell.version for p in make_plan(made, [there]).pairs] == ["2.0"] * 2
+    assert [p.cell.version for p in make_plan(made, [silent]).pairs] == [None] * 2
+
+
 @pytest.mark.parametrize(
     ("coverage", "expected"),
     [
@@ -327,9 +335,9 @@ def test_a_wrong_only_is_told(text: str, words: str) -> None:
     assert words in str(told.value)
 
 
-def test_golden_texts_are_truth_for_the_same_model_under_another_name() -> None:
+def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_else() -> None:
     model = Model(name="renamed", hf=Path("/x"), weights_digest="w", tokenizer_digest="t")
     assert GoldenTruth("tiny", "w", "other").applies(model)
-    assert GoldenTruth("tiny", "other", "t").applies(model)
-    assert GoldenTruth("renamed", None, None).applies(model)
-    assert not GoldenTruth("tiny", "other", "other").applies(model)
+    assert not GoldenTruth("tiny", "other", "t").applies(model), "a fine-tune"
+    assert not GoldenTruth("renamed", "other", "t").applies(model), "a namesake"
+    assert not GoldenTruth("renamed", None, None).applies(model)
