@@ -5,8 +5,7 @@ import json
 
 from analysis.catalog import choose_run, open_catalog
 from runner.store import Store
-from runner.tables import FloorRow
-from suites.digest import tagged_digest
+from runner.tables import FloorRow, floor_id
 from suites.errors import UserError
 
 _GROUP = ("weights_digest", "tokenizer_digest", "suite", "compute_dtype", "backend", "engine")
@@ -61,6 +60,5 @@ def floor_rows(results: str, run_id: str | None = None) -> list[FloorRow]:
 
 
 def _named(rows: list[FloorRow]) -> list[FloorRow]:
-    bodies = [row.model_dump(mode="json", exclude={"floor_id", "created"}) for row in rows]
-    floor_id = tagged_digest("f1", sorted(bodies, key=lambda body: str(body["configuration"])))
-    return [row.model_copy(update={"floor_id": floor_id}) for row in rows]
+    named = floor_id([row.model_dump() for row in rows])
+    return [row.model_copy(update={"floor_id": named}) for row in rows]

@@ -4,40 +4,29 @@ Every tensor is known by its GGUF name and held in Hugging Face's layout, so tha
 digest in whichever format it is served.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-import numpy.typing as npt
 
-from suites.digest import file_digest, tagged_digest, tree_digest
+from runner.stored_tensors import Tensor, Values, is_derived, read_safetensors
+from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
-
-Values = npt.NDArray[np.float32]
 
 #: Hugging Face model types whose GGUF architecture has another name.
 _ARCHITECTURES = {"mistral": "llama"}
 #: GGUF architectures whose q and k rows are stored in another order than Hugging Face's.
 _PERMUTED = {"llama"}
 _PLAIN = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
-_SAFETENSORS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One stored tensor; ``values`` reads it, dequantised, in Hugging Face's layout."""
-
-    name: str
-    kind: str
-    """F32, F16, BF16, Q8_0, …"""
-    shape: tuple[int, ...]
-    values: Callable[[], Values]
+#: What of a model folder is the model; whatever else is added there later changes nothing.
+_MODEL_FILES = (".safetensors", ".json", ".jinja")
 
 
 def gguf_architecture(model_type: str) -> str:
@@ -70,33 +59,49 @@ class HfFolder:
         self.config = read_json(path / "config.json")
         self.architecture = gguf_architecture(str(self.config.get("model_type", "")))
 
+    @property
+    def quantisation(self) -> str | None:
+        """How the weights are packed (awq, gptq, fp8, …); None if they are plain numbers."""
+        packed = self.config.get("quantization_config")
+        if not packed:
+            return None
+        method = packed.get("quant_method") if isinstance(packed, dict) else None
+        return method if isinstance(method, str) and method else "quantised"
+
     @cached_property
     def names(self) -> dict[str, str]:
         """Hugging Face tensor name → GGUF tensor name, where GGUF has one."""
         arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(self.architecture)
-        layers = int(self.config.get("num_hidden_layers", 0))
+        layers = self.config.get("num_hidden_layers") or 0
+        if type(layers) is not int or layers < 0:
+            where = str(self.path / "config.json")
+            raise UserError(f"num_hidden_layers is {layers!r}, not a count", where=where)
         known = gguf.get_tensor_name_map(arch, layers) if arch is not None else None
         found: dict[str, str] = {}
-        for name, _, _, _ in self._entries():
+        for tensor in self._stored():
+            name = tensor.name
             mapped = known.get_name(name, try_suffixes=(".weight", ".bias")) if known else None
             found[name] = mapped or name
         return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by its GGUF name."""
-        found: dict[str, Tensor] = {}
-        for name, kind, shape, read in self._entries():
-            found[self.names[name]] = Tensor(self.names[name], kind, shape, read)
-        return found
+        return {
+            name: replace(tensor, name=name)
+            for tensor in self._stored()
+            for name in [self.names[tensor.name]]
+        }
 
-    def _entries(self) -> Iterator[tuple[str, str, tuple[int, ...], Callable[[], Values]]]:
+    def _stored(self) -> Iterator[Tensor]:
         files = sorted(self.path.glob("*.safetensors"))
         if not files:
             raise UserError(
                 "no safetensors file", where=str(self.path), fix="give a complete model"
             )
         for path in files:
-            yield from _safetensors(path)
+            for tensor in read_safetensors(path, self.quantisation):
+                if not is_derived(tensor.name):
+                    yield tensor
 
 
 class GgufFile:
@@ -127,15 +132,24 @@ class GgufFile:
                 self._reading(t),
             )
             for t in self._reader.tensors
+            if not is_derived(t.name)
         }
 
     def _reading(self, tensor: Any) -> Callable[[], Values]:
         heads = self._heads_of(tensor.name)
         shape = tuple(int(n) for n in reversed(tensor.shape))
 
+        if heads is not None and shape[0] % (2 * heads):
+            what = f"{tensor.name} has {shape[0]} rows, which {heads} heads do not share"
+            raise UserError(what, where=str(self.path))
+
         def read() -> Values:
-            values = np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
-            values = values.reshape(shape)
+            try:
+                plain = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            except NotImplementedError as error:
+                what = f"cannot dequantise {tensor.tensor_type.name} yet"
+                raise UserError(what, where=str(self.path)) from error
+            values = np.asarray(plain, np.float32).reshape(shape)
             return values if heads is None else _hf_row_order(values, heads)
 
         return read
@@ -144,10 +158,21 @@ class GgufFile:
         if self.architecture not in _PERMUTED or not name.startswith("blk."):
             return None
         if ".attn_q." in name:
-            return int(self.field(f"{self.architecture}.attention.head_count"))
+            return self._head_count("head_count")
         if ".attn_k." in name:
-            return int(self.field(f"{self.architecture}.attention.head_count_kv"))
+            # Without grouped queries the key is left out: every head has its own keys.
+            grouped = f"{self.architecture}.attention.head_count_kv"
+            return self._head_count(
+                "head_count" if self.field(grouped) is None else "head_count_kv"
+            )
         return None
+
+    def _head_count(self, key: str) -> int:
+        found = self.field(f"{self.architecture}.attention.{key}")
+        if type(found) is not int or found <= 0:
+            what = f"{self.architecture}.attention.{key} is {found!r}, not a number of heads"
+            raise UserError(what, where=str(self.path))
+        return found
 
 
 def open_artifact(path: Path, form: str) -> HfFolder | GgufFile:
@@ -157,7 +182,12 @@ def open_artifact(path: Path, form: str) -> HfFolder | GgufFile:
 
 def model_digests(hf: Path) -> tuple[str, str]:
     """Return the digests of a model folder's weights (``w1:``) and tokenizer (``t1:``)."""
-    return _weights_digest(HfFolder(hf)), tagged_digest("t1", read_json(hf / "tokenizer.json"))
+    tokenizer = hf / "tokenizer.json"
+    try:
+        named = tagged_digest("t1", read_json(tokenizer))
+    except ValueError as error:
+        raise UserError(f"holds what JSON cannot: {error}", where=str(tokenizer)) from error
+    return _weights_digest(HfFolder(hf)), named
 
 
 def describe_variant(path: Path, form: str) -> tuple[str, str, str]:
@@ -167,14 +197,14 @@ def describe_variant(path: Path, form: str) -> tuple[str, str, str]:
         UserError: the artifact cannot be read.
     """
     artifact = open_artifact(path, form)
-    digest = file_digest(path) if form == "gguf" else tree_digest(path, "*")
+    digest = file_digest(path) if form == "gguf" else _folder_digest(path)
     return digest, weights_type(artifact), _weights_digest(artifact)
 
 
 def weights_type(artifact: HfFolder | GgufFile) -> str:
     """Return f32, f16, bf16, or a quantisation's own name."""
-    if isinstance(artifact, HfFolder) and (packed := artifact.config.get("quantization_config")):
-        return str(packed.get("quant_method", "quantised"))
+    if isinstance(artifact, HfFolder) and artifact.quantisation:
+        return artifact.quantisation
     sizes: dict[str, int] = {}
     for tensor in artifact.tensors().values():
         if len(tensor.shape) > 1:
@@ -190,24 +220,21 @@ def weights_type(artifact: HfFolder | GgufFile) -> str:
 def _file_type_name(artifact: GgufFile) -> str | None:
     value = artifact.field("general.file_type")
     names = {int(t): t.name.removeprefix("MOSTLY_") for t in gguf.LlamaFileType}
-    return names.get(int(value)) if value is not None else None
+    return names.get(value) if isinstance(value, int) else None
 
 
 def _weights_digest(artifact: HfFolder | GgufFile) -> str:
-    """Digest the dequantised values of every tensor under its GGUF name."""
-    parts = {
-        name: tagged_digest_of_values(tensor.values())
-        for name, tensor in artifact.tensors().items()
-    }
+    """Digest the values of every tensor under its GGUF name."""
+    parts = {name: tensor.digest() for name, tensor in artifact.tensors().items()}
     return tagged_digest("w1", parts)
 
 
-def tagged_digest_of_values(values: Values) -> str:
-    """Digest a tensor's shape and fp32 values."""
-    import hashlib
-
-    body = np.ascontiguousarray(values, "<f4")
-    return hashlib.sha256(repr(body.shape).encode() + body.tobytes()).hexdigest()
+def _folder_digest(folder: Path) -> str:
+    """Return the sha256 over the names and bytes of a model folder's own files."""
+    found = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in _MODEL_FILES and p.is_file()):
+        found.update(f"{path.name}\0{file_digest(path)}\0".encode())
+    return found.hexdigest()
 
 
 def _hf_row_order(values: Values, heads: int) -> Values:
@@ -215,40 +242,3 @@ def _hf_row_order(values: Values, heads: int) -> Values:
     rows = values.shape[0]
     halves = values.reshape(heads, rows // heads // 2, 2, *values.shape[1:])
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(values.shape))
-
-
-def _safetensors(
-    path: Path,
-) -> Iterator[tuple[str, str, tuple[int, ...], Callable[[], Values]]]:
-    """Read a safetensors file by its header; numpy has no bfloat16, which the library needs."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(size, 100 << 20):
-            raise UserError("not a safetensors file: its header is too long", where=str(path))
-        try:
-            header = json.loads(file.read(length))
-            entries = [
-                (n, e["dtype"], tuple(e["shape"]), e["data_offsets"])
-                for n, e in sorted(header.items())
-                if n != "__metadata__"
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"not a safetensors file: {error}", where=str(path)) from error
-    for name, kind, shape, (start, end) in entries:
-        if kind not in _SAFETENSORS:
-            raise UserError(
-                f"tensor {name} has type {kind}",
-                where=str(path),
-                known="types " + ", ".join(_SAFETENSORS),
-            )
-        if 8 + length + end > size:
-            raise UserError(f"tensor {name} lies beyond the end of the file", where=str(path))
-
-        def read(kind: str = kind, shape: tuple[int, ...] = shape, at: int = start) -> Values:
-            raw = np.memmap(path, _SAFETENSORS[kind], "r", offset=8 + length + at, shape=shape)
-            if kind == "BF16":
-                return (np.asarray(raw).astype("<u4") << 16).view("<f4")
-            return np.asarray(raw, np.float32)
-
-        yield name, kind, shape, read

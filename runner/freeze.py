@@ -7,57 +7,76 @@ weights, so that a wrong conversion and a wrong kernel are told apart.
 
 import datetime as dt
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pydantic import BaseModel
 from safetensors.numpy import save_file
 
 from runner.artifact import GgufFile, HfFolder
-from runner.order import Variant, WorkOrder
+from runner.order import NOT_OBSERVED, Variant, WorkOrder
+from runner.references import frozen_table
 from runner.store import Store
 from runner.supervisor import execute
-from runner.tables import FloorRow, ReferenceRow
+from runner.tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from suites.digest import tagged_digest
 from suites.errors import UserError
 
-#: Columns that a reference takes over from the trace it freezes.
-_FROZEN = frozenset(ReferenceRow.model_fields) & {
-    "case_id",
-    "case_digest",
-    "stage",
-    "probe",
-    "prompt_text",
-    "prompt_ids",
-    "output_ids",
-    "logprobs",
-    "ref_topk_logprobs",
-    "tail_logprob",
-    "top_ids",
-    "text",
-    "message",
-    "finish_reason",
-    "value",
-    "payload_digest",
-}
+#: What belongs in each folder of a reference root: the rows, their id and how it is made.
+_KINDS: tuple[tuple[str, type[BaseModel], str, Callable[[Sequence[dict[str, Any]]], str]], ...] = (
+    ("", ReferenceRow, "reference_id", reference_id),
+    ("floors", FloorRow, "floor_id", floor_id),
+)
 
 
 def freeze(orders: Sequence[WorkOrder], out: str) -> list[str]:
     """Run every freezing order and write one reference file for each; return their paths.
 
     Raises:
-        UserError: an order did not end ``ok``; nothing of it is written.
+        UserError: a variant cannot be dequantised, an order did not end ``ok`` or left a case
+            without an answer; nothing of that order is written.
     """
+    for order in orders:
+        _refuse_packed(order)
     store, written = Store(out), []
     for order in orders:
         rows = _frozen_rows(order)
-        name = f"{order.model.name}-{order.variant.name}-{order.cells[0].suite.name}.parquet"
+        name = _file_name(order)
         store.write_to(name, rows, ReferenceRow)
         written.append(store.path(name))
     return written
+
+
+def _file_name(order: WorkOrder) -> str:
+    """Return one name for each set, so that freezing it again replaces it and no other.
+
+    What a set is known by is in the digest; the names before it are for people, and may hold
+    anything (``org/name@commit``) that a file name cannot.
+    """
+    suite = order.cells[0].suite.name
+    identity = [_weights(order.variant, order), order.model.tokenizer_digest, suite]
+    digest = tagged_digest("n1", identity, 8).removeprefix("n1:")
+    names = (order.model.name, order.variant.name, suite)
+    return f"{'-'.join(_safe(name) for name in names)}-{digest}.parquet"
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"\W", "_", name, flags=re.ASCII)[:60]
+
+
+def _refuse_packed(order: WorkOrder) -> None:
+    if order.variant.format != "hf":
+        return
+    if packed := HfFolder(order.variant.path).quantisation:
+        raise UserError(
+            f"cannot dequantise {packed} yet, so it has no truth over its own weights",
+            where=f"{order.model.name}/{order.variant.name}",
+            fix="leave this variant out of the matrix that you freeze",
+        )
 
 
 def show(roots: Sequence[str]) -> list[dict[str, Any]]:
@@ -75,32 +94,55 @@ def show(roots: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def verify(roots: Sequence[str]) -> list[str]:
-    """Return what is wrong with the references: damaged files, changed payloads; empty if nothing.
+    """Return what is wrong with references and floors; empty if nothing.
 
-    Every page's checksum is read, and every ``reference_id`` is computed again over its rows.
+    Every page's checksum is read, and every id is computed again over its rows. Roots without any
+    reference are a problem too: what is not there was not found intact.
     """
     problems: list[str] = []
+    references = 0
     for root in roots:
         store = Store(root)
-        for path in store.parquet_files(""):
-            try:
-                rows = store.read_file(path).to_pylist()
-            except UserError as error:
-                problems.append(str(error))
-                continue
-            for given in sorted({row["reference_id"] for row in rows}):
-                own = [row for row in rows if row["reference_id"] == given]
-                if _reference_id(own) != given:
-                    problems.append(f"{store.path(path)}: the rows of {given} were changed")
+        for folder, row, name, rule in _KINDS:
+            for path in store.parquet_files(folder):
+                references += row is ReferenceRow
+                problems += _wrong(store, path, row, name, rule)
+    if not references:
+        problems.append(f"no reference in {', '.join(roots) or 'no folder'}: nothing was verified")
     return problems
+
+
+def _wrong(
+    store: Store,
+    path: str,
+    row: type[BaseModel],
+    name: str,
+    rule: Callable[[Sequence[dict[str, Any]]], str],
+) -> Iterator[str]:
+    where = store.path(path.lstrip("/"))
+    try:
+        rows = frozen_table(store, path, row).to_pylist()
+    except UserError as error:
+        yield str(error)
+        return
+    if not rows:
+        yield f"{where}: holds no rows"
+    for given in sorted({str(found[name]) for found in rows}):
+        own = [found for found in rows if str(found[name]) == given]
+        try:
+            intact = rule(own) == given
+        except (ValueError, TypeError):
+            intact = False  # a null or a NaN where the rule allows none
+        if not intact:
+            yield f"{where}: the rows of {given} were changed"
 
 
 def _rows(roots: Sequence[str]) -> Iterable[tuple[str, dict[str, Any]]]:
     for root in roots:
         store = Store(root)
         for path in store.parquet_files(""):
-            for row in store.read_file(path).to_pylist():
-                yield store.path(path), row
+            for row in frozen_table(store, path).to_pylist():
+                yield store.path(path.lstrip("/")), row
 
 
 def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
@@ -122,12 +164,10 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
                 fix="mend the engine's environment (`fleetqual doctor`) and freeze again",
             )
         store = Store(results)
-        traces = [
-            {name: row[name] for name in _FROZEN}
-            for row in store.read(order.run_id, "traces")
-            if row["case_digest"] is not None and row["error"] is None and _has_truth(row)
-        ]
+        seen = store.read(order.run_id, "traces")
         (attempt, *_) = store.read(order.run_id, "attempts")
+    _refuse_gaps(order, seen)
+    traces = [{name: row[name] for name in FROZEN} for row in seen if _has_truth(row)]
     traces.sort(key=lambda row: (row["stage"], row["case_id"], row["probe"]))
     common = {
         "weights_digest": _weights(order.variant, order),
@@ -140,8 +180,24 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
         "compute_dtype": attempt["compute_dtype"],
         "created": dt.datetime.now(dt.UTC),
     }
-    reference_id = _reference_id(traces)
-    return [ReferenceRow(reference_id=reference_id, **common, **row) for row in traces]
+    named = reference_id([{**common, **row} for row in traces])
+    return [ReferenceRow(reference_id=named, **common, **row) for row in traces]
+
+
+def _refuse_gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> None:
+    """A case without its truth would be judged by nothing, and nobody would be told."""
+    failed = {
+        row["case_id"]: row["error"]
+        for row in seen
+        if row["case_digest"] and row["error"] and row["observed"] not in NOT_OBSERVED
+    }
+    if failed:
+        first, error = next(iter(sorted(failed.items())))
+        raise UserError(
+            f"{len(failed)} cases have no truth ({', '.join(sorted(failed))}); {first}: {error}",
+            where=f"{order.engine.engine} on {order.model.name}/{order.variant.name}",
+            fix="mend the cases, or the engine, and freeze again",
+        )
 
 
 def _weights(variant: Variant, order: WorkOrder) -> str:
@@ -149,23 +205,8 @@ def _weights(variant: Variant, order: WorkOrder) -> str:
 
 
 def _has_truth(row: dict[str, Any]) -> bool:
-    return bool(row["payload_digest"]) and row["stage"] not in ("instrument", "config", "weights")
-
-
-def _reference_id(rows: Sequence[dict[str, Any]]) -> str:
-    """Digest what was frozen, in a fixed order; floats enter by their float32 bytes."""
-    body = [
-        {name: _exact(row[name]) for name in sorted(_FROZEN)}
-        for row in sorted(rows, key=lambda r: (r["stage"], r["case_id"], r["probe"]))
-    ]
-    return tagged_digest("r1", body)
-
-
-def _exact(value: Any) -> Any:
-    if isinstance(value, list) and value and not isinstance(value[0], str | int):
-        flat = np.concatenate([np.atleast_1d(np.asarray(v, "<f4")) for v in value])
-        return [len(value), flat.tobytes().hex()]
-    return value
+    answered = row["case_digest"] is not None and row["error"] is None and row["payload_digest"]
+    return bool(answered) and row["stage"] not in ("instrument", "config", "weights")
 
 
 def dequantised_copy(hf: Path, quantised: Path, out: Path) -> None:
@@ -192,6 +233,7 @@ def write_floor(rows: Sequence[FloorRow], out: str) -> str:
     """Write one floor beneath a reference root; return its path."""
     store = Store(out)
     first = rows[0]
-    name = f"floors/{first.suite}-{first.compute_dtype}-{first.floor_id.replace(':', '-')}.parquet"
+    told = f"{_safe(first.suite)}-{first.compute_dtype}-{first.floor_id.replace(':', '-')}"
+    name = f"floors/{told}.parquet"
     store.write_to(name, rows, FloorRow)
     return store.path(name)

@@ -1,14 +1,40 @@
 """Frozen truth, read for the probes: what goes into each stage must be the truth's own."""
 
+import json
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel
 
 from runner.order import WorkOrder
 from runner.store import Store
+from runner.tables import ReferenceRow, arrow_schema
+from suites.errors import UserError
 from suites.suite import Case, Golden
 
 Key = tuple[str, str, str]
+
+
+def frozen_table(store: Store, path: str, row: type[BaseModel] = ReferenceRow) -> pa.Table:
+    """Read one file of a reference root, with exactly the declared columns.
+
+    Raises:
+        UserError: the file is damaged, or something else than ``row`` is stored in it.
+    """
+    table, schema = store.read_file(path), arrow_schema(row)
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"no {row.__name__.removesuffix('Row').lower()} file: column {missing[0]!r} is missing",
+            where=store.path(path.lstrip("/")),
+            fix="keep only what `fleetqual reference` wrote in a reference root",
+        )
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        what = f"its columns hold something else: {error}"
+        raise UserError(what, where=store.path(path.lstrip("/"))) from error
 
 
 class References:
@@ -19,7 +45,7 @@ class References:
         for root in roots:
             store = Store(root)
             for path in store.parquet_files(""):
-                table = store.read_file(path)
+                table = frozen_table(store, path)
                 fits = pc.and_(
                     pc.equal(table["weights_digest"], weights_digest),
                     pc.equal(table["tokenizer_digest"], tokenizer_digest),
@@ -88,6 +114,4 @@ def _first_probe(stage: str) -> str:
 
 
 def _json(text: str | None) -> dict[str, Any]:
-    import json
-
     return json.loads(text) if text else {}

@@ -7,10 +7,14 @@ is null. Lists are stored as LIST columns: one row per probe of a case, not one 
 import datetime as dt
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Union
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
+
+from suites.digest import tagged_digest
 
 SCHEMA_VERSION = 1
 
@@ -279,6 +283,62 @@ class ReferenceRow(BaseModel):
     finish_reason: str | None = None
     value: Json | None = None
     payload_digest: str | None = None
+
+
+#: Columns of a reference that are taken over from the trace that it freezes.
+FROZEN = (
+    "case_id",
+    "case_digest",
+    "stage",
+    "probe",
+    "prompt_text",
+    "prompt_ids",
+    "output_ids",
+    "logprobs",
+    "ref_topk_logprobs",
+    "tail_logprob",
+    "top_ids",
+    "text",
+    "message",
+    "finish_reason",
+    "value",
+    "payload_digest",
+)
+_MADE_BY = (
+    "weights_digest",
+    "tokenizer_digest",
+    "suite",
+    "engine",
+    "engine_version",
+    "compute_dtype",
+)
+
+
+def reference_id(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Digest what was frozen and what made it, in a fixed order of rows.
+
+    Who calls the model and its variant how is left out: a new name makes no new truth.
+    """
+    ordered = sorted(rows, key=lambda r: (r["stage"], r["case_id"], r["probe"]))
+    return tagged_digest("r1", [{n: _exact(r[n]) for n in (*_MADE_BY, *FROZEN)} for r in ordered])
+
+
+def floor_id(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Digest all configurations of one floor, with everything but the time they were measured."""
+    names = [name for name in FloorRow.model_fields if name not in ("floor_id", "created")]
+    ordered = sorted(rows, key=lambda row: str(row["configuration"]))
+    return tagged_digest("f1", [{name: row[name] for name in names} for row in ordered])
+
+
+def _exact(value: Any) -> Any:
+    """Floats enter a digest by the float32 bytes that are stored."""
+    if not isinstance(value, list):
+        return value
+    if any(isinstance(v, list) for v in value):
+        return [_exact(v) for v in value]
+    if any(isinstance(v, float) for v in value):
+        return np.asarray(value, "<f4").tobytes().hex()
+    return value
 
 
 #: Folder of each table beneath ``runs/<run>/``.

@@ -1,5 +1,6 @@
 -- Facts that the engine states, against the model's files. Where the model says null anything agrees;
--- a fact that differs in bytes but not in meaning is `noted`.
+-- a number that an engine rounds up to whole blocks agrees when it is the next block, and a fact that
+-- differs in bytes but not in meaning is `noted`.
 WITH stated AS (
     SELECT
         t.run_id, t.cell_id, t.node_id, t.attempt, a.judged, a.later, t.probe, t.case_id, t.case_digest,
@@ -20,6 +21,7 @@ SELECT
         WHEN s.error IS NOT NULL OR s.seen IS NULL THEN 'error'
         WHEN s.expected IS NULL OR s.expected = 'null' THEN 'match'
         WHEN canonical_fact(s.fact, s.seen) = canonical_fact(s.fact, s.expected) THEN 'match'
+        WHEN TRY_CAST(s.seen AS BIGINT) = f.rounded_up_to * ceil(TRY_CAST(s.expected AS BIGINT) / f.rounded_up_to) THEN 'match'
         WHEN f.kind = 'bytes' THEN 'noted'
         ELSE 'mismatch'
     END AS outcome,

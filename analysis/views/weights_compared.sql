@@ -1,4 +1,4 @@
--- Tensors of the artifact against the model's: exact after the cast for float types, within what the
+-- Tensors of the artifact against the model's: exact after the cast for plain numbers, within what the
 -- quantisation costs otherwise (`quantisations`). A missing, extra, misshapen or non-finite tensor is
 -- never excused.
 WITH stated AS (
@@ -22,7 +22,8 @@ WITH stated AS (
 
 bounded AS (
     SELECT
-        s.*, q.max_relative_rmse, s.type IN ('F32', 'F16', 'BF16', 'F64') AS is_float,
+        s.*, q.max_relative_rmse,
+        s.type IN ('F32', 'F16', 'BF16', 'F64', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL') AS is_plain,
         r.scale_slack + q.max_relative_rmse ^ 2
         + 4 * q.max_relative_rmse / sqrt(greatest(s.n_values, 1)) AS max_scale_error
     FROM stated AS s
@@ -40,23 +41,23 @@ judged AS (
             WHEN model_shape IS NULL THEN 'is not in the model'
             WHEN seen_shape <> model_shape THEN format('has shape {}, the model has {}', seen_shape, model_shape)
             WHEN nonfinite > 0 THEN format('has {} values that are NaN or infinite', nonfinite)
-            WHEN is_float AND mismatched > 0
+            WHEN is_plain AND mismatched > 0
                 THEN format('({}) differs in {} values', type, mismatched)
                     || coalesce(format(', relative error {:.2g}', relative_rmse), '')
                     || coalesce(format(', scale {:.4g}', scale), '')
-            WHEN NOT is_float AND relative_rmse > max_relative_rmse
+            WHEN NOT is_plain AND relative_rmse > max_relative_rmse
                 THEN format('({}) has relative error {:.3g}, the quantisation costs at most {:.2g}', type, relative_rmse, max_relative_rmse)
                     || coalesce(format(', scale {:.4g}', scale), '')
-            WHEN NOT is_float AND abs(scale - 1) > max_scale_error
+            WHEN NOT is_plain AND abs(scale - 1) > max_scale_error
                 THEN format('({}) is scaled by {:.4g}, rounding explains at most {:.2g} of difference', type, scale, max_scale_error)
         END AS defect,
         CASE
             WHEN observed NOT IN ('path', 'endpoint', 'reenacted') THEN NULL
             WHEN error IS NOT NULL THEN error
             WHEN seen_shape IS NULL AND model_shape IS NULL THEN 'the probe brought no facts of this tensor'
-            WHEN is_float AND mismatched IS NULL THEN 'its values were not compared'
-            WHEN NOT is_float AND (relative_rmse IS NULL OR scale IS NULL) AND max_abs IS DISTINCT FROM 0 THEN 'its error was not measured'
-            WHEN type IS NULL OR NOT is_float AND max_relative_rmse IS NULL
+            WHEN is_plain AND mismatched IS NULL THEN 'its values were not compared'
+            WHEN NOT is_plain AND (relative_rmse IS NULL OR scale IS NULL) AND max_abs IS DISTINCT FROM 0 THEN 'its error was not measured'
+            WHEN type IS NULL OR NOT is_plain AND max_relative_rmse IS NULL
                 THEN format('no calibrated bound for the type {}', coalesce(type, 'unknown'))
         END AS gap
     FROM bounded

@@ -37,6 +37,8 @@ FACTS = (
     "kv_dtype",
     "template_digest",
     "tokenizer_digest",
+    "pre_tokenizer",
+    "normalizer",
     "model_name",
 )
 _INSTRUMENT_CASES = 3

@@ -38,7 +38,12 @@ def ask(engine: str, program: str) -> Any:
     """Run ``program``, which leaves its answer in ``answer``, in the engine's environment."""
     prelude = _PRELUDE.format(root=str(ROOT), path=str(_ARTIFACTS[engine]), engine=engine)
     done = subprocess.run(
-        [engine_python(engine), "-c", prelude + program + "\nprint('@' + json.dumps(answer))"],
+        [
+            engine_python(engine),
+            "-c",
+            prelude + program + "\nprint('@' + json.dumps(answer))",
+            str(_ARTIFACTS[engine]),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -141,6 +146,47 @@ def test_rounded_activations_are_close_to_the_exact_ones_but_not_equal() -> None
         "answer = float(np.abs(make(activations='q8_0').prefill(ids) - truth).max())\n",
     )
     assert 1e-4 < worst < 5
+
+
+@ENGINES
+def test_what_comes_before_merging_is_stated(engine: str) -> None:
+    facts = ask(engine, "answer = adapter.facts()")
+    assert facts["pre_tokenizer"] == "llama-bpe"
+    assert facts["normalizer"] == {"llama_cpp": "none", "transformers": "NFC"}[engine]
+
+
+def test_llama_cpp_states_the_types_that_it_loaded_not_those_that_were_ordered() -> None:
+    """The order claims q8_0 weights; the cache of quantised values needs flash attention."""
+    found = ask(
+        "llama_cpp",
+        "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='Q8_0',\n"
+        "            options={'type_k': 8, 'type_v': 1, 'flash_attn': True, 'n_ctx': 300})\n"
+        "other = adapter_type('llama_cpp')(load)\n"
+        "answer = [[a.facts()[k] for k in ('compute_dtype', 'kv_dtype')] for a in (adapter, other)]"
+        "\nanswer.append(other.facts()['context_length'])\n",
+    )
+    assert found == [["f32", "f32"], ["f32", "q8_0/f16"], 512]
+
+
+def test_packed_weights_load_in_the_dtype_of_their_checkpoint() -> None:
+    found = ask(
+        "transformers",
+        "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='awq',\n"
+        "            options={})\n"
+        "answer = adapter_type('transformers')(load).loaded.compute_dtype\n",
+    )
+    assert found == "f32"
+
+
+def test_an_unknown_dtype_is_refused_with_the_choices() -> None:
+    message = ask(
+        "transformers",
+        "try:\n"
+        "    answer = make(dtype='fp32').loaded.compute_dtype\n"
+        "except ValueError as error:\n"
+        "    answer = str(error)\n",
+    )
+    assert message == "option dtype is 'fp32'; choose one of bf16, f16, f32"
 
 
 def test_every_declaration_names_every_stage() -> None:

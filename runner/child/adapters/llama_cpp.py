@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from runner.child.adapters.base import Adapter, Declaration, Load, Loaded, Logits, Reply, Request
+from runner.child.adapters.tokenizer_json import canonical_pre
 
 DECLARATION = Declaration(
     engine="llama_cpp",
@@ -58,8 +59,21 @@ DECLARATION = Declaration(
         "seed",
     ),
 )
-_GGML_F32, _GGML_F16, _GGML_BF16 = 0, 1, 30
-_KV_NAMES = {_GGML_F32: "f32", _GGML_F16: "f16", _GGML_BF16: "bf16", 8: "q8_0", 2: "q4_0"}
+_GGML_F32 = 0
+#: ggml's types of a KV cache.
+_KV_NAMES = {
+    _GGML_F32: "f32",
+    1: "f16",
+    2: "q4_0",
+    3: "q4_1",
+    6: "q5_0",
+    7: "q5_1",
+    8: "q8_0",
+    20: "iq4_nl",
+    30: "bf16",
+}
+#: Ends of llama.cpp's names of file types, as the quantisations are written elsewhere.
+_SIZES = {" - small": "_s", " - medium": "_m", " - large": "_l", "all ": "", "(guessed)": ""}
 _GREEDY = {"temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0}
 
 
@@ -97,13 +111,12 @@ class LlamaCpp(Adapter):
         self._handler = handlers.get(
             self._llama.chat_format
         ) or llama_cpp.llama_chat_format.get_chat_completion_handler(self._llama.chat_format)
-        kv = overrides.get("type_k", options.get("type_k", _GGML_F16))
         self._options = options
         self.loaded = Loaded(
             engine_version=llama_cpp.__version__,
             engine_build=llama_cpp.llama_print_system_info().decode(),
-            compute_dtype=load.weights_type.lower(),
-            kv_dtype=_KV_NAMES.get(kv, str(kv)),
+            compute_dtype=_stored_type(llama_cpp, self._llama),
+            kv_dtype=_kv_type(self._llama),
             device_uuids=[],
             overrides=overrides,
         )
@@ -129,6 +142,11 @@ class LlamaCpp(Adapter):
             "tokenizer_digest": hashlib.sha256(b"\0".join(pieces)).hexdigest(),
             "model_name": meta.get("general.name"),
         }
+        if meta.get("tokenizer.ggml.model") == "gpt2":
+            # Byte-level BPE: llama.cpp splits by a compiled-in rule of this name, after no
+            # normalisation. Its other tokenizers have rules of their own, which it does not state.
+            facts["pre_tokenizer"] = canonical_pre(meta.get("tokenizer.ggml.pre", "default"))
+            facts["normalizer"] = "none"
         if "tokenizer.chat_template" in meta:
             template = meta["tokenizer.chat_template"].encode()
             facts["template_digest"] = hashlib.sha256(template).hexdigest()
@@ -278,6 +296,25 @@ class LlamaCpp(Adapter):
         except _Seen as seen:
             return seen.value
         raise RuntimeError("the chat path did not pass through the part that was watched")
+
+
+def _stored_type(lib: Any, llama: Any) -> str:
+    """Return the type that most of the loaded tensors have, as the engine states it.
+
+    ggml chooses its arithmetic by the stored type and states nothing nearer to what it computes in.
+    """
+    if not hasattr(lib, "llama_model_ftype"):
+        return "unknown"
+    name = lib.llama_ftype_name(lib.llama_model_ftype(llama._model.model)).decode().lower()
+    for long, short in _SIZES.items():
+        name = name.replace(long, short)
+    return str(name.strip())
+
+
+def _kv_type(llama: Any) -> str:
+    """Return the cache's type from the parameters that the context was made with."""
+    types = {llama.context_params.type_k: None, llama.context_params.type_v: None}
+    return "/".join(_KV_NAMES.get(kind, f"ggml type {kind}") for kind in types)
 
 
 ADAPTER = LlamaCpp

@@ -5,6 +5,7 @@ tokenizer is spied on where it receives the rendered text, so that tokenization 
 """
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from runner.child.adapters.base import Adapter, Declaration, Load, Loaded, Logits, Reply, Request
 from runner.child.adapters.q8_activations import round_activations
+from runner.child.adapters.tokenizer_json import normalizer, pre_tokenizer
 
 DECLARATION = Declaration(
     engine="transformers",
@@ -80,12 +82,15 @@ class Transformers(Adapter):
         torch.backends.mkldnn.enabled = bool(options.get("mkldnn", True))
         self._device = _device(torch, load.backend)
         overrides: dict[str, Any] = {}
-        dtype = options.get("dtype") or ("f32" if load.pass_ == "structure" else load.weights_type)
+        dtype = _dtype_asked(options) or load.weights_type
         if load.pass_ == "structure":
             overrides["dtype"] = dtype = "f32"
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
-        arguments: dict[str, Any] = {"dtype": getattr(torch, _LONG[dtype])}
+        # What no dtype is called after (awq, gptq, fp8) computes in what its checkpoint says.
+        arguments: dict[str, Any] = {
+            "dtype": getattr(torch, _LONG[dtype]) if dtype in _LONG else "auto"
+        }
         if implementation := options.get("attn_implementation"):
             arguments["attn_implementation"] = implementation
         self._model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -103,7 +108,8 @@ class Transformers(Adapter):
         self._folder = Path(load.path)
         self._padding = int(options.get("padding", 0))
         self._chunk = int(options.get("prefill_chunk", 0))
-        found = _SHORT[str(self._model.dtype).removeprefix("torch.")]
+        stated = str(self._model.dtype).removeprefix("torch.")
+        found = _SHORT.get(stated, stated)
         self.loaded = Loaded(
             engine_version=transformers.__version__,
             engine_build=f"torch {torch.__version__}",
@@ -136,7 +142,16 @@ class Transformers(Adapter):
             "tokenizer_digest": hashlib.sha256("\0".join(vocabulary).encode()).hexdigest(),
             "template_digest": hashlib.sha256(template.encode()).hexdigest() if template else None,
             "model_name": self._folder.name,
+            **self._before_merging(),
         }
+
+    def _before_merging(self) -> dict[str, Any]:
+        """Return what the loaded tokenizer does to text first; a slow one does not show it."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return {}
+        body = json.loads(backend.to_str())
+        return {"pre_tokenizer": pre_tokenizer(body), "normalizer": normalizer(body)}
 
     def eos_ids(self) -> list[int]:
         ids = self._model.generation_config.eos_token_id
@@ -271,6 +286,13 @@ class Transformers(Adapter):
 
         Watched.__name__ = base.__name__
         self._tokenizer.__class__ = Watched
+
+
+def _dtype_asked(options: dict[str, Any]) -> str | None:
+    asked = options.get("dtype")
+    if asked is None or asked in _LONG:
+        return asked
+    raise ValueError(f"option dtype is {asked!r}; choose one of {', '.join(sorted(_LONG))}")
 
 
 def _device(torch: Any, backend: str) -> str:
