@@ -1,16 +1,43 @@
 -- The chain as the user sees it against the reference: what differs first, and whether it is a tie.
 --
+-- The prompt comes first: a doubled BOS is a fault of the chat path also where the answer survives it.
 -- Token ids, text and finish_reason speak for the chain; a message that alone differs is the parser's.
--- Where ids part ways under the same prompt, the difference is a `tie` if the reference itself was
--- undecided there by no more than benign configurations have flipped (the floor's largest margin).
-WITH sides AS (
+-- A streamed reply brings text only. Where it equals the candidate's own whole reply, it says nothing
+-- that the whole one does not say; else the difference is the stream's own.
+--
+-- A `tie` is a difference that equal computations can make: under the same prompt both sides go on, the
+-- candidate's token is among those the reference ranked there, and the reference preferred its own by no
+-- more than benign configurations have flipped. How far that is, the floor says; but a floor does not
+-- know the KV dtype, and llama.cpp's f16 cache over f32 weights flips more than any f32 configuration.
+-- So what this very cell has flipped in `logits` counts too, but only where its logits are qualified: a
+-- broken engine must not excuse its chain with its own flips.
+WITH logits_now AS (
+    SELECT run_id, cell_id, node_id, verdict FROM stored_verdicts WHERE stage = 'logits' AND case_group = '*'
+    UNION ALL
+    SELECT v.run_id, v.cell_id, v.node_id, v.verdict
+    FROM logits_verdicts AS v
+    INNER JOIN judging USING (run_id)
+    WHERE v.case_group = '*'
+),
+
+own_flips AS (
+    SELECT n.run_id, n.cell_id, n.node_id, max(n.max_flip_margin) AS own_flip_margin
+    FROM numeric_cases AS n
+    INNER JOIN tries AS t USING (run_id, cell_id, node_id, attempt)
+    INNER JOIN logits_now AS v USING (run_id, cell_id, node_id)
+    WHERE n.kind = 'reference' AND n.stage = 'logits' AND t.judged AND v.verdict = 'qualified'
+    GROUP BY ALL
+),
+
+sides AS (
     SELECT
         o.*, t.prompt_ids AS seen_prompt, r.prompt_ids AS true_prompt, t.output_ids AS seen_ids,
         r.output_ids AS true_ids, t.text AS seen_text, r.text AS true_text,
         t.finish_reason AS seen_finish, r.finish_reason AS true_finish,
         canonical_message(t.message, r.message) AS seen_message,
         canonical_message(r.message, r.message) AS true_message,
-        r.ref_topk_logprobs AS true_logprobs, f.max_flip_margin, f.floor_id,
+        r.ref_topk_logprobs AS true_logprobs, r.top_ids AS true_top_ids, f.floor_id, f.max_flip_margin,
+        CASE WHEN f.max_flip_margin IS NOT NULL THEN greatest(f.max_flip_margin, w.own_flip_margin) END AS tie_margin,
         list_min(list_filter(
             range(1, greatest(len(t.output_ids), len(r.output_ids)) + 1),
             lambda i: t.output_ids[i] IS DISTINCT FROM r.output_ids[i]
@@ -20,6 +47,8 @@ WITH sides AS (
     INNER JOIN reference_traces AS r ON o.truth_row = r.rowid
     LEFT JOIN pair_floors AS f
         ON f.run_id = o.run_id AND f.cell_id = o.cell_id AND f.node_id = o.node_id
+    LEFT JOIN own_flips AS w
+        ON w.run_id = o.run_id AND w.cell_id = o.cell_id AND w.node_id = o.node_id
     WHERE o.stage = 'chain' AND o.outcome IN ('match', 'mismatch')
 ),
 
@@ -27,38 +56,80 @@ named AS (
     SELECT
         *,
         CASE
-            WHEN differs_at IS NOT NULL AND seen_prompt IS DISTINCT FROM true_prompt THEN 'prompt'
+            WHEN len(seen_prompt) > 0 AND len(true_prompt) > 0 AND seen_prompt <> true_prompt THEN 'prompt'
             WHEN differs_at IS NOT NULL THEN 'output_ids'
             WHEN seen_text IS DISTINCT FROM true_text THEN 'text'
             WHEN seen_finish IS DISTINCT FROM true_finish THEN 'finish_reason'
             WHEN seen_message IS DISTINCT FROM true_message THEN 'message'
         END AS symptom,
-        true_logprobs[differs_at][1] - true_logprobs[differs_at][2] AS margin_there
+        CASE
+            WHEN seen_ids[differs_at] IS NOT NULL AND true_ids[differs_at] IS NOT NULL
+                THEN true_logprobs[differs_at][1]
+                    - true_logprobs[differs_at][list_position(true_top_ids[differs_at], seen_ids[differs_at])]
+        END AS margin_there
     FROM sides
+    WHERE probe = 'whole'
+),
+
+wholes AS (
+    SELECT
+        run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, symptom, differs_at, margin_there,
+        floor_id, seen_text, true_finish, seen_finish, true_message, seen_message,
+        CASE
+            WHEN symptom IS NULL THEN 'match'
+            WHEN symptom <> 'output_ids' OR margin_there IS NULL THEN 'mismatch'
+            WHEN tie_margin IS NULL THEN 'no_truth'
+            WHEN margin_there <= tie_margin THEN 'tie'
+            ELSE 'mismatch'
+        END AS outcome,
+        CASE
+            WHEN symptom = 'prompt'
+                THEN format('the prompt has other ids: {}', shown_difference(to_json(true_prompt)::VARCHAR, to_json(seen_prompt)::VARCHAR))
+                    || CASE WHEN differs_at IS NULL THEN ', although the answer is the same' ELSE format('; the answer differs from its token {} on', differs_at) END
+            WHEN symptom = 'output_ids'
+                THEN format('at output token {}: expected {}, seen {}', differs_at, coalesce(true_ids[differs_at]::VARCHAR, 'the end'), coalesce(seen_ids[differs_at]::VARCHAR, 'the end'))
+                    || CASE
+                        WHEN margin_there IS NULL
+                            THEN CASE WHEN seen_ids[differs_at] IS NULL OR true_ids[differs_at] IS NULL THEN '' ELSE ', which the reference did not rank there' END
+                        WHEN tie_margin IS NULL THEN format('; the reference prefers its own by {:.2g} nats, and without a floor a tie cannot be told from a symptom', margin_there)
+                        ELSE format('; the reference prefers its own by {:.2g} nats, ', margin_there)
+                            || CASE WHEN tie_margin > max_flip_margin THEN 'this cell''s own flips reach' ELSE 'benign flips reach' END
+                            || format(' {:.2g}', tie_margin)
+                    END
+            WHEN symptom = 'text' THEN 'same tokens, other text: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
+            WHEN symptom = 'finish_reason' THEN format('same answer, but finish_reason is {}, expected {}', coalesce(seen_finish, 'none'), coalesce(true_finish, 'none'))
+            WHEN symptom = 'message' THEN 'same text, other message: ' || coalesce(shown_difference(true_message, seen_message), 'one side has none')
+        END AS detail
+    FROM named
+),
+
+streams AS (
+    SELECT
+        s.run_id, s.cell_id, s.node_id, s.attempt, s.stage, s.probe, s.case_id, s.repeat,
+        CASE
+            WHEN s.seen_text = s.true_text THEN NULL
+            WHEN s.seen_text = w.seen_text THEN w.symptom
+            WHEN w.outcome IS NOT NULL THEN 'stream'
+        END AS symptom,
+        w.differs_at, w.margin_there, s.floor_id,
+        w.true_finish, w.seen_finish, w.true_message, w.seen_message,
+        CASE
+            WHEN s.seen_text = s.true_text THEN 'match'
+            WHEN s.seen_text = w.seen_text THEN w.outcome
+            WHEN w.outcome IS NULL THEN 'no_truth'
+            ELSE 'mismatch'
+        END AS outcome,
+        CASE
+            WHEN s.seen_text = s.true_text THEN NULL
+            WHEN s.seen_text = w.seen_text THEN w.detail
+            WHEN w.outcome IS NULL THEN 'the stream has other text, and whether the answer differs too is not known'
+            ELSE 'streamed it has other text: ' || shown_difference(w.seen_text, s.seen_text)
+        END AS detail
+    FROM sides AS s
+    LEFT JOIN wholes AS w USING (run_id, cell_id, node_id, attempt, stage, case_id, repeat)
+    WHERE s.probe = 'stream'
 )
 
-SELECT
-    run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, symptom, differs_at, margin_there,
-    floor_id,
-    CASE
-        WHEN symptom IS NULL THEN 'match'
-        WHEN symptom <> 'output_ids' OR margin_there IS NULL THEN 'mismatch'
-        WHEN max_flip_margin IS NULL THEN 'no_truth'
-        WHEN margin_there <= max_flip_margin THEN 'tie'
-        ELSE 'mismatch'
-    END AS outcome,
-    CASE
-        WHEN symptom = 'prompt'
-            THEN format('the prompt''s ids differ, and the answer from its token {} on', differs_at)
-        WHEN symptom = 'output_ids'
-            THEN format('at output token {}: expected {}, seen {}', differs_at, coalesce(true_ids[differs_at]::VARCHAR, 'the end'), coalesce(seen_ids[differs_at]::VARCHAR, 'the end'))
-                || CASE
-                    WHEN margin_there IS NULL THEN ''
-                    WHEN max_flip_margin IS NULL THEN format('; the reference''s margin there is {:.2g} nats, and without a floor a tie cannot be told from a symptom', margin_there)
-                    ELSE format('; the reference''s margin there is {:.2g} nats, benign flips reach {:.2g}', margin_there, max_flip_margin)
-                END
-        WHEN symptom = 'text' THEN 'same tokens, other text: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
-        WHEN symptom = 'finish_reason' THEN format('same answer, but finish_reason is {}, expected {}', coalesce(seen_finish, 'none'), coalesce(true_finish, 'none'))
-        WHEN symptom = 'message' THEN 'same text, other message: ' || coalesce(shown_difference(true_message, seen_message), 'one side has none')
-    END AS detail
-FROM named
+SELECT * EXCLUDE (seen_text) FROM wholes
+UNION ALL BY NAME
+SELECT * FROM streams

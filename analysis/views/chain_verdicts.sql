@@ -1,12 +1,14 @@
 -- The chain: qualified when every answer is equal or a tie; a symptom that declared upstream
--- differences account for is `expected`; any other is divergent.
+-- differences account for is `expected`; one under a broken instrument is inconclusive; any other is
+-- divergent.
 WITH counted AS (
     SELECT
         g.run_id, g.cell_id, g.node_id, g.attempt, g.case_group,
         count(*) FILTER (WHERE g.outcome <> 'not_observed') AS n,
         count(*) FILTER (WHERE g.is_divergent OR g.is_expected) AS mismatches,
         count(*) FILTER (WHERE g.is_divergent AND s.cause IS NULL) AS unexplained,
-        count(*) FILTER (WHERE g.is_divergent AND s.cause_verdict = 'divergent') AS caused,
+        count(*) FILTER (WHERE g.is_divergent AND s.cause_verdict = 'divergent' AND s.cause <> 'instrument') AS caused,
+        count(*) FILTER (WHERE g.is_divergent AND s.cause = 'instrument') AS unsteady,
         count(*) FILTER (WHERE g.is_divergent AND s.cause_verdict = 'expected') AS declared,
         count(*) FILTER (WHERE g.is_expected) AS expected,
         count(*) FILTER (WHERE g.outcome = 'tie') AS ties,
@@ -15,7 +17,7 @@ WITH counted AS (
         count(*) FILTER (WHERE g.outcome = 'error') AS failed,
         count(*) FILTER (WHERE g.outcome = 'no_truth') AS without_truth,
         count(*) FILTER (WHERE g.observed = 'reenacted') AS reenacted,
-        string_agg(DISTINCT s.cause, ', ' ORDER BY s.cause) AS causes,
+        string_agg(DISTINCT s.cause, ', ' ORDER BY s.cause) FILTER (WHERE s.cause <> 'instrument') AS causes,
         string_agg(DISTINCT g.expected_reason, '; ') AS expected_reasons,
         string_agg(DISTINCT g.observed, ', ' ORDER BY g.observed) FILTER (WHERE g.outcome <> 'missing') AS observed,
         coalesce(
@@ -26,9 +28,8 @@ WITH counted AS (
         min_by(g.detail, (s.cause IS NOT NULL, g.case_id)) FILTER (WHERE g.is_divergent) AS first_detail,
         min_by(g.case_id || coalesce(': ' || g.detail, ''), g.case_id) FILTER (WHERE g.is_gap) AS first_gap,
         min(g.reference_id) AS reference_id
-    FROM grouped AS g
+    FROM chain_grouped AS g
     LEFT JOIN chain_symptoms AS s USING (run_id, cell_id, node_id, attempt, probe, case_id, repeat)
-    WHERE g.stage = 'chain'
     GROUP BY g.run_id, g.cell_id, g.node_id, g.attempt, g.case_group
 ),
 
@@ -42,7 +43,7 @@ judged AS (
             WHEN g.star IS NOT NULL THEN 'not_observed'
             WHEN g.planned = 0 THEN 'not_observed'
             WHEN c.unexplained > 0 OR c.caused > 0 THEN 'divergent'
-            WHEN coalesce(c.n, 0) = 0 OR c.gaps > 0 OR c.reenacted > 0 THEN 'inconclusive'
+            WHEN coalesce(c.n, 0) = 0 OR c.gaps > 0 OR c.reenacted > 0 OR c.unsteady > 0 THEN 'inconclusive'
             WHEN c.declared > 0 OR c.expected > 0 THEN 'expected'
             ELSE 'qualified'
         END AS verdict
@@ -64,6 +65,7 @@ SELECT
         WHEN gaps > 0
             THEN format('{} of {} not compared ({} missing, {} failed, {} without truth); first: {}', gaps, n, missing, failed, without_truth, first_gap)
                 || coalesce('; ' || lost_traces, '')
+        WHEN unsteady > 0 THEN format('{} of {} answers have other tokens, and the instrument is broken', unsteady, n)
         WHEN verdict = 'inconclusive' THEN format('{} of {} are reenacted, which never alone qualifies', reenacted, n)
     END AS reason,
     observed, n, mismatches, first_case,

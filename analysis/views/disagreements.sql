@@ -1,8 +1,8 @@
 -- Later `ok` attempts that say something else than the judged one, beyond the pass's margin.
 WITH differing AS (
     SELECT b.run_id, b.cell_id, b.node_id, a.attempt, b.attempt AS other, b.stage, b.case_id
-    FROM alignments AS a
-    INNER JOIN alignments AS b USING (run_id, cell_id, node_id, stage, probe, case_id, repeat)
+    FROM comparisons AS a
+    INNER JOIN comparisons AS b USING (run_id, cell_id, node_id, stage, probe, case_id, repeat)
     LEFT JOIN numeric_cases AS n
         ON n.kind = 'later_attempt' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
         AND n.node_id = b.node_id AND n.attempt = b.attempt AND n.stage = b.stage

@@ -45,7 +45,7 @@ grid AS (
 
 repeats_asked AS (
     SELECT run_id, cell_id, node_id, attempt, count(DISTINCT probe) AS probes
-    FROM alignments
+    FROM comparisons
     WHERE judged AND stage = 'instrument' AND outcome NOT IN ('error', 'not_observed')
     GROUP BY ALL
 ),

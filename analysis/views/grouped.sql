@@ -1,4 +1,5 @@
--- Judged alignments by case group: `*` for all cases, and each tag.
+-- Judged comparisons by case group: `*` for all cases, and each tag. The chain's are finished in
+-- `chain_grouped`.
 WITH hits AS (
     SELECT
         run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, any_value(reason) AS reason
@@ -13,6 +14,6 @@ SELECT
     a.outcome IN ('missing', 'error', 'no_truth')
     OR (a.outcome = 'not_observed' AND a.stage NOT IN ('config', 'weights')) AS is_gap,
     unnest(list_concat(['*'], list_distinct(coalesce(a.tags, [])))) AS case_group
-FROM alignments AS a
+FROM comparisons AS a
 LEFT JOIN hits AS h USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
 WHERE a.judged

@@ -1,7 +1,11 @@
 -- The numeric rule. Two probes, prefill and decode: the stage takes the worse. Without a floor nothing is
 -- decided: it says how far equal computations lie apart on this backend, which a margin alone does not.
+-- Without a working instrument nothing is decided either: numbers that nothing vouches for are no evidence.
+--
+-- A declared bound excuses a group of cases only where it covers all of them; cases that are declared
+-- apart (`logits_grouped`) are judged on their own, and `*` takes the worse.
 WITH instrument AS (
-    SELECT run_id, cell_id, node_id, verdict, explanation
+    SELECT run_id, cell_id, node_id, verdict, coalesce(reason, explanation) AS says, explanation
     FROM exact_verdicts
     WHERE stage = 'instrument' AND case_group = '*'
 ),
@@ -16,24 +20,20 @@ coverage AS (
         count(*) FILTER (WHERE observed = 'reenacted') AS reenacted,
         string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome = 'numeric') AS observed,
         min(case_id) FILTER (WHERE is_gap) AS first_gap_case,
-        min_by(case_id || coalesce(': ' || detail, ''), case_id) FILTER (WHERE is_gap) AS first_gap
-    FROM grouped
-    WHERE stage = 'logits'
-    GROUP BY ALL
-),
-
-declared AS (
-    SELECT run_id, cell_id, node_id, max(bound) AS bound, any_value(reason) AS reason
-    FROM expected_hits
-    WHERE stage = 'logits' AND bound IS NOT NULL
+        min_by(case_id || coalesce(': ' || detail, ''), case_id) FILTER (WHERE is_gap) AS first_gap,
+        CASE WHEN bool_and(bound IS NOT NULL) THEN min(bound) END AS bound,
+        min_by(bound_reason, bound) AS declared_reason
+    FROM logits_grouped
     GROUP BY ALL
 ),
 
 tested AS (
     SELECT
         c.*, t.* EXCLUDE (run_id, cell_id, node_id, attempt, probe, case_group), p.margin, p.weights_digest,
-        p.compute_dtype, p.backend, p.lost_traces, i.verdict = 'divergent' AS instrument_broken,
-        i.explanation AS instrument_says, d.bound, d.reason AS declared_reason,
+        p.compute_dtype, p.backend, p.lost_traces,
+        coalesce(i.verdict NOT IN ('qualified', 'expected'), true) AS unvouched,
+        i.verdict AS instrument_verdict,
+        CASE WHEN i.verdict = 'divergent' THEN i.explanation ELSE i.says END AS instrument_says,
         coalesce(t.ci_low > p.margin, false) AS above,
         coalesce(t.adjusted_p <= r.false_discovery_rate, false) AS beyond_floor,
         r.min_floor_configurations
@@ -46,15 +46,13 @@ tested AS (
         AND t.probe = c.probe AND t.case_group = c.case_group
     LEFT JOIN instrument AS i
         ON i.run_id = c.run_id AND i.cell_id = c.cell_id AND i.node_id = c.node_id
-    LEFT JOIN declared AS d
-        ON d.run_id = c.run_id AND d.cell_id = c.cell_id AND d.node_id = c.node_id
 ),
 
 judged AS (
     SELECT
         *,
         CASE
-            WHEN instrument_broken THEN 'inconclusive'
+            WHEN unvouched THEN 'inconclusive'
             WHEN nonfinite > 0 THEN 'divergent'
             WHEN margin IS NULL OR mean_kl IS NULL THEN 'inconclusive'
             WHEN above AND beyond_floor THEN CASE WHEN ci_high <= bound AND gaps = 0 THEN 'expected' ELSE 'divergent' END
@@ -72,7 +70,8 @@ explained AS (
         *,
         CASE
             WHEN verdict IN ('qualified', 'expected') THEN NULL
-            WHEN instrument_broken THEN 'the instrument is broken: ' || coalesce(instrument_says, 'its repeats disagree')
+            WHEN instrument_verdict = 'divergent' THEN 'the instrument is broken: ' || coalesce(instrument_says, 'its repeats disagree')
+            WHEN unvouched THEN format('the instrument is {}: ', replace(coalesce(instrument_verdict, 'missing'), '_', ' ')) || coalesce(instrument_says, 'no reason given')
             WHEN nonfinite > 0 THEN format('{}: {} of {} positions are NaN or infinite', probe, nonfinite, n)
             WHEN mean_kl IS NULL
                 THEN format('{}: {} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}', probe, gaps, planned, missing, failed, without_truth, first_gap)
@@ -103,15 +102,17 @@ explained AS (
                 THEN format('; NaN or infinite at {} of {} positions, first in {}', nonfinite, n, first_nonfinite_case)
             WHEN verdict = 'divergent' THEN format('; worst in {} at position {}', worst_case, worst_position)
             WHEN verdict = 'expected' THEN format('; within the declared bound {:.2g}: {}', bound, declared_reason)
+                || CASE WHEN starts_with(case_group, '*bound') THEN format(' (judged apart: {} cases)', planned) ELSE '' END
             ELSE ''
         END AS explanation
     FROM judged
 ),
 
 worse AS (
-    SELECT * FROM explained
+    SELECT * REPLACE (CASE WHEN starts_with(case_group, '*') THEN '*' ELSE case_group END AS case_group)
+    FROM explained
     QUALIFY row_number() OVER (
-        PARTITION BY run_id, cell_id, node_id, case_group
+        PARTITION BY run_id, cell_id, node_id, CASE WHEN starts_with(case_group, '*') THEN '*' ELSE case_group END
         ORDER BY list_position(['divergent', 'inconclusive', 'expected', 'qualified'], verdict), mean_kl DESC NULLS FIRST, probe DESC
     ) = 1
 )

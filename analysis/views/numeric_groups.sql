@@ -4,9 +4,9 @@ SELECT
     n.mean_kl, n.max_kl, n.flips, n.nonfinite, n.first_nonfinite, n.worst_position, g.reference_id,
     row_number() OVER cluster - 1 AS slot,
     count(*) OVER everything AS clusters
-FROM grouped AS g
+FROM logits_grouped AS g
 INNER JOIN numeric_cases AS n USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
-WHERE g.stage = 'logits' AND n.kind = 'reference'
+WHERE n.kind = 'reference'
 WINDOW
     cluster AS (PARTITION BY g.run_id, g.cell_id, g.node_id, g.probe, g.case_group ORDER BY g.case_id, g.repeat),
     everything AS (PARTITION BY g.run_id, g.cell_id, g.node_id, g.probe, g.case_group)

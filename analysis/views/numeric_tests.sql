@@ -1,6 +1,6 @@
 -- Floor p-value of each numeric test, and whether it survives Benjamini–Hochberg over the family that
 -- was planned: every probe of every planned (cell, node), also those that never ran (their p is 1).
--- Whole cells (`*`) are one family, slices by tag another.
+-- Whole cells (`*`, and what is declared apart from it) are one family, slices by tag another.
 WITH family AS (
     SELECT run_id, is_slice, count(*) AS planned
     FROM (
@@ -9,13 +9,17 @@ WITH family AS (
             case_group <> '*' AS is_slice
         FROM planned_probes
         WHERE stage = 'logits'
+        UNION
+        SELECT run_id, cell_id, node_id, probe, case_group, false
+        FROM logits_grouped
+        WHERE starts_with(case_group, '*bound ')
     )
     GROUP BY run_id, is_slice
 ),
 
 tests AS (
     SELECT
-        b.*, f.floor_id, f.configurations, f.max_flip_margin, b.case_group <> '*' AS is_slice,
+        b.*, f.floor_id, f.configurations, f.max_flip_margin, NOT starts_with(b.case_group, '*') AS is_slice,
         CASE
             WHEN f.configurations >= r.min_floor_configurations AND b.mean_kl IS NOT NULL
                 THEN t_upper_tail(

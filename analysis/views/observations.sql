@@ -1,7 +1,8 @@
 -- Planned probe, trace and truth side by side, as texts that are equal exactly when they agree.
 --
 -- Golden text outranks the reference. Every planned probe of a judged attempt has a row, also when
--- nothing came back; of other attempts only what they brought.
+-- nothing came back; of other attempts only what they brought. A streamed chain has the same truth as a
+-- whole one: what users read must not depend on how it arrives.
 WITH stars AS (
     SELECT run_id, cell_id, node_id, attempt, stage, observed, error
     FROM traces
@@ -44,13 +45,25 @@ joined AS (
         AND a.attempt = s.attempt AND n.stage = s.stage
     LEFT JOIN truths AS u
         ON n.run_id = u.run_id AND n.case_digest = u.case_digest AND n.stage = u.stage
-        AND n.probe = u.probe AND n.weights_digest = u.weights_digest
+        AND u.probe = CASE WHEN n.stage = 'chain' THEN 'whole' ELSE n.probe END
+        AND n.weights_digest = u.weights_digest
         AND n.tokenizer_digest = u.tokenizer_digest
     WHERE a.judged OR t.case_id IS NOT NULL
     QUALIFY rank() OVER (
         PARTITION BY n.run_id, n.cell_id, n.node_id, a.attempt, n.stage, n.probe, n.case_id
         ORDER BY t.probe IS NOT DISTINCT FROM '*'
     ) = 1
+),
+
+sides AS (
+    SELECT
+        j.*,
+        -- Ids that one side does not show (empty or null) cannot differ.
+        j.stage = 'chain' AND len(t.prompt_ids) > 0 AND coalesce(len(r.prompt_ids) > 0, true)
+        AND t.prompt_ids IS DISTINCT FROM r.prompt_ids AS other_prompt
+    FROM joined AS j
+    LEFT JOIN traces AS t ON j.trace_row = t.rowid
+    LEFT JOIN reference_traces AS r ON j.truth_row = r.rowid
 ),
 
 texts AS (
@@ -70,8 +83,13 @@ texts AS (
                 END
             WHEN 'chain' THEN
                 CASE
+                    WHEN j.probe = 'stream' THEN r.text
                     WHEN r.output_ids IS NOT NULL
-                        THEN json_object('output_ids', r.output_ids, 'text', r.text, 'finish_reason', r.finish_reason)::VARCHAR
+                        THEN json_object(
+                            'prompt_ids', CASE WHEN j.other_prompt THEN r.prompt_ids END,
+                            'output_ids', r.output_ids, 'text', r.text, 'finish_reason', r.finish_reason,
+                            'message', canonical_message(r.message, r.message)::JSON
+                        )::VARCHAR
                 END
         END) AS expected,
         CASE j.stage
@@ -97,8 +115,13 @@ texts AS (
                 END
             WHEN 'chain' THEN
                 CASE
+                    WHEN j.probe = 'stream' THEN t.text
                     WHEN t.output_ids IS NOT NULL
-                        THEN json_object('output_ids', t.output_ids, 'text', t.text, 'finish_reason', t.finish_reason)::VARCHAR
+                        THEN json_object(
+                            'prompt_ids', CASE WHEN j.other_prompt THEN t.prompt_ids END,
+                            'output_ids', t.output_ids, 'text', t.text, 'finish_reason', t.finish_reason,
+                            'message', CASE WHEN r.case_id IS NULL OR r.message IS NOT NULL THEN canonical_message(t.message, coalesce(r.message, t.message))::JSON END
+                        )::VARCHAR
                 END
         END AS seen,
         CASE
@@ -111,7 +134,7 @@ texts AS (
             WHEN len(t.ref_topk_logprobs[1]) <> len(r.ref_topk_logprobs[1])
                 THEN format('it has {} log-probabilities a position, the reference has {}', len(t.ref_topk_logprobs[1]), len(r.ref_topk_logprobs[1]))
         END AS numeric_defect
-    FROM joined AS j
+    FROM sides AS j
     LEFT JOIN traces AS t ON j.trace_row = t.rowid
     LEFT JOIN reference_traces AS r ON j.truth_row = r.rowid
 )

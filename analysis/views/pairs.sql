@@ -1,20 +1,11 @@
 -- One row per planned (cell, node): its identity, and the attempt that is judged.
 --
--- The first `ok` attempt is judged, never a later one: retrying until green is not evidence. Without
--- an `ok` attempt `judged_attempt` is null and `failure` says what happened instead.
+-- The first `ok` attempt is judged, never a later one: retrying until green is not evidence. One whose
+-- traces are lost is evidence of nothing, so an intact later one takes its place. Without an `ok`
+-- attempt `judged_attempt` is null and `failure` says what happened instead.
 WITH planned AS (
     SELECT * FROM plan WHERE reason IS NULL
     QUALIFY row_number() OVER (PARTITION BY run_id, cell_id, node_id ORDER BY rowid DESC) = 1
-),
-
-ranked AS (
-    SELECT
-        *,
-        row_number() OVER (
-            PARTITION BY run_id, cell_id, node_id
-            ORDER BY (status = 'ok') DESC, CASE WHEN status = 'ok' THEN attempt ELSE -attempt END, rowid
-        ) AS preference
-    FROM attempts
 ),
 
 lost AS (
@@ -25,6 +16,19 @@ lost AS (
     INNER JOIN quarantined AS q USING (run_id, file)
     WHERE q.table_name = 'traces'
     GROUP BY ALL
+),
+
+ranked AS (
+    SELECT
+        a.*, l.lost_traces,
+        row_number() OVER (
+            PARTITION BY a.run_id, a.cell_id, a.node_id
+            ORDER BY
+                (a.status = 'ok') DESC, a.status = 'ok' AND l.lost_traces IS NOT NULL,
+                CASE WHEN a.status = 'ok' THEN a.attempt ELSE -a.attempt END, a.rowid
+        ) AS preference
+    FROM attempts AS a
+    LEFT JOIN lost AS l USING (run_id, cell_id, node_id, attempt)
 ),
 
 lost_attempts AS (
@@ -47,7 +51,7 @@ SELECT
     p.engine_kind, p.margin, p.required, p.weights_type, p.weights_digest, p.tokenizer_digest,
     p.model_weights_digest,
     CASE WHEN a.status = 'ok' THEN a.attempt END AS judged_attempt,
-    l.lost_traces,
+    a.lost_traces,
     CASE
         WHEN a.attempt IS NULL
             THEN 'no attempt was recorded'
@@ -61,8 +65,5 @@ FROM planned AS p
 LEFT JOIN ranked AS a
     ON p.run_id = a.run_id AND p.cell_id = a.cell_id AND a.preference = 1
     AND (p.node_id = a.node_id OR p.node_id IS NULL)
-LEFT JOIN lost AS l
-    ON a.run_id = l.run_id AND a.cell_id = l.cell_id AND a.node_id = l.node_id
-    AND a.attempt = l.attempt
 LEFT JOIN lost_attempts AS f ON p.run_id = f.run_id
 LEFT JOIN drivers AS d ON p.run_id = d.run_id AND coalesce(p.node_id, a.node_id) = d.node_id

@@ -1,5 +1,8 @@
 -- Every (cell, node, case, probe) that must leave evidence, with the golden answer where it applies.
 -- Nothing is decoded where the reference's answer is empty, so `decode` is not planned there.
+--
+-- Golden text is truth only for the very weights it was written for. A name says nothing, and a
+-- fine-tune that shares the tokenizer has its own template, stop set and ways to call tools.
 WITH known_cases AS (
     SELECT * FROM cases
     QUALIFY row_number() OVER (PARTITION BY run_id, suite, case_id ORDER BY rowid DESC) = 1
@@ -10,9 +13,7 @@ SELECT
     p.weights_digest, p.tokenizer_digest,
     c.golden_prompt_text, c.golden_prompt_ids, c.golden_text, c.golden_message,
     c.golden_finish_reason,
-    coalesce(c.golden_model = p.model, false)
-    OR coalesce(c.golden_weights_digest = p.model_weights_digest, false)
-    OR coalesce(c.golden_tokenizer_digest = p.tokenizer_digest, false) AS golden_applies
+    coalesce(c.golden_weights_digest = p.model_weights_digest, false) AS golden_applies
 FROM pairs AS p
 INNER JOIN known_cases AS c ON p.run_id = c.run_id AND p.suite = c.suite
 INNER JOIN probes AS b ON c.stage = b.stage

@@ -9,5 +9,6 @@ SELECT * FROM (
         ('detokenize', 'whole'),
         ('detokenize', 'stream'),
         ('parse', 'isolate'),
-        ('chain', 'whole')
+        ('chain', 'whole'),
+        ('chain', 'stream')
 ) AS planned (stage, probe)

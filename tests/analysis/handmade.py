@@ -192,7 +192,9 @@ def _case_rows(case_id: str, case: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
         return [_row(case_id, stage, "isolate", message=message, text="raw", finish_reason="stop")]
-    return [_row(case_id, "chain", "whole", **chain_answer(case_id))]
+    answer = chain_answer(case_id)
+    streamed = _row(case_id, "chain", "stream", text=answer["text"])
+    return [_row(case_id, "chain", "whole", **answer), streamed]
 
 
 def chain_answer(case_id: str) -> dict[str, Any]:
@@ -203,6 +205,22 @@ def chain_answer(case_id: str) -> dict[str, Any]:
         "message": json.dumps({"content": f"answer to {case_id}", "tool_calls": []}),
         "finish_reason": "stop",
     }
+
+
+def chain_logits(case_id: str) -> np.ndarray:
+    """The reference's logits behind its answer, whose tokens are its most probable ones."""
+    z = true_logits(case_id, 4)
+    for row, token in zip(z, chain_answer(case_id)["output_ids"], strict=True):
+        best = row.argmax()
+        row[[best, token]] = row[[token, best]]
+    return z
+
+
+def runner_up(case_id: str, position: int) -> tuple[int, float]:
+    """The reference's second choice at a position of its answer, and how far behind it lies."""
+    numbers = distribution(chain_logits(case_id))
+    first, second = numbers["ref_topk_logprobs"][position][:2]
+    return numbers["top_ids"][position][1], first - second
 
 
 def _row(case_id: str, stage: str, probe: str, **columns: Any) -> dict[str, Any]:
@@ -295,6 +313,11 @@ class Bench:
     floors: int = 24
     floor_kl: float = 1e-9
     floor_margin: float = 0.01
+    golden_weights: str = WEIGHTS
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the reference answers to some chain cases, where it is not the usual."""
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What some cases ask, where that matters."""
     silent_cases: tuple[str, ...] = ()
     """Forced cases to which the reference answers nothing."""
     reference_cases: tuple[str, ...] = (
@@ -339,10 +362,11 @@ class Bench:
             suite_version=1,
             suite_digest="u1:x",
             golden_model=MODEL,
+            golden_weights_digest=self.golden_weights,
             case_id=case_id,
             case_digest=digest_of(case_id),
             stage=stage_of(case_id),
-            **{"tags": [], "input": "{}", **CASES[case_id]},
+            **{"tags": [], "input": json.dumps(self.inputs.get(case_id, {})), **CASES[case_id]},
         )
 
     def _plan(self, cell: Cell) -> PlanRow:
@@ -431,8 +455,10 @@ class Bench:
                 forced = {"prompt_ids": [1, 2, 3], **answer, **numbers}
                 probes = [("prefill", forced)] + ([] if silent else [("decode", forced)])
             else:
-                numbers = distribution(true_logits(case_id, 4))
-                probes = [("whole", {**numbers, **chain_answer(case_id)})]
+                numbers = distribution(chain_logits(case_id))
+                probes = [
+                    ("whole", {**numbers, **chain_answer(case_id), **self.answers.get(case_id, {})})
+                ]
             for probe, columns in probes:
                 rows.append(
                     ReferenceRow(

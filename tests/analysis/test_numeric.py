@@ -15,8 +15,10 @@ from analysis.catalog import VIEWS
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
     LOGITS,
+    REQUIRED,
     Bench,
     Cell,
+    Trace,
     distribution,
     true_ids,
     true_logits,
@@ -195,6 +197,34 @@ def test_a_declared_bound_makes_a_divergence_expected(bench: Bench, judged: Judg
     assert found.verdict("logits", "c1:0002") == "divergent"
 
 
+def test_a_bound_for_some_cases_excuses_no_others(bench: Bench, judged: Judge) -> None:
+    """The rest is judged without it, and the named cases no further than it reaches."""
+    entry = {"stage": "logits", "reason": "known kernel", "bound": 0.05}
+    l0, short = {"cases": ["logits/l0"]}, {"tags": ["short"]}
+    noisy: dict[str, tuple[str, dict[str, list[str]], dict[str, float]]] = {
+        "case": ("expected", l0, {"logits/l0": 0.3}),
+        "case-too-far": ("divergent", l0, {"logits/l0": 3.0}),
+        "case-and-rest": ("divergent", l0, dict.fromkeys(LOGITS, 0.3)),
+        "tag": ("expected", short, dict.fromkeys(LOGITS[:3], 0.3)),
+        "tag-and-rest": ("divergent", short, dict.fromkeys(LOGITS, 0.3)),
+        "all-tags": ("expected", {"tags": ["short", "long"]}, dict.fromkeys(LOGITS, 0.3)),
+    }
+    bench.cells = []
+    for name, (_, scope, noise) in noisy.items():
+        cell = Cell(f"c1:{name}", engine=name)
+        for case, size in noise.items():
+            cell.only.logits(size, cases=(case,))
+        bench.cells.append(cell)
+        bench.expected.append({**entry, **scope, "engine": name})
+    found = judged(bench)
+    verdicts = {name: found.verdict("logits", f"c1:{name}") for name in noisy}
+    assert verdicts == {name: verdict for name, (verdict, _, _) in noisy.items()}
+    assert "judged apart: 1 cases" in found.stage("logits", cell="c1:case")["explanation"]
+    assert found.stage("logits", "short", "c1:tag")["verdict"] == "expected"
+    groups = found.catalog.rows("SELECT DISTINCT case_group FROM verdicts WHERE stage = 'logits'")
+    assert {row["case_group"] for row in groups} == {"*", "short", "long"}
+
+
 def test_nothing_is_decoded_where_the_reference_says_nothing(bench: Bench, judged: Judge) -> None:
     bench.silent_cases = ("logits/l0",)
     bench.attempt.drop("logits", "logits/l0", "decode")
@@ -247,6 +277,32 @@ def test_a_repeat_that_failed_is_never_a_match(bench: Bench, judged: Judge) -> N
         del trace.columns["ref_topk_logprobs"]
         trace.columns |= {"error": "boom", "payload_digest": None}
     assert judged(bench).verdict("instrument") == "inconclusive"
+
+
+def test_numbers_that_no_instrument_vouches_for_are_no_evidence(
+    bench: Bench, judged: Judge
+) -> None:
+    """Also where the suite does not require the instrument, and also where they look right."""
+    names = ("missing", "failed", "hidden", "far")
+    required = [stage for stage in REQUIRED if stage != "instrument"]
+    bench.cells = [Cell(f"c1:{name}", required=required) for name in names]
+    attempts = dict(zip(names, (cell.only for cell in bench.cells), strict=True))
+    for attempt in attempts.values():
+        if attempt is not attempts["failed"]:
+            attempt.traces = [t for t in attempt.traces if t.columns["stage"] != "instrument"]
+    for case in LOGITS[:2]:
+        attempts["failed"].fail("instrument", case, "boom")
+    star = {"case_id": "*", "stage": "instrument", "probe": "none", "observed": "hidden"}
+    attempts["hidden"].traces.append(Trace(star))
+    attempts["far"].logits(0.5)
+    found = judged(bench)
+    for name in names:
+        assert found.verdict("logits", f"c1:{name}") == "inconclusive"
+        assert found.cell(f"c1:{name}")["verdict"] == "inconclusive"
+    reasons = {name: found.stage("logits", cell=f"c1:{name}")["reason"] for name in names}
+    assert reasons["missing"].startswith("the instrument is inconclusive: the attempt left no")
+    assert "boom" in reasons["failed"]
+    assert reasons["hidden"] == "the instrument is not observed: hidden"
 
 
 def test_nan_that_repeats_is_a_fault_of_the_logits(bench: Bench, judged: Judge) -> None:

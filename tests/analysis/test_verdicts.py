@@ -197,6 +197,33 @@ def test_a_later_ok_attempt_that_disagrees_makes_the_instrument_inconclusive(
     assert "attempts 1 and 2 disagree" in found.stage("instrument")["reason"]
 
 
+def test_attempts_that_disagree_leave_the_cell_inconclusive_whatever_it_requires(
+    bench: Bench, judged: Judge
+) -> None:
+    later = Attempt(2)
+    later.change("stop", "stop/eos", **WRONG["stop"])
+    bench.cells = [Cell(attempts=[Attempt(1), later], required=["template"])]
+    cell = judged(bench).cell()
+    assert cell["verdict"] == "inconclusive"
+    assert "attempts 1 and 2 disagree" in cell["explanation"]
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_an_intact_later_attempt_takes_the_place_of_one_whose_traces_are_lost(
+    bench: Bench, how: str
+) -> None:
+    bench.cells[0].attempts.append(Attempt(2))
+    bench.write()
+    (path,) = (bench.root / "runs" / RUN / "traces").glob("*-a1.parquet")
+    if how == "damaged":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+    with open_judged(Store(bench.results), RUN) as catalog:
+        cell = Judged(catalog).cell()
+    assert (cell["attempt"], cell["verdict"]) == (2, "qualified")
+
+
 def test_a_later_ok_attempt_within_the_margin_changes_nothing(bench: Bench, judged: Judge) -> None:
     later = Attempt(2)
     later.logits(1e-5)
@@ -276,6 +303,31 @@ def test_a_declaration_whose_cases_did_not_run_is_no_pass(bench: Bench, judged: 
     assert passes(judged(bench)) == []
 
 
+def test_of_signatures_by_case_each_that_is_gone_is_a_pass_of_its_own(
+    bench: Bench, judged: Judge
+) -> None:
+    signature = nfd_signature(bench, judged)
+    declare(bench, signature={"tokenize/nfd": signature, "tokenize/ascii": "p1:gone"})
+    declare(bench, signature={"tokenize/nfd": [signature], "template/*": "p1:elsewhere"})
+    declare(bench, signature=signature, cases=["tokenize/nfd", "tokenize/ascii"])
+    found = judged(bench)
+    assert found.cell()["verdict"] == "qualified"
+    told = [(p["entry"], p["reason"], p["first_case"]) for p in passes(found)]
+    assert told == [(0, "known (tokenize/ascii)", "tokenize/ascii")]
+    assert check(bench.results) == 1
+
+
+def test_golden_text_is_truth_for_the_weights_it_was_written_for_only(
+    bench: Bench, judged: Judge
+) -> None:
+    """A fine-tune has the name's beginning and the tokenizer, but a template of its own."""
+    bench.golden_weights = "w1:base"
+    found = judged(bench)
+    for stage in ISOLATES:
+        assert found.verdict(stage) == "inconclusive"
+        assert "without truth" in found.stage(stage)["reason"]
+
+
 # Quarantine and nodes
 
 
@@ -314,6 +366,29 @@ def test_timed_cells_promise_no_verdict(bench: Bench, judged: Judge) -> None:
     bench.cells.append(timed)
     assert judged(bench).cell("c1:0002")["verdict"] == "not_observed"
     assert check(bench.results) == 0
+
+
+def test_timed_cells_are_ranked_by_what_the_deployed_pass_says(bench: Bench, judged: Judge) -> None:
+    """Keyed by variant: is there a deployed pass, what does it say, is there a timed one."""
+    bench.cells = []
+    for variant in ("good", "bad", "alone", "untimed"):
+        timed = Cell(f"c1:{variant}-t", variant=variant, pass_="timed", margin=None, required=[])
+        timed.only.traces = [t for t in timed.only.traces if t.columns["stage"] == "chain"]
+        deployed = Cell(f"c1:{variant}-d", variant=variant, pass_="deployed")
+        if variant == "bad":
+            deployed.only.change("stop", "stop/eos", **WRONG["stop"])
+        bench.cells += [timed] if variant != "untimed" else []
+        bench.cells += [deployed] if variant != "alone" else []
+    rows = judged(bench).catalog.rows("SELECT * FROM performance")
+    told = {row["cell_id"].removeprefix("c1:"): (row["verdict"], row["rankable"]) for row in rows}
+    assert told == {
+        "good-t": ("qualified", True),
+        "good-d": ("qualified", False),
+        "bad-t": ("divergent", False),
+        "bad-d": ("divergent", False),
+        "alone-t": ("not_observed", False),
+        "untimed-d": ("qualified", True),
+    }
 
 
 def test_cases_of_every_stage_are_covered_here() -> None:

@@ -51,6 +51,8 @@ DECLARATION = Declaration(
     ),
 )
 _DEVICES = {"cuda": "cuda", "rocm": "cuda", "metal": "mps", "xpu": "xpu", "cpu": "cpu"}
+#: Model types that the GGUF world, in whose names facts are compared, calls otherwise.
+_GGUF_NAMES = {"mistral": "llama"}
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _LONG = {short: long for long, short in _SHORT.items()}
 
@@ -125,7 +127,7 @@ class Transformers(Adapter):
         template = self._tokenizer.chat_template
         vocabulary = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
         return {
-            "architecture": config.model_type,
+            "architecture": _GGUF_NAMES.get(config.model_type, config.model_type),
             "vocab_size": self._model.get_output_embeddings().weight.shape[0],
             "bos_id": self._tokenizer.bos_token_id,
             "eos_ids": self.eos_ids(),
@@ -136,7 +138,7 @@ class Transformers(Adapter):
             "sliding_window": getattr(config, "sliding_window", None),
             "layers": config.num_hidden_layers,
             "heads": config.num_attention_heads,
-            "kv_heads": config.num_key_value_heads,
+            "kv_heads": getattr(config, "num_key_value_heads", config.num_attention_heads),
             "compute_dtype": self.loaded.compute_dtype,
             "kv_dtype": self.loaded.kv_dtype,
             "tokenizer_digest": hashlib.sha256("\0".join(vocabulary).encode()).hexdigest(),
