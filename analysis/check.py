@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,8 @@ def check(
     chosen = choose_run(store, run_id)
     with open_judged(store, chosen) as catalog:
         summary = summarise(catalog, chosen)
+    # `explain` without --run looks at the run that `check` would choose by itself.
+    run = "" if chosen == choose_run(store, None) else f" --run {chosen}"
     if junit is not None:
         write_junit(summary, junit)
     if as_json:
@@ -42,16 +45,16 @@ def check(
             }
         )
     else:
-        _print(console(), summary)
+        _print(console(), summary, run)
     return summary.exit_code
 
 
-def _print(out: Console, summary: Summary) -> None:
-    table = Table(title=f"run {summary.run_id}", title_justify="left", expand=True)
+def _print(out: Console, summary: Summary, run: str) -> None:
+    table = Table(title=f"run {summary.run_id}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("cell", no_wrap=True)
     for name in ("engine/variant/pass", "node", "verdict", "culprit", "confirmed"):
         table.add_column(name)
-    table.add_column("explanation", ratio=1)
+    table.add_column("mean KL", justify="right", no_wrap=True)
     for row in summary.qualification:
         table.add_row(
             plain(row["cell_id"][:11]),
@@ -60,9 +63,23 @@ def _print(out: Console, summary: Summary) -> None:
             verdict_text(row["verdict"], scope_of(row).removeprefix(row["verdict"])),
             plain(row["culprit"]),
             plain(row["confirmed"].replace("not_applicable", "–")),
-            plain(row["explanation"]),
+            plain(_mean_kl(summary, row)),
         )
     out.print(table)
+    # Beside the table an explanation would be a column three letters wide; cells often share one.
+    out.print(plain("Why", "bold"))
+    shared: dict[str, list[str]] = {}
+    for row in summary.qualification:
+        shared.setdefault(row["explanation"], []).append(row["cell_id"][:11])
+    for explanation, cells in shared.items():
+        out.print(plain(f"  {', '.join(dict.fromkeys(cells))}: {explanation}"))
+    broken = [row for row in summary.quarantined if row not in summary.lost_evidence]
+    _print_list(
+        out,
+        "Broken judgements (made again from the evidence; nothing is lost)",
+        broken,
+        lambda r: f"{r['file']}: {r['reason']}",
+    )
     _print_list(
         out,
         "Unexpected passes (declared, but no longer there)",
@@ -72,7 +89,7 @@ def _print(out: Console, summary: Summary) -> None:
     _print_list(
         out,
         "Quarantined files (no evidence; run again what they held with --resume)",
-        summary.quarantined,
+        summary.lost_evidence,
         lambda r: f"{r['file']}: {r['reason']}",
     )
     failed = [row for row in summary.attempts if row["status"] != "ok"]
@@ -83,7 +100,15 @@ def _print(out: Console, summary: Summary) -> None:
     troubled = [
         r for r in summary.qualification if r["verdict"] not in ("qualified", "not_observed")
     ]
-    _print_list(out, "Look closer", troubled, lambda r: f"fleetqual explain {r['cell_id']}")
+    _print_list(out, "Look closer", troubled, lambda r: f"fleetqual explain {r['cell_id']}{run}")
+
+
+def _mean_kl(summary: Summary, row: dict[str, Any]) -> str:
+    """Return how far the cell's logits lie from the reference, in nats."""
+    for verdict in summary.of_cell(row, summary.verdicts):
+        if (verdict["stage"], verdict["case_group"]) == ("logits", "*"):
+            return "–" if verdict["effect"] is None else f"{verdict['effect']:.1e}"
+    return "–"
 
 
 def _passed(row: dict[str, Any]) -> str:

@@ -3,9 +3,12 @@
 import itertools
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+#: What Python's JSON raises at texts that an engine may write: broken, far too deep, too large.
+UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError)
 
 _BEFORE = 24
 _AFTER = 40
@@ -43,18 +46,29 @@ class Aspect:
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with control, invisible, combining and foreign-space characters spelt out."""
-    return "".join(_visible(c) for c in text)
+    """Return ``text`` with all that a terminal hides spelt out, so that no two texts look equal.
+
+    A backslash is doubled: else a line break and a literal ``\\n`` would both be ``\\n``.
+    """
+    return printable(text.replace("\\", "\\\\"))
 
 
-def _visible(char: str) -> str:
+def printable(text: str) -> str:
+    """Return ``text`` with control, invisible, combining and foreign-space characters spelt out.
+
+    What is spelt out already stays as it is.
+    """
+    return "".join(_printable(c) for c in text)
+
+
+def _printable(char: str) -> str:
     if char == "\n":
         return "\\n"
     if char == "\t":
         return "\\t"
     if char == "\r":
         return "\\r"
-    if char in (" ", "\\") or unicodedata.category(char)[0] not in "CMZ":
+    if char == " " or unicodedata.category(char)[0] not in "CMZ":
         return char
     return f"\\u{{{ord(char):04x}}}"
 
@@ -65,7 +79,9 @@ def parting(expected: Sequence[object], seen: Sequence[object]) -> int:
     return sum(1 for _ in pairs)
 
 
-def text_parts(expected: str, seen: str) -> tuple[int, Part, Part]:
+def text_parts(
+    expected: str, seen: str, show: Callable[[str], str] = visible
+) -> tuple[int, Part, Part]:
     """Return the first differing character's index, and both sides around it.
 
     The cut begins at the base of a combining character, so that the pair is seen whole.
@@ -73,18 +89,18 @@ def text_parts(expected: str, seen: str) -> tuple[int, Part, Part]:
     at = parting(expected, seen)
     while at and any(unicodedata.combining(s[at]) for s in (expected, seen) if at < len(s)):
         at -= 1
-    return at, _text_part(expected, at, seen), _text_part(seen, at, expected)
+    return at, _text_part(expected, at, seen, show), _text_part(seen, at, expected, show)
 
 
-def _text_part(text: str, at: int, other: str) -> Part:
+def _text_part(text: str, at: int, other: str, show: Callable[[str], str]) -> Part:
     tail = 0
     limit = min(len(text), len(other)) - at
     while tail < limit and text[len(text) - 1 - tail] == other[len(other) - 1 - tail]:
         tail += 1
     end = min(len(text) - tail, at + _AFTER)
-    before = ("…" if at > _BEFORE else "") + visible(text[max(0, at - _BEFORE) : at])
-    after = visible(text[end : end + _BEFORE]) + ("…" if end + _BEFORE < len(text) else "")
-    return Part(before, visible(text[at:end]), after)
+    before = ("…" if at > _BEFORE else "") + show(text[max(0, at - _BEFORE) : at])
+    after = show(text[end : end + _BEFORE]) + ("…" if end + _BEFORE < len(text) else "")
+    return Part(before, show(text[at:end]), after)
 
 
 def token_parts(expected: Sequence[int], seen: Sequence[int]) -> tuple[int, Part, Part]:
@@ -106,26 +122,34 @@ def parted(expected: str | None, seen: str | None) -> list[Aspect]:
     left, right = _fields(expected), _fields(seen)
     if left is None or right is None:
         return [_aspect("", expected, seen)]
+    if all(isinstance(side.get("message"), dict) for side in (left, right)):
+        left, right = ({**side.pop("message"), **side} for side in (left, right))
     return [
-        _aspect(name, _text(left.get(name)), _text(right.get(name)))
+        _aspect(printable(name), left.get(name), right.get(name))
         for name in dict.fromkeys([*left, *right])
         if left.get(name) != right.get(name)
     ]
 
 
 def shown_difference(expected: str, seen: str) -> str:
-    """Say in one line where two compared texts part; lists of ids are told by token."""
+    """Say in one line where two compared texts part; lists of ids are told by token.
+
+    No text makes it raise: it is called from SQL, where an error would cost the whole run.
+    """
     return "; ".join(
         f"{a.name} at {a.unit} {a.at} expected '{a.expected}', seen '{a.seen}'".lstrip()
         for a in parted(expected, seen)
     )
 
 
-def _aspect(name: str, expected: str, seen: str) -> Aspect:
-    ids, others = _as_ids(expected), _as_ids(seen)
+def _aspect(name: str, expected: Any, seen: Any) -> Aspect:
+    left, right = _text(expected), _text(seen)
+    ids, others = _as_ids(left), _as_ids(right)
     if ids is not None and others is not None:
         return Aspect(name, "token", *token_parts(ids, others))
-    return Aspect(name, "character", *text_parts(expected, seen))
+    # JSON has doubled its backslashes itself.
+    plain = isinstance(expected, str) or isinstance(seen, str)
+    return Aspect(name, "character", *text_parts(left, right, visible if plain else printable))
 
 
 def _fields(text: str) -> dict[str, Any] | None:
@@ -134,16 +158,20 @@ def _fields(text: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except UNREADABLE:
         return None
     if not isinstance(found, dict) or not found or not found.keys() <= _ASPECTS:
         return None
-    message = found.pop("message", None)
-    return {**message, **found} if isinstance(message, dict) else found
+    return found
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except UNREADABLE:
+        return repr(type(value))
 
 
 def _as_ids(text: str) -> list[int] | None:
@@ -151,7 +179,7 @@ def _as_ids(text: str) -> list[int] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except UNREADABLE:
         return None
     ids = isinstance(found, list) and all(type(i) is int for i in found)
     return found if ids else None

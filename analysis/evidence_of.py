@@ -16,7 +16,11 @@ _TOP = 5
 _DIFFERENCES = """
     SELECT
         d.stage, d.probe, d.case_id, d.kind, d.other, d.expected, d.seen, d.detail, d.effect,
-        d.is_expected, d.expected_reason, d.payload_digest AS signature, a.symptom, c.input AS asked
+        d.is_expected, d.expected_reason, d.payload_digest AS signature, a.symptom,
+        c.input AS asked,
+        -- No stored table knows the text of one token; what all of them decode to was recorded.
+        CASE WHEN d.stage = 'tokenize' THEN TRY_CAST(t.value AS JSON) ->> '$.round_trip' END
+            AS decodes_to
     FROM divergences AS d
     INNER JOIN stages AS s USING (stage)
     LEFT JOIN cases AS c ON c.run_id = d.run_id AND c.suite = ? AND c.case_id = d.case_id
@@ -24,6 +28,7 @@ _DIFFERENCES = """
         ON a.judged AND a.run_id = d.run_id AND a.cell_id = d.cell_id AND a.node_id = d.node_id
         AND a.stage = d.stage AND a.probe = d.probe AND a.case_id = d.case_id
         AND d.kind NOT IN ('between_nodes', 'later_attempt')
+    LEFT JOIN traces AS t ON t.rowid = a.trace_row
     WHERE d.run_id = ? AND d.cell_id = ? AND d.node_id IS NOT DISTINCT FROM ?
     ORDER BY s.ordinal, d.is_expected, a.severity DESC NULLS LAST, d.case_id, d.probe
 """
@@ -51,6 +56,14 @@ _WORST = """
         AND p.node_id IS NOT DISTINCT FROM ? AND (p.case_id = ? OR ? IS NULL)
     ORDER BY p.nonfinite DESC, p.kl DESC NULLS LAST, p.case_id, p.probe, p.position
     LIMIT ?
+"""
+_OUTCOMES = """
+    SELECT a.stage, a.case_id, a.probe, a.outcome, a.detail
+    FROM alignments AS a
+    INNER JOIN stages AS s USING (stage)
+    WHERE a.judged AND a.run_id = ? AND a.cell_id = ? AND a.node_id IS NOT DISTINCT FROM ?
+        AND a.case_id = ? AND a.outcome NOT IN ('mismatch', 'numeric')
+    ORDER BY s.ordinal, a.probe, a.repeat
 """
 _KEPT = """
     SELECT a.attempt, a.status, t.stage, count(*) AS traces
@@ -106,6 +119,8 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
                 for (stage, declared), many in counts.items()
                 if case is None and many > _PER_STAGE
             },
+            # Of a case that was asked for also what is no difference: agreement, failure, absence.
+            "outcomes": catalog.rows(_OUTCOMES, [*keys, case]) if case else [],
             "numbers": numbers[: 2 * _TOP],
             "worst_positions": [_position(row) for row in worst],
             "kept_of_failed_attempts": kept,

@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.catalog import Catalog, choose_run
+from analysis.differences import visible
 from analysis.evidence_of import evidence_of
 from analysis.judge import open_judged
 from analysis.output import console, plain, print_json, verdict_text
-from analysis.summary import name_of, scope_of
+from analysis.summary import confirmed_text, name_of, scope_of
 from runner.store import Store
 from suites.errors import UserError
 
@@ -105,7 +106,7 @@ def _print(out: Console, found: dict[str, Any]) -> None:
     head = [
         verdict_text(cell["verdict"], scope_of(cell).removeprefix(cell["verdict"])),
         plain(cell["explanation"], limit=2000),
-        plain(f"culprit: {cell['culprit'] or 'none'} · confirmed: {cell['confirmed']}"),
+        plain(f"culprit: {cell['culprit'] or 'none'} · confirmed: {confirmed_text(cell)}"),
         plain(" · ".join(str(f) for f in facts if f), "dim"),
     ]
     title = f"{name_of(cell)} on {cell['node_id']} · {cell['cell_id']} · attempt {cell['attempt']}"
@@ -121,8 +122,16 @@ def _print(out: Console, found: dict[str, Any]) -> None:
         by_stage.setdefault(row["stage"], []).append(row)
     for stage in found["stages"]:
         differing = by_stage.get(stage["stage"], [])
-        if differing or stage["verdict"] in ("divergent", "expected"):
+        whole = found["brief"] and stage["verdict"] in ("divergent", "expected")
+        has_numbers = not found["brief"] and stage["stage"] == "logits" and found["numbers"]
+        if differing or whole or has_numbers:
             _print_stage(out, stage, differing, found)
+    if not found["brief"]:
+        out.print()
+    for row in found["outcomes"]:
+        told = f": {row['detail']}" if row["detail"] else ""
+        name = f"{row['stage']}, case {row['case_id']} ({row['probe']})"
+        out.print(plain(f"{name}: {row['outcome'].replace('_', ' ')}{told}", limit=4000))
     for stage, many in found["not_told"].items():
         out.print(plain(f"… and {many} more at {stage}; name one with --case", "dim"))
     out.print(plain("\nRun just this cell again:".strip(), "bold"))
@@ -165,6 +174,10 @@ def _print_stage(
             out.print(plain(f"  {row['detail']}"))
         for aspect in row["aspects"] if stage["stage"] not in ("config", "weights") else []:
             out.print(_side_by_side(aspect))
+        if row["decodes_to"] is not None:
+            out.print(
+                plain(f"  the engine decodes its ids to: {visible(row['decodes_to'])}", "", 600)
+            )
         if stage["stage"] != "logits" and row["declaration"] and not row["is_expected"]:
             out.print(plain(f"  to declare it: {row['declaration']}", "dim", 4000))
         out.print(plain(f"  reproduce: {row['command']}", "dim", 4000))

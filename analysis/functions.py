@@ -1,4 +1,8 @@
-"""What SQL cannot say for itself: critical values, version ranges, and one form for equal JSON."""
+"""What SQL cannot say for itself: critical values, version ranges, and one form for equal JSON.
+
+Evidence is untrusted, and an error in here would make the whole run unjudgeable. So every function
+is total: what it cannot take apart is compared as the text that it is.
+"""
 
 import json
 import struct
@@ -10,7 +14,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from scipy import stats
 
-from analysis.differences import shown_difference
+from analysis.differences import UNREADABLE, shown_difference
 
 
 def register(con: duckdb.DuckDBPyConnection) -> None:
@@ -35,16 +39,19 @@ def version_in(version: str, versions: str) -> bool:
     """Whether a version lies in a range such as ``>=0.3,<0.4``; an unreadable one does not."""
     try:
         return SpecifierSet(versions).contains(Version(version), prereleases=True)
-    except (InvalidVersion, InvalidSpecifier):
+    except (InvalidVersion, InvalidSpecifier, *UNREADABLE):
         return False
 
 
 def canonical_fact(fact: str, text: str) -> str:
     """Return one text for equal facts: numbers at GGUF's float32, EOS ids as a set."""
-    value = _rounded(json.loads(text))
-    if fact == "eos_ids" and isinstance(value, list):
-        value = sorted(set(value), key=str)
-    return json.dumps(value, sort_keys=True)
+    try:
+        value = _rounded(json.loads(text))
+        if fact == "eos_ids" and isinstance(value, list):
+            value = sorted(set(value), key=str)
+        return json.dumps(value, sort_keys=True)
+    except UNREADABLE:
+        return text
 
 
 def _rounded(value: Any) -> Any:
@@ -64,14 +71,21 @@ def canonical_message(text: str, truth: str) -> str:
     """Return one JSON text for equal assistant messages.
 
     Nulls equal empty, call ids and spacing carry no meaning; the order of argument keys does,
-    unless ``truth`` itself gives arguments as an object, whose order was never stored.
+    unless ``truth`` itself gives arguments as an object, whose order was never stored. The result
+    is JSON also where ``text`` is none.
     """
     try:
-        message, model = json.loads(text), json.loads(truth)
-    except ValueError:
-        return json.dumps(text)
+        found = _message(json.loads(text), json.loads(truth))
+        # DuckDB takes no half of a surrogate pair.
+        found.encode()
+    except UNREADABLE:
+        return json.dumps(text, ensure_ascii=False)
+    return found
+
+
+def _message(message: Any, model: Any) -> str:
     if not isinstance(message, dict):
-        return json.dumps(message, ensure_ascii=False)
+        return json.dumps(message, ensure_ascii=False, allow_nan=False)
     calls = model.get("tool_calls") if isinstance(model, dict) else None
     ordered = all(isinstance(_function(c).get("arguments"), str) for c in calls or [])
     found = {
@@ -79,7 +93,7 @@ def canonical_message(text: str, truth: str) -> str:
         "reasoning_content": message.get("reasoning_content") or "",
         "tool_calls": [_call(c, ordered=ordered) for c in message.get("tool_calls") or []],
     }
-    return json.dumps(found, ensure_ascii=False)
+    return json.dumps(found, ensure_ascii=False, allow_nan=False)
 
 
 def _function(call: Any) -> dict[str, Any]:
@@ -95,7 +109,7 @@ def _call(call: Any, *, ordered: bool) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except UNREADABLE:
             return {"name": function.get("name"), "arguments": arguments}
     dumped = json.dumps(arguments, ensure_ascii=False, sort_keys=not ordered)
     return {"name": function.get("name"), "arguments": dumped}

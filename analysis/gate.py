@@ -7,22 +7,21 @@ with size and time of change, so that a later look at the same run costs a listi
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from analysis.defects import defect
 from analysis.verdict_tables import QualificationRow, VerdictRow
 from runner.store import Store
-from runner.tables import SCHEMA_VERSION, TABLES, arrow_schema
+from runner.tables import TABLES
 from suites.digest import tagged_digest
+from suites.errors import UserError
 
 #: Written by the driver or by a judgement, so no attempt has to commit them.
 UNCOMMITTED = ("runs", "cases", "plan", "attempts")
@@ -33,9 +32,17 @@ _LEDGER = "verified.json"
 _LEDGER_RULE = 1
 
 
+class Rotten(Exception):
+    """A file that the ledger vouches for does not read: its bits changed, its size and time not."""
+
+    def __init__(self, run_id: str, file: str) -> None:
+        super().__init__(run_id, file)
+        self.run_id, self.file = run_id, file
+
+
 @dataclass(frozen=True)
 class Quarantined:
-    """A file that is no evidence: damaged, of an unknown schema, or not there."""
+    """A file that is no evidence: damaged, unreadable, of an unknown schema, or not there."""
 
     run_id: str
     table: str
@@ -62,6 +69,7 @@ class _Look:
     run_id: str
     stamps: dict[str, list[int]] = field(default_factory=dict)
     verified: dict[str, list[int]] = field(default_factory=dict)
+    """What the ledger vouches for."""
     broken: dict[str, Quarantined] = field(default_factory=dict)
 
     @property
@@ -69,12 +77,23 @@ class _Look:
         return f"runs/{self.run_id}"
 
 
-def inspect(store: Store, run_id: str) -> Evidence:
-    """List a run's evidence; verify what is new and set aside what is broken."""
-    look = _Look(store, run_id, verified=_remembered(store, run_id))
-    before = dict(look.verified)
+def inspect(store: Store, run_id: str, distrusted: Collection[str] = ()) -> Evidence:
+    """List a run's evidence; verify what is new and set aside what is damaged.
+
+    Args:
+        store: the results root.
+        run_id: the run.
+        distrusted: files to verify whatever the ledger says.
+    """
+    before = _remembered(store, run_id)
+    look = _Look(store, run_id, verified={f: s for f, s in before.items() if f not in distrusted})
     files = {table: _sound(look, table, None) for table in (*UNCOMMITTED, *JUDGED)}
-    committed = _committed(look, files["attempts"])
+    committed: set[str] = set()
+    for file in files["attempts"]:
+        listed = _listed_by(look, file)
+        if listed is None:
+            return inspect(store, run_id, {*distrusted, file})
+        committed |= listed
     for table in TABLES:
         if table not in UNCOMMITTED:
             files[table] = _sound(look, table, committed)
@@ -89,59 +108,14 @@ def inspect(store: Store, run_id: str) -> Evidence:
         _remember(look, kept)
     quarantined = tuple(look.broken[file] for file in sorted(look.broken))
     evidence = {f: stamp for f, stamp in kept.items() if f.split("/")[0] not in JUDGED}
-    fingerprint = tagged_digest("e1", [evidence, [[q.file, q.reason] for q in quarantined]])
+    # A judgement says nothing of its own: a broken one is made again from the same evidence.
+    lost = [[q.file, q.reason] for q in quarantined if q.table not in JUDGED]
+    fingerprint = tagged_digest("e1", [evidence, lost])
     return Evidence(run_id, files, quarantined, fingerprint)
 
 
-def defect(store: Store, path: str, row: type[BaseModel], run_id: str | None) -> str | None:
-    """Say what is wrong with a Parquet file beneath ``store``; None when every page is sound.
-
-    Args:
-        path: relative to the root.
-        row: the stored model whose columns the file must have.
-        run_id: the run that every row must belong to; None for files of no run.
-    """
-    try:
-        with store.filesystem.open_input_file(store.path(path)) as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            wrong = _other_columns(parquet.schema_arrow, arrow_schema(row))
-            table = parquet.read()
-            wrong = wrong or _other_rows(table, run_id)
-            table.validate(full=True)
-    # Damage takes any form: a flipped bit may end in any error of the reader, not only in Arrow's.
-    except Exception as error:
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        return f"damaged or unreadable ({first[0][:200]})"
-    return wrong
-
-
-def _other_columns(found: pa.Schema, declared: pa.Schema) -> str | None:
-    for name in declared.names:
-        if name not in found.names:
-            return f"column {name!r} is missing"
-    for name in found.names:
-        if name not in declared.names:
-            return f"column {name!r} is not known"
-        if not found.field(name).type.equals(declared.field(name).type):
-            expected, seen = declared.field(name).type, found.field(name).type
-            return f"column {name!r} holds {seen}, declared is {expected}"
-    return None
-
-
-def _other_rows(table: pa.Table, run_id: str | None) -> str | None:
-    if "schema_version" in table.column_names:
-        for version in pc.unique(table["schema_version"]).to_pylist():
-            if version != SCHEMA_VERSION:
-                return f"schema version {version} is not known (this is version {SCHEMA_VERSION})"
-    if run_id is not None:
-        for other in pc.unique(table["run_id"]).to_pylist():
-            if other != run_id:
-                return f"its rows belong to run {other!r}"
-    return None
-
-
 def _sound(look: _Look, table: str, committed: set[str] | None) -> tuple[str, ...]:
-    """Return a table's files that are committed and sound; set the broken ones aside."""
+    """Return a table's files that are committed and sound; set the damaged ones aside."""
     sound = []
     for file, stamp in _listed(look.store, f"{look.folder}/{table}", table):
         if committed is not None and file not in committed:
@@ -149,10 +123,12 @@ def _sound(look: _Look, table: str, committed: set[str] | None) -> tuple[str, ..
         look.stamps[file] = stamp
         if look.verified.get(file) != stamp:
             path = f"{look.folder}/{file}"
-            reason = defect(look.store, path, ALL_TABLES[table], look.run_id)
-            if reason is not None:
-                look.broken[file] = _named(look, file, reason)
-                _move_aside(look, file)
+            found = defect(look.store, path, ALL_TABLES[table], look.run_id)
+            if found is not None:
+                look.broken[file] = _named(look, file, found.reason)
+                # What is whole belongs to someone: an older or newer version may read it.
+                if found.damaged:
+                    _move_aside(look, file)
                 continue
         sound.append(file)
     return tuple(sound)
@@ -169,12 +145,19 @@ def _listed(store: Store, folder: str, prefix: str) -> list[tuple[str, list[int]
     )
 
 
-def _committed(look: _Look, attempts: tuple[str, ...]) -> set[str]:
-    found: set[str] = set()
-    for file in attempts:
-        for row in look.store.read_file(f"{look.folder}/{file}")["files"].to_pylist():
-            found.update(row or ())
-    return found
+def _listed_by(look: _Look, file: str) -> set[str] | None:
+    """Return the files that an attempts file commits; None when only the ledger took it for whole.
+
+    Raises:
+        UserError: it was verified just now, and still does not read.
+    """
+    try:
+        rows = look.store.read_file(f"{look.folder}/{file}")["files"].to_pylist()
+    except UserError:
+        if file in look.verified:
+            return None
+        raise
+    return {name for row in rows for name in row or ()}
 
 
 def _named(look: _Look, file: str, reason: str) -> Quarantined:
@@ -194,13 +177,17 @@ def _move_aside(look: _Look, file: str) -> None:
 
 
 def _set_aside(look: _Look) -> Iterator[Quarantined]:
-    """Yield what earlier looks moved away; the reason is found again, so none is forgotten."""
-    for table, row in ALL_TABLES.items():
+    """Yield evidence that earlier looks moved away; the reason is found again, none is forgotten.
+
+    Judgements are not evidence: a broken one is named when it is found, and made again.
+    """
+    for table, row in TABLES.items():
         folder = f"{look.folder}/quarantine/{table}"
         for file, _ in _listed(look.store, folder, table):
             if file not in look.broken:
-                reason = defect(look.store, f"{look.folder}/quarantine/{file}", row, look.run_id)
-                yield _named(look, file, reason or "set aside earlier, though it reads well now")
+                found = defect(look.store, f"{look.folder}/quarantine/{file}", row, look.run_id)
+                well = "set aside earlier, though it reads well now: move it back from quarantine/"
+                yield _named(look, file, found.reason if found else well)
 
 
 def _was_set_aside(look: _Look, file: str) -> bool:

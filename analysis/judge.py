@@ -2,16 +2,22 @@
 
 import datetime as dt
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.catalog import VIEWS, Catalog, open_catalog
+from analysis.catalog import Catalog, open_catalog
 from analysis.gate import JUDGED, Evidence, inspect
 from analysis.loading import reference_roots, reference_state
 from runner.store import Store
 from runner.tables import arrow_schema
 from suites.digest import tagged_digest, tree_digest
+from suites.errors import UserError
 
+#: All that judges: relations, and the functions and loading beneath them.
+JUDGING_CODE = Path(__file__).parent
 _STATE = b"fleetqual.state"
 _RULES = b"fleetqual.rules"
 
@@ -46,15 +52,34 @@ def append_judgement(store: Store, catalog: Catalog, run_id: str) -> str:
 
 def open_judged(store: Store, run_id: str) -> Catalog:
     """Open a run's catalog; judge it first unless its newest judgement still holds."""
-    if holds(store, inspect(store, run_id)):
-        return open_catalog(store, [run_id])
-    catalog = open_catalog(store, [run_id], judging=[run_id])
+    catalog, judged = open_current(store, [run_id])
     try:
-        append_judgement(store, catalog, run_id)
+        for fresh in judged:
+            append_judgement(store, catalog, fresh)
     except BaseException:
         catalog.close()
         raise
     return catalog
+
+
+def open_current(
+    store: Store, run_ids: Sequence[str], *, memory_limit: str | None = None
+) -> tuple[Catalog, list[str]]:
+    """Open runs with verdicts that hold; return also those that were judged for it just now."""
+    before = {run_id: inspect(store, run_id) for run_id in run_ids}
+    judging = [run_id for run_id in run_ids if not holds(store, before[run_id])]
+    catalog = open_catalog(store, run_ids, judging, memory_limit=memory_limit)
+    # A broken judgement is named only by the look that finds it.
+    looks = [*before.values(), *catalog.evidence.values()]
+    named = [q for look in looks for q in look.quarantined if q.table in JUDGED]
+    # Reading may have found damage that the gate's ledger hid; then the stored judgement is stale.
+    stale = [r for r in run_ids if r not in judging and catalog.evidence[r] != before[r]]
+    if stale:
+        catalog.close()
+        judging += stale
+        catalog = open_catalog(store, run_ids, judging, memory_limit=memory_limit)
+    catalog.quarantined = tuple(dict.fromkeys([*catalog.quarantined, *named]))
+    return catalog, judging
 
 
 def holds(store: Store, evidence: Evidence) -> bool:
@@ -63,9 +88,13 @@ def holds(store: Store, evidence: Evidence) -> bool:
     if "" in newest or len(newest) != 1:
         return False
     path = store.path(f"runs/{evidence.run_id}/verdicts/{newest.pop()}")
-    with store.filesystem.open_input_file(path) as file:
-        about = pq.ParquetFile(file).schema_arrow.metadata or {}
-    return bool(about.get(_STATE) == _state(store, evidence).encode())
+    try:
+        with store.filesystem.open_input_file(path) as file:
+            about = pq.ParquetFile(file).schema_arrow.metadata or {}
+        return bool(about.get(_STATE) == _state(store, evidence).encode())
+    except (UserError, OSError, pa.ArrowException):
+        # It rotted behind the ledger's back; whoever opens the run looks again.
+        return False
 
 
 def _state(store: Store, evidence: Evidence) -> str:
@@ -77,4 +106,5 @@ def _state(store: Store, evidence: Evidence) -> str:
     ]
     roots = {root for row in rows for root in reference_roots(store, json.loads(row["config"]))}
     frozen = [[root, reference_state(root)] for root in sorted(roots)]
-    return tagged_digest("g1", [evidence.fingerprint, tree_digest(VIEWS, "*.sql"), frozen])
+    code = [tree_digest(JUDGING_CODE, pattern) for pattern in ("*.sql", "*.py")]
+    return tagged_digest("g2", [evidence.fingerprint, code, frozen])

@@ -18,9 +18,14 @@ def write_junit(summary: Summary, path: Path) -> None:
     root = Xml.Element("testsuites", name=_clean(f"fleetqual {summary.run_id}"))
     for row in summary.qualification:
         _cell(root, summary, row)
-    if summary.quarantined:
+    if not summary.qualification:
+        suite = Xml.SubElement(root, "testsuite", name="run")
+        _case(
+            suite, "run", "cells", "error", "no cell was judged: the plan held none, or it is lost"
+        )
+    if summary.lost_evidence:
         suite = Xml.SubElement(root, "testsuite", name="quarantined files")
-        for file in summary.quarantined:
+        for file in summary.lost_evidence:
             _case(suite, "quarantined", file["file"], "error", file["reason"])
     for element in [root, *root.findall("testsuite")]:
         for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -45,7 +50,10 @@ def _cell(root: Xml.Element, summary: Summary, row: dict[str, Any]) -> None:
         elif verdict["verdict"] in ("qualified", "expected"):
             _case(suite, label, stage, None, "")
         else:
-            outcome = _OUTCOME.get(verdict["verdict"], "skipped")
+            # Nothing is looked at in the timed pass; elsewhere a required stage that was not
+            # observed leaves the cell unjudged.
+            unseen = "skipped" if row["pass"] == "timed" else "error"
+            outcome = _OUTCOME.get(verdict["verdict"], unseen)
             told = [verdict["verdict"], verdict["reason"], verdict["explanation"]]
             _case(suite, label, stage, outcome, ": ".join(t for t in dict.fromkeys(told) if t))
     for entry in summary.of_cell(row, summary.unexpected_passes):

@@ -8,12 +8,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 from pydantic import BaseModel
 
 import suites
-from analysis.gate import JUDGED, Evidence, Quarantined, defect
+from analysis.defects import defect
+from analysis.gate import JUDGED, Evidence, Quarantined, Rotten
 from runner.store import Store
 from runner.tables import TABLES, FloorRow, ReferenceRow, arrow_schema
 from suites.errors import UserError
@@ -49,21 +49,24 @@ def load_evidence(
     """Create one table per stored table, over all given runs.
 
     Runs that are being judged now bring no stored judgement; the others bring their newest.
+
+    Raises:
+        Rotten: a file is not what the gate verified.
     """
     for table, row in TABLES.items():
-        paths = [store.path(f"runs/{e.run_id}/{f}") for e in evidence for f in e.files[table]]
-        _create(con, table, _read(store, paths, row))
+        files = [(e.run_id, f) for e in evidence for f in e.files[table]]
+        _create(con, table, _read(store, files, row))
     con.execute(
         "CREATE OR REPLACE TABLE runs AS SELECT * FROM runs QUALIFY row_number() OVER "
         "(PARTITION BY run_id ORDER BY finished IS NOT NULL DESC, started DESC) = 1"
     )
     for table, judged_row in JUDGED.items():
-        paths = [
-            store.path(f"runs/{e.run_id}/{max(e.files[table])}")
+        files = [
+            (e.run_id, max(e.files[table]))
             for e in evidence
             if e.run_id not in judging and e.files[table]
         ]
-        _create(con, f"stored_{table}", _read(store, paths, judged_row))
+        _create(con, f"stored_{table}", _read(store, files, judged_row))
     _create(con, "judging", pa.table({"run_id": pa.array(judging, pa.string())}))
 
 
@@ -166,11 +169,12 @@ def _reference_files(
     except (UserError, OSError) as error:
         return [], [Quarantined("", "references", root, str(error).splitlines()[0])]
     for file in files:
-        reason = defect(store, file, row, None)
-        if reason is None:
+        wrong = defect(store, file, row, None)
+        if wrong is None:
             tables.append(store.read_file(file))
         else:
-            broken.append(Quarantined("", "references", f"{root}/{file.lstrip('/')}", reason))
+            name = f"{root}/{file.lstrip('/')}"
+            broken.append(Quarantined("", "references", name, wrong.reason))
     return tables, broken
 
 
@@ -183,14 +187,20 @@ def _stacked(tables: Sequence[pa.Table], row: type[BaseModel]) -> pa.Table:
     return pa.concat_tables([empty, *tables])
 
 
-def _read(store: Store, paths: Sequence[str], row: type[BaseModel]) -> pa.Table:
-    schema = arrow_schema(row)
-    if not paths:
-        return schema.empty_table()
-    checked = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
-    form = pads.ParquetFileFormat(default_fragment_scan_options=checked)
-    found = pads.dataset(list(paths), schema=schema, format=form, filesystem=store.filesystem)
-    return found.to_table()
+def _read(store: Store, files: Sequence[tuple[str, str]], row: type[BaseModel]) -> pa.Table:
+    """Read (run, file) one after another, so that an error names its file.
+
+    Raises:
+        Rotten: a file is not what the gate verified.
+    """
+    tables = [arrow_schema(row).empty_table()]
+    for run_id, file in files:
+        try:
+            found = store.read_file(f"runs/{run_id}/{file}")
+            tables.append(found.select(tables[0].column_names).cast(tables[0].schema))
+        except (UserError, OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise Rotten(run_id, file) from error
+    return pa.concat_tables(tables)
 
 
 def _create(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

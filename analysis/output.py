@@ -4,12 +4,13 @@ import datetime as dt
 import json
 import math
 import sys
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from analysis.differences import visible
+from analysis.differences import printable
 
 #: Columns of a log file or a pipe, where the terminal has none to say.
 _LOG_WIDTH = 160
@@ -32,7 +33,7 @@ def console() -> Console:
 
 def plain(value: object, style: str = "", limit: int = 600) -> Text:
     """Return untrusted text for the terminal: escape codes spelt out, overlong text cut."""
-    text = "–" if value is None else visible(str(value))
+    text = "–" if value is None else printable(str(value))
     return Text(text if len(text) <= limit else text[: limit - 1] + "…", style=style)
 
 
@@ -47,7 +48,7 @@ def print_json(value: Any) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """Return ``value`` in types that JSON has."""
+    """Return ``value`` in types that JSON has; bytes as text where they are, else as hex."""
     if isinstance(value, dict):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -56,4 +57,13 @@ def as_json(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dt.datetime):
         return value.replace(tzinfo=value.tzinfo or dt.UTC).isoformat()
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return value if value is None or isinstance(value, str | int | bool) else str(value)

@@ -5,18 +5,19 @@ network and settings, and the settings are locked. A view over Parquet would nee
 which also permit COPY TO over the evidence.
 """
 
+import itertools
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
 from rich.table import Table
 
-from analysis.catalog import Catalog, open_catalog
+from analysis.catalog import Catalog
 from analysis.functions import unregister
-from analysis.gate import inspect
-from analysis.judge import holds
+from analysis.judge import open_current
 from analysis.output import console, plain, print_json
 from runner.store import Store
 from suites.errors import UserError
@@ -25,8 +26,10 @@ MEMORY_LIMIT = "2GB"
 TIME_LIMIT_S = 60.0
 SHOWN_ROWS = 200
 FETCHED_ROWS = 100_000
-#: Kinds of statement that only read.
-_READING = frozenset({"SELECT", "EXPLAIN"})
+#: How a statement that reads begins; of all others the kind is named in the refusal.
+_ASKING = frozenset({"SELECT", "WITH", "FROM", "PIVOT", "UNPIVOT", "(", "VALUES", "TABLE"})
+_EXPLAIN = re.compile(r"EXPLAIN\b", re.IGNORECASE)
+_ANALYZE = re.compile(r"(?:ANALYZE|VERBOSE)\b|\([^()]*\)", re.IGNORECASE)
 
 
 def run_sql(results: str, query: str | None = None, *, as_json: bool = False) -> int:
@@ -51,19 +54,27 @@ def run_sql(results: str, query: str | None = None, *, as_json: bool = False) ->
 
 @contextmanager
 def locked_catalog(results: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection over all runs of a results root that can read and nothing else."""
+    """Yield a connection over all runs of a results root that can read and nothing else.
+
+    Raises:
+        UserError: the evidence does not fit into the memory that is allowed.
+    """
     store = Store(results)
-    runs = store.runs()
-    unjudged = [run for run in runs if not holds(store, inspect(store, run))]
-    with open_catalog(store, runs, judging=unjudged) as catalog:
+    try:
+        catalog, _ = open_current(store, store.runs(), memory_limit=MEMORY_LIMIT)
+    except duckdb.OutOfMemoryException as error:
+        raise UserError(
+            f"the evidence of all runs does not fit into {MEMORY_LIMIT}",
+            where=store.root,
+            fix="ask a results root with fewer runs",
+        ) from error
+    with catalog:
         _lock(catalog)
         yield catalog.con
 
 
 def _lock(catalog: Catalog) -> None:
     unregister(catalog.con)
-    catalog.con.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-    catalog.con.execute("SET temp_directory = ''")
     catalog.con.execute("SET autoinstall_known_extensions = false")
     catalog.con.execute("SET autoload_known_extensions = false")
     catalog.con.execute("SET python_enable_replacements = false")
@@ -85,12 +96,12 @@ def ask(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[tup
         raise UserError(
             f"{len(statements)} statements where one is expected", where="sql", fix="ask one by one"
         )
-    kind = statements[0].type.name
-    if kind not in _READING:
+    kind = _kind(con, statements[0])
+    if kind != "SELECT":
         raise UserError(
             f"{kind} is not allowed: evidence is only read",
             where="sql",
-            known="SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN",
+            known="SELECT, WITH, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN of these",
         )
     late = threading.Event()
 
@@ -101,10 +112,14 @@ def ask(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[tup
     timer = threading.Timer(TIME_LIMIT_S, stop)
     timer.start()
     try:
-        # A SELECT may hold a DELETE in a WITH clause, and EXPLAIN ANALYZE runs what it explains.
+        # A SELECT may hold a DELETE in a WITH clause.
         con.execute("BEGIN TRANSACTION READ ONLY")
         cursor = con.execute(statements[0])
-        return [column[0] for column in cursor.description or ()], cursor.fetchmany(FETCHED_ROWS)
+        columns = list(cursor.description or ())
+        if any("TIME ZONE" in str(column[1]) for column in columns):
+            # As Python values these would need pytz.
+            cursor = con.execute(_with_texts(statements[0].query, columns))
+        return [column[0] for column in columns], cursor.fetchmany(FETCHED_ROWS)
     except duckdb.Error as error:
         if late.is_set():
             raise UserError(
@@ -117,6 +132,48 @@ def ask(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[tup
             con.execute("ROLLBACK")
 
 
+def _kind(con: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> str:
+    """Return SELECT for what only reads, else what it is.
+
+    EXPLAIN ANALYZE runs what it explains, so it is what it explains. A PIVOT without a list of
+    values is several statements inside; it is known by how it begins.
+    """
+    kind, text = statement.type.name, _without_comments(statement.query)
+    if kind == "MULTI":
+        first = re.match(r"\(|\w+", text)
+        return "SELECT" if first and first[0].upper() in _ASKING else "a statement of several parts"
+    if kind != "EXPLAIN":
+        return kind
+    rest = _EXPLAIN.sub("", text, count=1).lstrip()
+    option = _ANALYZE.match(rest)
+    for inner in [rest[option.end() :], rest] if option else [rest]:
+        with suppress(duckdb.Error):
+            found = con.extract_statements(inner)
+            if len(found) == 1 and found[0].type.name != "EXPLAIN":
+                explained = _kind(con, found[0])
+                return explained if explained == "SELECT" else f"EXPLAIN of {explained}"
+    return "EXPLAIN of anything but a question"
+
+
+def _without_comments(text: str) -> str:
+    """Return a statement from its first word on; comments before and between go."""
+    tokens = duckdb.tokenize(text)
+    ends = [offset for offset, _ in tokens[1:]] + [len(text)]
+    comment = duckdb.token_type.comment
+    kept = [
+        text[start:end] for (start, kind), end in zip(tokens, ends, strict=True) if kind != comment
+    ]
+    return "".join(kept).lstrip()
+
+
+def _with_texts(query: str, columns: Sequence[Any]) -> str:
+    chosen = ", ".join(
+        f"CAST(#{n} AS VARCHAR)" if "TIME ZONE" in str(column[1]) else f"#{n}"
+        for n, column in enumerate(columns, start=1)
+    )
+    return f"SELECT {chosen} FROM ({query.strip().rstrip(';')}\n)"
+
+
 def _first_lines(error: Exception) -> str:
     return "\n".join(str(error).strip().splitlines()[:6])
 
@@ -124,7 +181,7 @@ def _first_lines(error: Exception) -> str:
 def _answer(con: duckdb.DuckDBPyConnection, query: str, as_json: bool) -> None:
     columns, rows = ask(con, query)
     if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        print_json([dict(zip(_distinct(columns), row, strict=True)) for row in rows])
         return
     table = Table()
     for column in columns:
@@ -135,6 +192,15 @@ def _answer(con: duckdb.DuckDBPyConnection, query: str, as_json: bool) -> None:
     if len(rows) > SHOWN_ROWS:
         many = f"{len(rows)} or more" if len(rows) == FETCHED_ROWS else str(len(rows))
         print(f"shown: the first {SHOWN_ROWS} of {many} rows (--json gives more)")
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Return names of which no two are equal, so that an object keeps every column."""
+    names: list[str] = []
+    for column in columns:
+        free = (f"{column}_{n}" for n in itertools.count(1))
+        names.append(column if column not in names else next(f for f in free if f not in names))
+    return names
 
 
 def _statements() -> Iterator[str]:

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.catalog import Catalog, choose_run
-from analysis.differences import visible
+from analysis.differences import printable, visible
 from analysis.evidence_of import evidence_of
 from analysis.judge import open_judged
 from analysis.output import as_json
@@ -103,6 +103,7 @@ def _render(catalog: Catalog, run_id: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["visible"] = visible
     reasons = [f"{r['engine']}/{r['variant']}/{r['pass']}: {r['reason']}" for r in summary.skips]
     skipped = sorted(reasons)
     return environment.get_template("report.html.j2").render(
@@ -140,7 +141,7 @@ def _finalize(value: Any) -> Any:
     """Spell out control characters of whatever is printed; nothing prints as a dash."""
     if value is None:
         return "–"
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _number(value: float | int | None, digits: int = 3) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.catalog import Catalog
+from analysis.gate import JUDGED
 
 ROWS = list[dict[str, Any]]
 
@@ -53,9 +54,14 @@ class Summary:
         if "divergent" in verdicts or self.unexpected_passes:
             return 1
         # `not_observed` is the timed pass, which promises no verdict.
-        if not verdicts or verdicts - {"qualified", "not_observed"} or self.quarantined:
+        if not verdicts or verdicts - {"qualified", "not_observed"} or self.lost_evidence:
             return 3
         return 0
+
+    @property
+    def lost_evidence(self) -> ROWS:
+        """Quarantined files, without broken judgements: those were made again from the evidence."""
+        return [row for row in self.quarantined if row["table"] not in JUDGED]
 
     def of_cell(self, row: dict[str, Any], table: ROWS) -> ROWS:
         """Return the rows of ``table`` about the cell and node of ``row``."""
@@ -81,6 +87,12 @@ def summarise(catalog: Catalog, run_id: str) -> Summary:
         unexpected_passes=catalog.rows(_PASSES, [run_id]),
         skips=catalog.rows(_SKIPS, [run_id]),
     )
+
+
+def confirmed_text(row: dict[str, Any]) -> str:
+    """Return ``confirmed`` for people; a divergence that is not confirmed says why it is not."""
+    no = row["verdict"] == "divergent" and row["confirmed"] == "no"
+    return "no (this version does not swap stages yet)" if no else str(row["confirmed"])
 
 
 def name_of(row: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ WITH stated AS (
         (TRY_CAST(t.value AS JSON) ->> '$.relative_rmse')::DOUBLE AS relative_rmse,
         (TRY_CAST(t.value AS JSON) ->> '$.scale')::DOUBLE AS scale,
         (TRY_CAST(t.value AS JSON) ->> '$.max_abs')::DOUBLE AS max_abs,
-        list_product((TRY_CAST(t.value AS JSON) ->> '$.seen_shape')::DOUBLE[]) AS n_values
+        list_product(TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.seen_shape' AS DOUBLE[])) AS n_values
     FROM traces AS t
     INNER JOIN tries AS a USING (run_id, cell_id, node_id, attempt)
     WHERE t.stage = 'weights' AND starts_with(t.case_id, 'weights/')

@@ -1,6 +1,7 @@
 """Only committed, undamaged files of a known schema are evidence."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 
 from analysis.check import check
 from analysis.gate import Evidence, inspect
+from analysis.query import locked_catalog
 from runner.store import Store
 from runner.tables import TABLES, TraceRow
 from tests.analysis.handmade import RUN, Bench, Cell
@@ -75,6 +77,73 @@ def test_a_flipped_bit_in_any_table_is_quarantined_named_and_exits_3(
         assert verdicts["c1:0002"] == "qualified"
 
 
+def flip_unseen(path: Path) -> None:
+    """Change a bit as a failing disk does: size and time of change stay."""
+    before = path.stat()
+    flip_until_broken(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("table", WRITTEN)
+def test_a_bit_that_flips_after_verification_costs_that_file_and_nothing_else(
+    bench: Bench, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.cells = [Cell("c1:0001"), Cell("c1:0002")]
+    bench.write()
+    assert check(bench.results) == 0
+    path = first_file(bench, table)
+    flip_unseen(path)
+    capsys.readouterr()
+    code = check(bench.results, RUN, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert [q["file"] for q in said["quarantined"]] == [f"{table}/{path.name}"]
+    assert code == said["exit_code"] == 3
+    assert not path.exists()
+    if table in ("attempts", "traces", "requests", "nodes"):
+        verdicts = {row["cell_id"]: row["verdict"] for row in said["qualification"]}
+        assert verdicts["c1:0002"] == "qualified"
+    assert check(bench.results, RUN) == 3
+
+
+def test_bit_rot_is_found_by_a_question_in_sql_too(bench: Bench) -> None:
+    bench.write()
+    check(bench.results)
+    flip_unseen(first_file(bench, "traces"))
+    with locked_catalog(bench.results) as con:
+        assert con.execute("SELECT verdict FROM qualification").fetchall() == [("inconclusive",)]
+
+
+def test_a_judgement_that_rots_unseen_is_made_again(bench: Bench) -> None:
+    bench.write()
+    check(bench.results)
+    flip_unseen(first_file(bench, "verdicts"))
+    assert [check(bench.results) for _ in range(2)] == [0, 0]
+
+
+def test_a_file_that_cannot_be_read_now_is_named_and_left_where_it_is(
+    bench: Bench,
+) -> None:
+    bench.write()
+    path = first_file(bench, "requests")
+    store = Store(bench.results)
+    real = store.filesystem
+
+    class Away:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def open_input_file(self, target: str) -> object:
+            if target.endswith(f"requests/{path.name}"):
+                raise PermissionError(13, "Permission denied", target)
+            return real.open_input_file(target)
+
+    store.filesystem = Away()
+    (named,) = inspect(store, RUN).quarantined
+    assert (named.file, "cannot be read now" in named.reason) == (f"requests/{path.name}", True)
+    assert path.exists()
+    assert look(bench).quarantined == ()
+
+
 def test_a_quarantined_file_is_still_named_the_next_time(bench: Bench) -> None:
     bench.write()
     flip_until_broken(first_file(bench, "requests"))
@@ -127,7 +196,9 @@ def test_a_committed_file_that_is_gone_is_named(bench: Bench) -> None:
         (lambda t: t.set_column(1, "run_id", pa.array(["other"] * len(t))), "run 'other'"),
     ],
 )
-def test_an_unknown_schema_is_quarantined(bench: Bench, change: object, reason: str) -> None:
+def test_an_unknown_schema_is_named_left_out_and_left_in_place(
+    bench: Bench, change: object, reason: str
+) -> None:
     bench.write()
     path = first_file(bench, "attempts")
     store = Store(bench.results)
@@ -135,6 +206,8 @@ def test_an_unknown_schema_is_quarantined(bench: Bench, change: object, reason: 
     store.write_table(relative, change(store.read_file(relative)))  # type: ignore[operator]
     (named,) = look(bench).quarantined
     assert reason in named.reason
+    assert look(bench).files["attempts"] == ()
+    assert path.exists()
 
 
 def test_every_stored_table_can_be_empty(tmp_path: Path) -> None:

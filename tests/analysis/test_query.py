@@ -52,6 +52,11 @@ def con(results: str) -> Iterator[duckdb.DuckDBPyConnection]:
         "DELETE FROM verdicts",
         "WITH gone AS (DELETE FROM verdicts RETURNING *) SELECT * FROM gone",
         "EXPLAIN ANALYZE DELETE FROM verdicts",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE verdicts AS SELECT 'qualified' AS verdict",
+        "explain /* x */ (analyze) CREATE TEMP TABLE verdicts AS SELECT 1",
+        "EXPLAIN ANALYZE SET threads = 1",
+        "CREATE TEMP TABLE verdicts AS (PIVOT plan ON suite USING count(*))",
+        "EXPLAIN EXPLAIN SELECT 1",
         "UPDATE verdicts SET verdict = 'qualified'",
         "SELECT 1; DROP TABLE verdicts",
         "CALL pragma_version()",
@@ -82,6 +87,41 @@ def test_looking_around_is_allowed(con: duckdb.DuckDBPyConnection, text: str) ->
     assert ask(con, text)[1]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EXPLAIN SELECT 1",
+        "EXPLAIN ANALYZE SELECT 1",
+        "-- a comment\nEXPLAIN (ANALYZE) FROM verdicts",
+        "EXPLAIN (SELECT 1)",
+        "PIVOT verdicts ON verdict USING count(*) GROUP BY stage",
+        "FROM (PIVOT verdicts ON verdict USING count(*) GROUP BY stage)",
+    ],
+)
+def test_plans_and_pivots_can_be_asked(con: duckdb.DuckDBPyConnection, text: str) -> None:
+    assert ask(con, text)[1]
+
+
+def test_times_with_a_zone_can_be_asked(con: duckdb.DuckDBPyConnection) -> None:
+    columns, rows = ask(con, "SELECT now() AS a, [now()] AS b, 7 AS c -- so late;")
+    assert columns == ["a", "b", "c"]
+    assert rows[0][0].startswith("20")
+    assert rows[0][2] == 7
+
+
+def test_limits_hold_before_anything_is_loaded(
+    results: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked_catalog(results) as con:
+        settings = dict(
+            ask(con, "SELECT name, value FROM duckdb_settings() WHERE name = 'temp_directory'")[1]
+        )
+    assert settings == {"temp_directory": ""}
+    monkeypatch.setattr(query, "MEMORY_LIMIT", "1MB")
+    with pytest.raises(UserError, match="1MB"), locked_catalog(results):
+        pass
+
+
 def test_a_query_that_takes_too_long_is_stopped(
     con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +136,32 @@ def test_json_and_table_output(results: str, capsys: pytest.CaptureFixture[str])
     assert run_sql(results, text, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == [{"stage": "stop", "verdict": "qualified", "x": None}]
+
+
+def test_json_output_is_json_whatever_the_type(
+    results: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        "SELECT DATE '2020-01-02' AS d, TIMESTAMP '2020-01-02 03:04:05' AS t, TIME '10:00' AS h, "
+        "'x'::BLOB AS b, '\\xFF'::BLOB AS raw, ['nan'::DOUBLE, 1] AS n, 1.5::DECIMAL(4, 2) AS q, "
+        "sum(3::HUGEINT) AS s, INTERVAL 1 DAY AS i, {'k': DATE '2020-01-02'} AS o, 1 AS x, 2 AS x"
+    )
+    run_sql(results, text, as_json=True)
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found == {
+        "d": "2020-01-02",
+        "t": "2020-01-02T03:04:05+00:00",
+        "h": "10:00:00",
+        "b": "x",
+        "raw": "ff",
+        "n": [None, 1.0],
+        "q": 1.5,
+        "s": 3,
+        "i": "1 day, 0:00:00",
+        "o": {"k": "2020-01-02"},
+        "x": 1,
+        "x_1": 2,
+    }
 
 
 def test_a_long_answer_is_cut_in_display_and_says_so(

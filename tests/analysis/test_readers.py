@@ -1,14 +1,17 @@
 """What people read: check, JUnit, explain, report, judgements, floors."""
 
+import datetime as dt
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
 
-from analysis.catalog import open_catalog
+from analysis import judge as judging
+from analysis.catalog import choose_run, open_catalog
 from analysis.check import check
 from analysis.explain import explain
 from analysis.floors import floor_rows
@@ -16,9 +19,9 @@ from analysis.judge import judge
 from analysis.report import write_report
 from analysis.verdict_tables import QualificationRow, VerdictRow
 from runner.store import Store
-from runner.tables import column_name
+from runner.tables import RunRow, column_name
 from suites.errors import UserError
-from tests.analysis.handmade import NOW, REQUIRED, RUN, Attempt, Bench, Cell
+from tests.analysis.handmade import NOW, REQUIRED, RUN, Attempt, Bench, Cell, Trace
 
 EVIL = "<script>alert(1)</script>\x1b[31m[bold]\x00\u202e"
 Capture = pytest.CaptureFixture[str]
@@ -67,6 +70,8 @@ def test_check_prints_verdicts_with_scope_culprit_and_what_failed(
     assert "crashed (SIGSEGV): child died" in text
     assert "1 × vllm has no metal backend" in text
     assert "fleetqual explain c1:bad" in text
+    assert "mean KL" in text
+    assert max(len(line) for line in text.split("Why")[0].splitlines()) <= 120
     assert "\x1b" not in text
 
 
@@ -116,6 +121,71 @@ def test_junit_has_a_suite_per_cell_and_a_case_per_required_stage(
     assert counts["c1:open"] == ("0", "1")
     assert counts["c1:bad"][0] == "5"
     assert "alert(1)" in "".join(root.itertext())
+
+
+def test_junit_is_not_green_where_a_required_stage_was_not_observed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    timed = Cell("c1:timed", pass_="timed", margin=None)
+    bench.cells.append(timed)
+    for cell in bench.cells:
+        cell.only.traces = [t for t in cell.only.traces if t.columns["stage"] != "parse"]
+        star = {"case_id": "*", "stage": "parse", "probe": "none", "observed": "hidden"}
+        cell.only.traces.append(Trace({**star, "error": "behind a closed door"}))
+    bench.write()
+    assert check(bench.results, junit=tmp_path / "junit.xml") == 3
+    root = Xml.parse(tmp_path / "junit.xml").getroot()
+    suites = {suite[0].get("classname", "").split(".")[-1]: suite for suite in root}
+    assert suites["c1:0001"].get("errors") == "1"
+    assert "closed door" in "".join(suites["c1:0001"].itertext())
+
+
+def test_junit_of_a_run_without_cells_is_one_error(bench: Bench, tmp_path: Path) -> None:
+    bench.cells = []
+    bench.write()
+    assert check(bench.results, junit=tmp_path / "junit.xml") == 3
+    assert Xml.parse(tmp_path / "junit.xml").getroot().get("errors") == "1"
+
+
+# Which run
+
+
+def written(
+    bench: Bench, run_id: str, day: int, *, only: str | None = None, end: bool = True
+) -> None:
+    run = Bench(bench.root, run_id=run_id)
+    run.write()
+    config = json.dumps({"only": only, "matrix_path": "matrix.yaml", "references": []})
+    start = NOW + dt.timedelta(days=day)
+    row = RunRow(run_id=run_id, config=config, code_version="0", started=start)
+    store = Store(bench.results)
+    store.write(run_id, "runs", "start", [row])
+    store.write(run_id, "runs", "end", [row.model_copy(update={"finished": start} if end else {})])
+
+
+def test_the_latest_run_is_the_one_that_began_last_whatever_its_name(bench: Bench) -> None:
+    written(bench, "nightly", 1)
+    written(bench, "20270101-000000-ffff", 0)
+    assert choose_run(Store(bench.results), None) == "nightly"
+    assert choose_run(Store(bench.results), "2027") == "20270101-000000-ffff"
+
+
+def test_a_finished_run_of_the_whole_plan_is_preferred(bench: Bench) -> None:
+    written(bench, "narrow", 3, only="case=stop/eos")
+    written(bench, "open", 4, end=False)
+    assert choose_run(Store(bench.results), None) == "open"
+    written(bench, "whole", 1)
+    assert choose_run(Store(bench.results), None) == "whole"
+
+
+def test_what_is_not_the_default_run_is_named_in_the_hint(bench: Bench, capsys: Capture) -> None:
+    bench.attempt.change("stop", "stop/eos", text="other")
+    bench.write()
+    assert check(bench.results) == 1
+    assert "explain c1:0001\n" in said(capsys)
+    written(bench, "later", 9)
+    check(bench.results, RUN)
+    assert f"explain c1:0001 --run {RUN}\n" in said(capsys)
 
 
 def test_an_unknown_run_is_an_error_that_lists_the_known_ones(mixed: Bench) -> None:
@@ -178,6 +248,28 @@ def test_explain_of_one_case_tells_only_of_it(mixed: Bench, capsys: Capture) -> 
         explain(mixed.results, "c1:bad", case="logits/lx")
 
 
+def test_explain_of_one_case_shows_no_stage_that_does_not_hold_it(
+    mixed: Bench, capsys: Capture
+) -> None:
+    explain(mixed.results, "c1:bad", case="template/plain")
+    text = said(capsys)
+    assert "This part turns messages and tools into the prompt text." in text
+    assert text.count("This part") == 1
+    assert "confirmed: no (this version does not swap stages yet)" in text
+    explain(mixed.results, "c1:bad", case="template/system")
+    text = said(capsys)
+    assert "This part" not in text
+    assert "template, case template/system (isolate): match" in text
+
+
+def test_explain_of_tokens_tells_what_the_ids_decode_to(bench: Bench, capsys: Capture) -> None:
+    value = json.dumps({"text": "cafe\u0301", "round_trip": "cafe\u0301\n"})
+    bench.attempt.change("tokenize", "tokenize/nfd", prompt_ids=[1, 9], value=value)
+    bench.write()
+    explain(bench.results, "c1:0001")
+    assert "decodes its ids to: cafe\\u{0301}\\n\n" in said(capsys)
+
+
 def test_the_report_is_one_page_that_escapes_model_output(mixed: Bench, tmp_path: Path) -> None:
     page = write_report(mixed.results, None, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -228,6 +320,21 @@ def test_new_references_are_a_reason_to_judge_again(bench: Bench) -> None:
     assert check(bench.results) == 0
 
 
+def test_changed_functions_are_a_reason_to_judge_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code"
+    shutil.copytree(judging.JUDGING_CODE, code)
+    monkeypatch.setattr(judging, "JUDGING_CODE", code)
+    bench.write()
+    check(bench.results)
+    check(bench.results)
+    assert len(judgements(bench)) == 1
+    (code / "functions.py").write_text("# another rule\n")
+    check(bench.results)
+    assert len(judgements(bench)) == 2
+
+
 def test_readers_take_the_newest_judgement(bench: Bench, capsys: Capture) -> None:
     bench.write()
     judge(bench.results, RUN)
@@ -242,10 +349,14 @@ def test_a_damaged_judgement_is_set_aside_and_made_again(bench: Bench, capsys: C
     judge(bench.results, RUN)
     (path,) = (bench.root / "runs" / RUN / "verdicts").glob("*.parquet")
     path.write_bytes(path.read_bytes()[:-9])
-    check(bench.results, as_json=True)
+    # Nothing is lost, so it is named once and keeps no run from being qualified.
+    assert check(bench.results, as_json=True, junit=bench.root / "junit.xml") == 0
     found = json.loads(said(capsys))
     assert [q["file"] for q in found["quarantined"]] == [f"verdicts/{path.name}"]
     assert found["qualification"][0]["verdict"] == "qualified"
+    assert Xml.parse(bench.root / "junit.xml").getroot().get("errors") == "0"
+    assert check(bench.results, as_json=True) == 0
+    assert json.loads(said(capsys))["quarantined"] == []
 
 
 def test_changes_tell_what_a_run_changed_in_its_series(bench: Bench) -> None:
