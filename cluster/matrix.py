@@ -25,7 +25,6 @@ EngineKind = Literal["llama_cpp", "transformers", "vllm", "mlx", "openai"]
 Dialect = Literal["auto", "plain", "llama-server", "vllm", "ollama", "mlx", "sglang", "tgi"]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@/+-]{0,99}$"
-DEFAULT_TIMEOUT_S = 600.0
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _SECRET = re.compile(r"(AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}|[A-F0-9]{24,}")
 
@@ -275,8 +274,9 @@ class Matrix(Frozen):
     """Stages that must be qualified; what the suites require when left out."""
     expected: tuple[Expected, ...] = ()
     hardware: dict[str, HardwareEntry] = Field(default_factory=dict)
-    timeout_s: float = Field(default=DEFAULT_TIMEOUT_S, gt=0, allow_inf_nan=False)
-    """Deadline in seconds of one engine child, which serves all suites of one model variant."""
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Deadline in seconds of one engine child, which serves all suites of one model variant;
+    left out, it is several times what the plan estimates."""
     tries: int = Field(default=1, ge=1, le=10)
     """Attempts at a cell on a node until one is ok."""
 

@@ -136,7 +136,7 @@ def _order(
             CellOrder(cell_id=p.cell.cell_id, series_id=p.cell.series_id, suite=p.cell.suite.suite)
             for p in pairs
         ),
-        deadline_s=plan.resolved.timeout_s(entry),
+        deadline_s=plan.resolved.timeout_s(entry, sum(pair.estimate_s or 0.0 for pair in pairs)),
         golden_model=golden,
         references=reference_roots(results),
         only_cases=tuple(dict.fromkeys(chosen)),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cluster.environments import command_that_adds, interpreter
+from cluster.estimate import child_seconds, suite_seconds
 from cluster.matrix import EngineEntry
 from cluster.orders import reference_roots
 from cluster.resolve import Resolved, ResolvedModel, ResolvedSuite, resolve
@@ -13,6 +14,7 @@ from runner.order import CellOrder, Engine, Variant, WorkOrder
 from runner.store import Store
 from suites.digest import tagged_digest
 from suites.errors import UserError
+from suites.stages import Backend
 
 
 def freeze_orders(path: Path) -> list[WorkOrder]:
@@ -109,7 +111,15 @@ def _order(
         backend=backend,
         pass_="structure",
         cells=(cell,),
-        deadline_s=resolved.timeout_s(EngineEntry(engine=resolved.matrix.reference.engine)),
+        deadline_s=resolved.timeout_s(
+            EngineEntry(engine=resolved.matrix.reference.engine), _estimate_s(suite, model, backend)
+        ),
         golden_model=golden is not None and golden.applies(model.model),
         freeze=True,
     )
+
+
+def _estimate_s(suite: ResolvedSuite, model: ResolvedModel, backend: Backend) -> float:
+    """Return seconds that a freeze may take: it generates answers where a run forces them."""
+    size = sum(file.stat().st_size for file in model.model.hf.glob("*.safetensors"))
+    return child_seconds(size) + 4 * suite_seconds(suite.suite, size, backend, "structure")

@@ -16,6 +16,8 @@ from suites.loading import SHIPPED, Document, load_suite, told
 from suites.stages import CASELESS
 from suites.suite import Suite
 
+#: Deadlines where none is declared: this many times the estimate, and at least so many seconds.
+_PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -90,11 +92,16 @@ class Resolved:
         named = ((e.engine, self.python(e)) for e in self.matrix.engines)
         return tuple(dict.fromkeys((engine, python) for engine, python in named if python))
 
-    def timeout_s(self, entry: EngineEntry) -> float:
-        """Return the deadline of a child: environment, else the entry's, else the matrix's."""
+    def timeout_s(self, entry: EngineEntry, estimate_s: float) -> float:
+        """Return the deadline of a child that is expected to take ``estimate_s``.
+
+        The environment's word counts, else the entry's, else the matrix's; without any, a hang
+        should end soon and a slow or busy machine still have its time.
+        """
         given = os.environ.get("FLEETQUAL_TIMEOUT_S")
         if given is None:
-            return entry.timeout_s or self.matrix.timeout_s
+            declared = entry.timeout_s or self.matrix.timeout_s
+            return declared or max(_LEAST_TIMEOUT_S, _PATIENCE * estimate_s)
         try:
             seconds = float(given)
         except ValueError:

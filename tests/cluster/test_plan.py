@@ -341,3 +341,16 @@ def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_
     assert not GoldenTruth("tiny", "other", "t").applies(model), "a fine-tune"
     assert not GoldenTruth("renamed", "other", "t").applies(model), "a namesake"
     assert not GoldenTruth("renamed", None, None).applies(model)
+
+
+def test_a_deadline_is_what_was_declared_else_several_times_the_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = resolved()
+    open_ended = EngineEntry(engine="llama_cpp")
+    declared = EngineEntry(engine="llama_cpp", timeout_s=7.0)
+    assert made.timeout_s(open_ended, 1.0) >= 60
+    assert made.timeout_s(open_ended, 1000.0) > 2000
+    assert made.timeout_s(declared, 1000.0) == 7.0
+    monkeypatch.setenv("FLEETQUAL_TIMEOUT_S", "5")
+    assert made.timeout_s(declared, 1000.0) == 5.0
