@@ -42,7 +42,7 @@ def carry_out(
             where=str(environments_root()),
             fix=command_that_adds(engine.engine, engine.version),
         )
-        return record_unrun(order, results, "error", str(error))
+        return record_unrun(order, results, "error", error.line)
     return execute(
         order.model_copy(update={"engine": engine.model_copy(update={"python": python})}), results
     )

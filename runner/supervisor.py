@@ -83,7 +83,9 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
     try:
         body = _child_order(order, records)
         truth = model_facts(order.model.hf, order.pass_, order.engine.options)
-    except (UserError, OSError) as error:
+    except UserError as error:
+        return Ending(status="error", error=error.line)
+    except OSError as error:
         return Ending(status="error", error=str(error))
     try:
         child = ChildProcess(order.engine.python, order.deadline_s)
@@ -205,7 +207,9 @@ def _tensors(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | str:
             if not child.time_left_s:
                 return _TOO_LATE
         return found
-    except (UserError, OSError, ValueError, NotImplementedError) as error:
+    except UserError as error:
+        return f"the artifact's tensors cannot be compared: {error.line}"
+    except (OSError, ValueError, NotImplementedError) as error:
         return f"the artifact's tensors cannot be compared: {error}"
 
 

@@ -14,6 +14,11 @@ class UserError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (self.what, self.where, self.known, self.fix)
 
+    @property
+    def line(self) -> str:
+        """The message on one line, for tables and logs."""
+        return "; ".join(part.strip() for part in str(self).splitlines())
+
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
         return "\n".join(

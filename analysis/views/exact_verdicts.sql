@@ -115,7 +115,7 @@ SELECT
         WHEN 'expected' THEN format('{} of {} differ as declared: {}', expected, n, expected_reasons)
         WHEN 'qualified' THEN format('all {} agree', n)
     END
-    || coalesce(' (noted, without meaning: ' || notes || ')', '')
+    || coalesce(' (noted, alarms nothing: ' || notes || ')', '')
     || CASE WHEN unseen > 0 AND star IS NULL THEN format(' (not shown: {})', unseen_cases) ELSE '' END AS explanation,
     reference_id
 FROM judged
