@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from runner.child.adapters import DECLARATIONS
+from runner.child.probes import FACTS
 from runner.child.protocol import Arrays
 from runner.machine import Machine
 from runner.order import NOT_OBSERVED, CellOrder, Ending, WorkOrder
@@ -150,7 +151,10 @@ class AttemptRecord:
 
     def completeness(self) -> Ending:
         """Return ``ok``, or the error that planned cases were never answered."""
-        missing = [case.id for case in self.planned if case.id not in self._answered]
+        planned = [case.id for case in self.planned]
+        if "config" in self.stages and not self._order.freeze:
+            planned += [f"config/{fact}" for fact in FACTS]
+        missing = [case_id for case_id in planned if case_id not in self._answered]
         if not missing:
             return Ending(status="ok")
         text = f"the engine child left {len(missing)} cases unanswered, the first is {missing[0]}"

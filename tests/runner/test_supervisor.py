@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from runner.child.probes import FACTS
 from runner.machine import this_machine
 from runner.order import Ending
 from runner.recording import AttemptRecord
@@ -244,3 +245,19 @@ def test_evidence_is_on_disk_before_the_attempt_ends(
         record.trace(header, {}, {})
     assert len(store.read(order.run_id, "traces")) >= 512
     assert store.files(order.run_id, "attempts") == []
+
+
+def test_an_attempt_that_left_a_fact_or_a_case_unanswered_is_not_ok(
+    make_order: OrderMaker, tmp_path: Path
+) -> None:
+    order = make_order()
+    record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
+    for case in order.cells[0].suite.cases:
+        record.trace({"stage": case.stage, "case_id": case.id, "probe": "isolate"}, {}, {})
+    record.finish()
+    ending = record.completeness()
+    assert ending.status == "error"
+    assert "config/" in str(ending.error)
+    for fact in FACTS:
+        record.trace({"stage": "config", "case_id": f"config/{fact}", "probe": "fact"}, {}, {})
+    assert record.completeness().status == "ok"
