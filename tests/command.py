@@ -55,6 +55,7 @@ def matrix(
     *,
     engines: list[dict[str, Any]] | None = None,
     expected: bool = True,
+    margin: float = 1e-4,
     **more: Any,
 ) -> Path:
     """Write a matrix of GGUF variants of the shipped model, like the shipped smoke matrix."""
@@ -68,7 +69,7 @@ def matrix(
                 "name": "tiny-chat",
                 "hf": str(TINY_CHAT),
                 "variants": [
-                    {"name": name, "gguf": str(file), "margin": 1e-4}
+                    {"name": name, "gguf": str(file), "margin": margin}
                     for name, file in variants.items()
                 ],
             }

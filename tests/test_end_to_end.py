@@ -88,7 +88,10 @@ def test_kill_and_resume_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
     results = tmp_path / "results"
     files = {n: TINY_CHAT / f"tiny-chat-{n}.gguf" for n in ("f16", "bf16", "f32")}
     path = matrix(
-        tmp_path / "resume.yaml", files, engines=[{**_engine("llama_cpp"), "passes": ["deployed"]}]
+        tmp_path / "resume.yaml",
+        files,
+        engines=[{**_engine("llama_cpp"), "passes": ["deployed"]}],
+        margin=2e-3,
     )
     command = [
         str(Path(sys.executable).parent / "fleetqual"),
@@ -106,7 +109,7 @@ def test_kill_and_resume_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
     done = fleetqual(
         "run", path, "--results", results, "--run-id", "killed", "--resume", timeout=300
     )
-    assert done.code in (0, 1, 3), done.err
+    assert done.code == 0, done.out + done.err
     rows = query(
         results, "select cell_id, count(*) as n from attempts where status = 'ok' group by 1"
     )
