@@ -248,6 +248,7 @@ class _Living:
             return False
         now = time.monotonic()
         if now - self._asked >= _LIVENESS_S:
+            # Ray leaves this function untyped.
             listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
             self._labels = [entry["Labels"] for entry in listed if entry["Alive"]]
             self._asked = now

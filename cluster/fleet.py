@@ -135,6 +135,7 @@ def ray_nodes(
     """
     import ray
 
+    # Ray leaves this function untyped.
     listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     living = [entry for entry in listed if entry["Alive"]]
     asked = {entry["NodeID"]: _whom_to_ask(entry, living) for entry in living}

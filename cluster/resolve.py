@@ -26,9 +26,7 @@ _T = TypeVar("_T")
 class GoldenTruth:
     """The model that a suite's golden texts were written for, as far as it is here."""
 
-    name: str
     weights_digest: str | None
-    tokenizer_digest: str | None
 
     def applies(self, model: Model) -> bool:
         """Whether the golden texts are truth for ``model``: only if its weights are the same.
@@ -168,8 +166,8 @@ def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
     if suite.golden_for is None:
         return ResolvedSuite(name, suite, None)
     folder = SHIPPED / suite.golden_for
-    weights, tokenizer = model_digests(folder) if folder.is_dir() else (None, None)
-    return ResolvedSuite(name, suite, GoldenTruth(folder.name, weights, tokenizer))
+    weights = model_digests(folder)[0] if folder.is_dir() else None
+    return ResolvedSuite(name, suite, GoldenTruth(weights))
 
 
 def _suites_are_told_apart(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:

@@ -234,8 +234,6 @@ def _case_row(resolved: ResolvedSuite, case: Case, run_id: str) -> CaseRow:
         suite_version=suite.version,
         suite_digest=suite.digest,
         golden_weights_digest=truth.weights_digest if truth else None,
-        golden_tokenizer_digest=truth.tokenizer_digest if truth else None,
-        golden_model=truth.name if truth else None,
         case_id=case.id,
         case_digest=case.digest,
         stage=case.stage,

@@ -58,11 +58,7 @@ class CaseRow(Row):
     suite_version: Int32
     suite_digest: str
     golden_weights_digest: str | None = None
-    """Golden text was written for the model with these weights …"""
-    golden_tokenizer_digest: str | None = None
-    """… or this tokenizer …"""
-    golden_model: str | None = None
-    """… or this name; it is truth only for such a model."""
+    """Golden text was written for the model with these weights, and is truth for no other."""
     case_id: str
     case_digest: str
     stage: str

@@ -361,7 +361,6 @@ class Bench:
             suite="smoke",
             suite_version=1,
             suite_digest="u1:x",
-            golden_model=MODEL,
             golden_weights_digest=self.golden_weights,
             case_id=case_id,
             case_digest=digest_of(case_id),

@@ -37,7 +37,7 @@ def suite(name: str = "one", tier: Any = 1) -> ResolvedSuite:
         Case(id="tokenize/a", stage="tokenize", text="a"),
     )
     made = Suite(name=name, version=1, tier=tier, requires=("template",), cases=cases)
-    return ResolvedSuite(name, made, GoldenTruth("tiny", "w1:0", "t1:0"))
+    return ResolvedSuite(name, made, GoldenTruth("w1:0"))
 
 
 def variant(name: str, kind: str) -> ResolvedVariant:
@@ -337,10 +337,9 @@ def test_a_wrong_only_is_told(text: str, words: str) -> None:
 
 def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_else() -> None:
     model = Model(name="renamed", hf=Path("/x"), weights_digest="w", tokenizer_digest="t")
-    assert GoldenTruth("tiny", "w", "other").applies(model)
-    assert not GoldenTruth("tiny", "other", "t").applies(model), "a fine-tune"
-    assert not GoldenTruth("renamed", "other", "t").applies(model), "a namesake"
-    assert not GoldenTruth("renamed", None, None).applies(model)
+    assert GoldenTruth("w").applies(model)
+    assert not GoldenTruth("other").applies(model), "a fine-tune or a namesake"
+    assert not GoldenTruth(None).applies(model), "its own files are not here"
 
 
 def test_a_deadline_is_what_was_declared_else_several_times_the_estimate(
