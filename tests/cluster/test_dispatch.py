@@ -22,11 +22,13 @@ from cluster.progress import watch
 from cluster.ray_session import ray_session
 from cluster.resolve import resolve
 from cluster.run import Ran, Request, run_matrix
+from runner.artifact import model_digests
 from runner.code import code_digest
 from runner.store import Store
 from runner.supervisor import Outcome
 from suites.errors import UserError
 from tests.cluster.conftest import FakeSupervisor
+from tests.paths import TINY_CHAT
 
 FLEET = {"epyc-1": "amd-epyc-9454", "epyc-2": "amd-epyc-9454", "xeon-1": "intel-xeon-8480"}
 
@@ -103,7 +105,7 @@ def test_a_run_places_cells_by_label_and_leaves_everything_in_parquet(
     }
     cases = store.read(ran.run_id, "cases")
     assert {c["case_id"] for c in cases} == {"template/hello", "tokenize/spaces"}
-    assert {c["golden_model"] for c in cases} == {"tiny-chat"}
+    assert {c["golden_weights_digest"] for c in cases} == {model_digests(TINY_CHAT)[0]}
     started, ended = sorted(store.read(ran.run_id, "runs"), key=lambda r: bool(r["finished"]))
     assert started["finished"] is None
     assert ended["finished"] >= ended["started"] == started["started"]
