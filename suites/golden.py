@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 
 from suites.errors import UserError
 from suites.golden_lines import with_fields
-from suites.loading import SHIPPED, load_yaml
+from suites.loading import SHIPPED, load_suite, load_yaml
 from suites.suite import Case, Script, Suite
 
 
@@ -63,10 +63,13 @@ class Truth:
         *,
         open_turn: bool = True,
     ) -> str:
-        """Return the prompt of a conversation, with the header of the answer if ``open_turn``."""
+        """Return the prompt of a conversation, with the header of the answer if ``open_turn``.
+
+        Content in parts is OpenAI's long form of a text; templates are written for the text.
+        """
         return self._template.render(
             **self._specials,
-            messages=messages,
+            messages=[{**message, **_plain(message)} for message in messages],
             tools=tools,
             add_generation_prompt=open_turn,
             **(options or {}),
@@ -122,6 +125,20 @@ def stale(path: Path, truth: Truth) -> list[str]:
     return found
 
 
+def _plain(message: dict[str, Any]) -> dict[str, str]:
+    """Return the content of a message as text where it is one part, else nothing.
+
+    Raises:
+        UserError: there are more parts; what stands between them nobody has said.
+    """
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return {}
+    if len(parts) != 1 or parts[0].get("type") != "text":
+        raise UserError("content in parts must be one part of text", fix="write it as text")
+    return {"content": parts[0]["text"]}
+
+
 def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
 
@@ -148,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        suite = load_yaml(options.suite, Suite)
+        # Its own cases are completed here, those that it takes in their own file.
+        suite = load_suite(f"./{options.suite.name}", options.suite.parent)
         truth = Truth(options.model or SHIPPED / (suite.golden_for or ""))
         text = completed(options.suite, truth)
         if not options.check:

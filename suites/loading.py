@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from suites.errors import UserError
 from suites.explaining import KeyPath, Mistake, explain
 from suites.suite import Suite
+from suites.taking import with_taken
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -211,10 +212,31 @@ def load_yaml(path: Path, model_type: type[ModelT]) -> ModelT:
 def load_suite(name_or_path: str, base: Path) -> Suite:
     """Load a shipped suite by its name, or one by its path relative to ``base``.
 
+    Cases that it takes of other suites are in it then, before its own.
+
     Raises:
-        UserError: there is no such suite, or its file is wrong.
+        UserError: there is no such suite, its file is wrong, or it takes what it cannot.
     """
-    return load_yaml(suite_path(name_or_path, base), Suite)
+    return _complete_suite(suite_path(name_or_path, base), ())
+
+
+def _complete_suite(path: Path, takers: tuple[Path, ...]) -> Suite:
+    """Load the suite at ``path`` for the suites that take of it, the outermost first."""
+    suite, document = load_document(path, Suite)
+    around = (*takers, path.resolve())
+    taken = []
+    for index, entry in enumerate(suite.take):
+        key: KeyPath = ("take", index, "suite")
+        try:
+            source = suite_path(entry.suite, path.parent)
+        except UserError as error:
+            where = document.where(key)
+            raise UserError(error.what, where=where, known=error.known, fix=error.fix) from error
+        if source.resolve() in around:
+            what = f"the suite {entry.suite!r} would take of itself"
+            raise told(document, Mistake(key, what, fix="leave the entry out"))
+        taken.append(_complete_suite(source, around))
+    return with_taken(suite, taken, lambda mistake: told(document, mistake))
 
 
 def suite_path(name_or_path: str, base: Path) -> Path:

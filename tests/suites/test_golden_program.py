@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from suites.errors import UserError
 from suites.golden import Truth, completed, main, stale
 from suites.loading import SHIPPED, load_suite
 from suites.suite import Script
@@ -173,3 +174,19 @@ def test_a_folder_that_is_no_model_is_told(
 ) -> None:
     assert main([str(suite_file), "--model", str(tmp_path)]) == 2
     assert "model's files cannot be read" in capsys.readouterr().err
+
+
+def test_content_in_one_part_of_text_is_that_text(truth: Truth) -> None:
+    part = {"type": "text", "text": "Hello"}
+    assert truth.render([{"role": "user", "content": [part]}]) == truth.render(
+        [{"role": "user", "content": "Hello"}]
+    )
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[], [{"type": "image_url"}], [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]],
+)
+def test_content_in_other_parts_has_no_golden_prompt(truth: Truth, parts: list[object]) -> None:
+    with pytest.raises(UserError, match="one part of text"):
+        truth.render([{"role": "user", "content": parts}])

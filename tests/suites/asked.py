@@ -1,0 +1,20 @@
+"""What the cases of a suite ask, as the tests of all suites look at it."""
+
+from suites.golden import Truth
+from suites.suite import Case, Suite
+
+#: Tokens that the shipped model's context holds.
+CONTEXT = 1024
+
+
+def of_stage(suite: Suite, *stages: str) -> list[Case]:
+    """Return the suite's cases of these stages."""
+    return [case for case in suite.cases if case.stage in stages]
+
+
+def prompt_ids(case: Case, truth: Truth) -> list[int]:
+    """Return the ids of a case's prompt as the model's files say."""
+    if case.text is not None:
+        return truth.encode(case.text, add_special=True)
+    text = truth.render(case.messages or (), case.tools, case.template_options)
+    return truth.encode(text, add_special=False)
