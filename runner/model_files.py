@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.artifact import gguf_architecture, read_json
+from runner.child.adapters.sampling_defaults import NEUTRAL, sampling_defaults
 from runner.child.adapters.tokenizer_json import normalizer, pre_tokenizer
 from suites.errors import UserError
 
@@ -22,8 +23,8 @@ def model_facts(hf: Path, pass_: str, options: dict[str, Any]) -> dict[str, Any]
         UserError: a file is missing, or a value is of a kind that it cannot be.
     """
     config = _Stated(hf / "config.json")
-    generation = hf / "generation_config.json"
-    eos = _Stated(generation).ids("eos_token_id") if generation.exists() else None
+    generation = _generation(hf / "generation_config.json")
+    eos = generation.ids("eos_token_id")
     tokenizer = _Tokenizer(hf / "tokenizer.json")
     bos = config.integer("bos_token_id")
     heads = config.integer("num_attention_heads")
@@ -50,6 +51,7 @@ def model_facts(hf: Path, pass_: str, options: dict[str, Any]) -> dict[str, Any]
         "tokenizer_digest": tokenizer.vocabulary_digest(),
         "pre_tokenizer": pre_tokenizer(tokenizer.body),
         "normalizer": normalizer(tokenizer.body),
+        "sampling_defaults": _sampling_defaults(generation),
         "model_name": hf.name,
     }
 
@@ -65,6 +67,16 @@ def chat_template(hf: Path) -> str | None:
     config = hf / "tokenizer_config.json"
     found = read_json(config).get("chat_template") if config.exists() else None
     return found if isinstance(found, str) else None
+
+
+def _generation(path: Path) -> "_Stated":
+    """Read the generation config; a model without one states nothing."""
+    return _Stated(path) if path.exists() else _Stated(path, {})
+
+
+def _sampling_defaults(generation: "_Stated") -> dict[str, Any]:
+    numbers = {name: generation.number(name) for name in NEUTRAL}
+    return sampling_defaults({**numbers, "do_sample": generation.values.get("do_sample")})
 
 
 def _rope_theta(config: "_Stated") -> float | None:

@@ -3,54 +3,17 @@
 The adapters run where the engine lives, so each check is a short program for that interpreter.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
 from runner.child.adapters import DECLARATIONS
 from suites.stages import CHAIN, STAGES
 from tests.engines import engine_python
-from tests.paths import ROOT, TINY_CHAT
-
-_ARTIFACTS = {"llama_cpp": TINY_CHAT / "tiny-chat-f32.gguf", "transformers": TINY_CHAT}
-_PRELUDE = """
-import json, sys
-sys.path.append({root!r})
-from runner.child.adapters import adapter_type
-from runner.child.adapters.base import Load, Request
-import numpy as np
-USER = [{{"role": "user", "content": "What is 3 + 4?"}}]
-def make(**options):
-    load = Load(path={path!r}, backend="cpu", pass_="structure", weights_type="f32",
-                options=options)
-    return adapter_type({engine!r})(load)
-adapter = make()
-"""
-ENGINES = pytest.mark.parametrize("engine", sorted(_ARTIFACTS))
-
-
-def ask(engine: str, program: str) -> Any:
-    """Run ``program``, which leaves its answer in ``answer``, in the engine's environment."""
-    prelude = _PRELUDE.format(root=str(ROOT), path=str(_ARTIFACTS[engine]), engine=engine)
-    done = subprocess.run(
-        [
-            engine_python(engine),
-            "-c",
-            prelude + program + "\nprint('@' + json.dumps(answer))",
-            str(_ARTIFACTS[engine]),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.rsplit("@", 1)[1])
+from tests.paths import ROOT
+from tests.runner.asking import ARTIFACTS, ENGINES, ask
 
 
 @ENGINES
@@ -114,7 +77,7 @@ def test_an_accelerator_that_is_not_there_is_refused_not_replaced(engine: str) -
     message = ask(
         engine,
         "try:\n"
-        f"    adapter_type({engine!r})(Load(path={str(_ARTIFACTS[engine])!r}, backend='metal',\n"
+        f"    adapter_type({engine!r})(Load(path={str(ARTIFACTS[engine])!r}, backend='metal',\n"
         "        pass_='structure', weights_type='f32', options={}))\n"
         "    answer = 'it loaded'\n"
         "except RuntimeError as error:\n"

@@ -45,6 +45,7 @@ def test_the_shipped_model_says() -> None:
     assert (facts["heads"], facts["kv_heads"]) == (4, 2)
     assert facts["compute_dtype"] == facts["kv_dtype"] == "f32"
     assert (facts["pre_tokenizer"], facts["normalizer"]) == ("llama-bpe", "NFC")
+    assert facts["sampling_defaults"] == {}
     assert _facts(TINY_CHAT)["kv_dtype"] is None
     assert _facts(TINY_CHAT, n_ctx=300)["context_length"] == 300
 
@@ -103,6 +104,39 @@ def test_wrong_end_tokens_are_named(tmp_path: Path) -> None:
         _facts(_model(tmp_path, "generation_config.json", eos_token_id=[1, "2"]))
 
 
+@pytest.mark.parametrize(
+    ("stated", "defaults"),
+    [
+        ({"do_sample": False, "temperature": 1.0, "top_k": 0, "top_p": 1, "min_p": None}, {}),
+        (
+            {"top_p": 0.8, "top_k": 20, "temperature": 1, "do_sample": True},
+            {"do_sample": True, "top_k": 20, "top_p": 0.8},
+        ),
+        ({"repetition_penalty": 1.05, "max_length": 99}, {"repetition_penalty": 1.05}),
+        ({"do_sample": "yes", "temperature": float("inf")}, {}),
+    ],
+)
+def test_sampling_defaults_are_what_changes_the_distribution(
+    tmp_path: Path, stated: dict[str, Any], defaults: dict[str, Any]
+) -> None:
+    found = _facts(_model(tmp_path, "generation_config.json", **stated))["sampling_defaults"]
+    assert json.dumps(found) == json.dumps(defaults)
+
+
+def test_a_model_without_a_generation_config_states_no_sampling(tmp_path: Path) -> None:
+    (_model(tmp_path) / "generation_config.json").unlink()
+    facts = _facts(tmp_path)
+    assert facts["sampling_defaults"] == {}
+    assert facts["eos_ids"] == [1528, 1531]
+
+
+def test_sampling_defaults_of_the_wrong_kind_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"generation_config\.json: top_p is 'high', expected a num"
+    ):
+        _facts(_model(tmp_path, "generation_config.json", top_p="high"))
+
+
 @settings(deadline=None, max_examples=60)  # files are written: slow now and then
 @given(
     st.sampled_from(_FILES),
@@ -112,7 +146,7 @@ def test_wrong_end_tokens_are_named(tmp_path: Path) -> None:
             *("rope_scaling", "rope_theta", "rms_norm_eps", "max_position_embeddings"),
             *("sliding_window", "num_hidden_layers", "num_attention_heads", "chat_template"),
             *("num_key_value_heads", "use_sliding_window", "post_processor", "model"),
-            *("added_tokens", "pre_tokenizer", "normalizer"),
+            *("added_tokens", "pre_tokenizer", "normalizer", "temperature", "top_k", "do_sample"),
         ]
     ),
     _JSON,

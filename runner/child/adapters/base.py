@@ -31,6 +31,10 @@ class Declaration:
     """Stage → path, endpoint, reenacted; or hidden, absent, not_probed."""
     option_names: tuple[str, ...]
     """Engine options accepted in a matrix."""
+    scenarios: tuple[str, ...] = ()
+    """Kinds of ``state`` scenario that it can be put into."""
+    samplers: tuple[str, ...] = ()
+    """Sampling parameters that it can be asked for."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ class Request:
     script: Sequence[int] | None = None
     """Ids forced one after the other through the engine's own generation loop."""
     stream: bool = False
+    prompt_text: str | None = None
+    """Put in the place of what the template made."""
+    prompt_ids: Sequence[int] | None = None
+    """Put in the place of what the tokenizer made."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,54 @@ class Adapter(ABC):
 
         The prompt is evaluated at once, then the output ids one at a time on the KV cache.
         """
+
+    def batch(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Logits]:
+        """Evaluate (prompt, output) sequences together, in one batch of the engine.
+
+        All prompts go in at once; then the output ids one at a time, a step for all sequences that
+        still have some. Returns, for each sequence, logits [len(prompt) + len(output) - 1, V] at
+        the positions that predict its second id to its last.
+        """
+        raise NotImplementedError
+
+    def chunked(self, ids: Sequence[int], size: int) -> Logits:
+        """Return logits [len(ids), V] of a prefill in the engine's own chunks of ``size`` ids."""
+        raise NotImplementedError
+
+    def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
+        """Serve ``earlier`` prompts one after the other, then ``ids``, reusing a cached prefix.
+
+        Returns the number of positions taken from the cache, and logits [len(ids) - that, V] at the
+        others.
+        """
+        raise NotImplementedError
+
+    def reused(self, earlier: Sequence[int], ids: Sequence[int]) -> Logits:
+        """Return logits [len(ids), V] in the slot of a request that was served to its end."""
+        raise NotImplementedError
+
+    def serve(
+        self, prompts: Sequence[Sequence[int]], slots: int, max_tokens: int
+    ) -> list[list[int]]:
+        """Generate greedy answers to all prompts, up to ``slots`` at a time; EOS ids included.
+
+        A finished request frees its slot for the next prompt, where the engine works like that.
+        """
+        raise NotImplementedError
+
+    def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
+        """Draw the first token of the answer ``n`` times, independently, with the engine's sampler.
+
+        ``asked`` holds only what is asked for (``logit_bias`` by id); nothing else may be passed
+        on that the engine would not apply by itself.
+        """
+        raise NotImplementedError
+
+    def generate(
+        self, prompt: Sequence[int], asked: dict[str, Any], max_tokens: int, seed: int | None
+    ) -> list[int]:
+        """Return the ids of one answer drawn with the engine's sampler, an EOS included."""
+        raise NotImplementedError
 
     @abstractmethod
     def chat(self, request: Request) -> Reply:

@@ -7,7 +7,6 @@ stage can be asked alone. Scripted output is forced by a logits processor in the
 """
 
 import functools
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from runner.child.adapters import llama_cpp_sampling as sampling
 from runner.child.adapters.base import Adapter, Declaration, Load, Loaded, Logits, Reply, Request
-from runner.child.adapters.tokenizer_json import canonical_pre
+from runner.child.adapters.clock import frozen_clock
+from runner.child.adapters.llama_cpp_facts import GGML_F32, kv_type, loaded_facts, stored_type
+from runner.child.adapters.llama_cpp_state import State
 
 DECLARATION = Declaration(
     engine="llama_cpp",
@@ -33,8 +35,8 @@ DECLARATION = Declaration(
         "template": "path",
         "tokenize": "path",
         "logits": "path",
-        "state": "not_probed",
-        "sampling": "not_probed",
+        "state": "path",
+        "sampling": "path",
         "stop": "path",
         "detokenize": "path",
         "parse": "path",
@@ -58,22 +60,9 @@ DECLARATION = Declaration(
         "chat_format",
         "seed",
     ),
+    scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
+    samplers=tuple(sampling.NAMES),
 )
-_GGML_F32 = 0
-#: ggml's types of a KV cache.
-_KV_NAMES = {
-    _GGML_F32: "f32",
-    1: "f16",
-    2: "q4_0",
-    3: "q4_1",
-    6: "q5_0",
-    7: "q5_1",
-    8: "q8_0",
-    20: "iq4_nl",
-    30: "bf16",
-}
-#: Ends of llama.cpp's names of file types, as the quantisations are written elsewhere.
-_SIZES = {" - small": "_s", " - medium": "_m", " - large": "_l", "all ": "", "(guessed)": ""}
 _GREEDY = {"temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0}
 
 
@@ -105,59 +94,25 @@ class LlamaCpp(Adapter):
         if load.pass_ != "timed":
             overrides["logits_all"] = True
         if load.pass_ == "structure":
-            overrides.update(type_k=_GGML_F32, type_v=_GGML_F32, flash_attn=False)
+            overrides.update(type_k=GGML_F32, type_v=GGML_F32, flash_attn=False)
         self._llama = llama_cpp.Llama(load.path, verbose=False, **{**options, **overrides})
         handlers = self._llama._chat_handlers
         self._handler = handlers.get(
             self._llama.chat_format
         ) or llama_cpp.llama_chat_format.get_chat_completion_handler(self._llama.chat_format)
         self._options = options
+        self._state = State(llama_cpp, self._llama, self.eos_ids())
         self.loaded = Loaded(
             engine_version=llama_cpp.__version__,
             engine_build=llama_cpp.llama_print_system_info().decode(),
-            compute_dtype=_stored_type(llama_cpp, self._llama),
-            kv_dtype=_kv_type(self._llama),
+            compute_dtype=stored_type(llama_cpp, self._llama),
+            kv_dtype=kv_type(self._llama),
             device_uuids=[],
             overrides=overrides,
         )
 
     def facts(self) -> dict[str, Any]:
-        lib, model, vocab = self._lib, self._llama._model.model, self._llama._model.vocab
-        meta = self._llama.metadata
-        arch = meta.get("general.architecture", "")
-        pieces = [lib.llama_vocab_get_text(vocab, i) for i in range(self._llama.n_vocab())]
-        facts: dict[str, Any] = {
-            "architecture": arch,
-            "vocab_size": self._llama.n_vocab(),
-            "bos_id": lib.llama_vocab_bos(vocab),
-            "eos_ids": self.eos_ids(),
-            "add_bos": bool(lib.llama_vocab_get_add_bos(vocab)),
-            "context_length": self._llama.n_ctx(),
-            "sliding_window": lib.llama_model_n_swa(model) or None,
-            "layers": lib.llama_model_n_layer(model),
-            "heads": lib.llama_model_n_head(model),
-            "kv_heads": lib.llama_model_n_head_kv(model),
-            "compute_dtype": self.loaded.compute_dtype,
-            "kv_dtype": self.loaded.kv_dtype,
-            "tokenizer_digest": hashlib.sha256(b"\0".join(pieces)).hexdigest(),
-            "model_name": meta.get("general.name"),
-        }
-        if meta.get("tokenizer.ggml.model") == "gpt2":
-            # Byte-level BPE: llama.cpp splits by a compiled-in rule of this name, after no
-            # normalisation. Its other tokenizers have rules of their own, which it does not state.
-            facts["pre_tokenizer"] = canonical_pre(meta.get("tokenizer.ggml.pre", "default"))
-            facts["normalizer"] = "none"
-        if "tokenizer.chat_template" in meta:
-            template = meta["tokenizer.chat_template"].encode()
-            facts["template_digest"] = hashlib.sha256(template).hexdigest()
-        # Without the key llama.cpp computes with 10000.
-        base = self._options.get("rope_freq_base") or meta.get(f"{arch}.rope.freq_base") or 10000
-        facts["rope_theta"] = float(base)
-        eps = meta.get(f"{arch}.attention.layer_norm_rms_epsilon")
-        if eps is not None:
-            # The file keeps eps as float32; seven digits are all that it can say.
-            facts["rms_eps"] = float(f"{float(eps):.6g}")
-        return facts
+        return loaded_facts(self._lib, self._llama, self._options, self.loaded, self.eos_ids())
 
     def eos_ids(self) -> list[int]:
         vocab = self._llama._model.vocab
@@ -208,6 +163,31 @@ class LlamaCpp(Adapter):
         first = len(prompt) - 1
         return np.array(self._llama.scores[first : first + len(output)], np.float32)
 
+    def batch(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Logits]:
+        return self._state.batch(sequences)
+
+    def chunked(self, ids: Sequence[int], size: int) -> Logits:
+        return self._state.chunked(ids, size)
+
+    def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
+        return self._state.warm(earlier, ids)
+
+    def reused(self, earlier: Sequence[int], ids: Sequence[int]) -> Logits:
+        return self._state.reused(earlier, ids)
+
+    def serve(
+        self, prompts: Sequence[Sequence[int]], slots: int, max_tokens: int
+    ) -> list[list[int]]:
+        return self._state.serve(prompts, slots, max_tokens)
+
+    def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
+        return sampling.draw(self._llama, prompt, asked, n, seed)
+
+    def generate(
+        self, prompt: Sequence[int], asked: dict[str, Any], max_tokens: int, seed: int | None
+    ) -> list[int]:
+        return sampling.generate(self._llama, prompt, asked, max_tokens, seed)
+
     def chat(self, request: Request) -> Reply:
         seen: dict[str, list[int]] = {"prompt": [], "output": []}
         real = self._llama.generate
@@ -219,7 +199,7 @@ class LlamaCpp(Adapter):
                 yield token
 
         arrivals: list[float] = []
-        with self._spy("generate", generate):
+        with self._spy("generate", generate), self._swapped(request):
             started = time.perf_counter()
             answer = self._complete(request)
             if request.stream:
@@ -250,15 +230,16 @@ class LlamaCpp(Adapter):
         if request.template_options:
             self._llama.chat_handler = functools.partial(self._handler, **request.template_options)
         try:
-            return self._llama.create_chat_completion(
-                messages=[dict(m) for m in request.messages],
-                tools=[dict(t) for t in request.tools] if request.tools else None,
-                max_tokens=request.max_tokens,
-                stop=list(request.stop),
-                stream=request.stream,
-                **_GREEDY,
-                **self._forcing(request.script),
-            )
+            with frozen_clock(self._lib.llama_chat_format):
+                return self._llama.create_chat_completion(
+                    messages=[dict(m) for m in request.messages],
+                    tools=[dict(t) for t in request.tools] if request.tools else None,
+                    max_tokens=request.max_tokens,
+                    stop=list(request.stop),
+                    stream=request.stream,
+                    **_GREEDY,
+                    **self._forcing(request.script),
+                )
         finally:
             self._llama.chat_handler = None
 
@@ -283,6 +264,22 @@ class LlamaCpp(Adapter):
         return {"logits_processor": self._lib.LogitsProcessorList([force])}
 
     @contextmanager
+    def _swapped(self, request: Request) -> Iterator[None]:
+        """Put the request's prompt in the place of what the template or the tokenizer made."""
+        if request.prompt_text is None and request.prompt_ids is None:
+            yield
+            return
+        real = self._llama.tokenize
+
+        def tokenize(text: bytes, **flags: Any) -> list[int]:
+            if request.prompt_ids is not None:
+                return list(request.prompt_ids)
+            return list(real((request.prompt_text or "").encode("utf-8"), **flags))
+
+        with self._spy("tokenize", tokenize):
+            yield
+
+    @contextmanager
     def _spy(self, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
         setattr(self._llama, name, replacement)
         try:
@@ -296,25 +293,6 @@ class LlamaCpp(Adapter):
         except _Seen as seen:
             return seen.value
         raise RuntimeError("the chat path did not pass through the part that was watched")
-
-
-def _stored_type(lib: Any, llama: Any) -> str:
-    """Return the type that most of the loaded tensors have, as the engine states it.
-
-    ggml chooses its arithmetic by the stored type and states nothing nearer to what it computes in.
-    """
-    if not hasattr(lib, "llama_model_ftype"):
-        return "unknown"
-    name = lib.llama_ftype_name(lib.llama_model_ftype(llama._model.model)).decode().lower()
-    for long, short in _SIZES.items():
-        name = name.replace(long, short)
-    return str(name.strip())
-
-
-def _kv_type(llama: Any) -> str:
-    """Return the cache's type from the parameters that the context was made with."""
-    types = {llama.context_params.type_k: None, llama.context_params.type_v: None}
-    return "/".join(_KV_NAMES.get(kind, f"ggml type {kind}") for kind in types)
 
 
 ADAPTER = LlamaCpp

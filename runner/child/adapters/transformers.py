@@ -4,8 +4,6 @@ The chat path is the documented one: ``apply_chat_template``, ``generate``, ``de
 tokenizer is spied on where it receives the rendered text, so that tokenization can be asked alone.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from runner.child.adapters.base import Adapter, Declaration, Load, Loaded, Logits, Reply, Request
+from runner.child.adapters import transformers_sampling as sampling
+from runner.child.adapters.base import (
+    Adapter,
+    Declaration,
+    Load,
+    Loaded,
+    Logits,
+    Message,
+    Reply,
+    Request,
+)
+from runner.child.adapters.clock import frozen_clock
 from runner.child.adapters.q8_activations import round_activations
-from runner.child.adapters.tokenizer_json import normalizer, pre_tokenizer
+from runner.child.adapters.transformers_facts import loaded_facts
+from runner.child.adapters.transformers_hooks import forcing, streamer
+from runner.child.adapters.transformers_state import State
 
 DECLARATION = Declaration(
     engine="transformers",
@@ -32,11 +43,11 @@ DECLARATION = Declaration(
         "template": "path",
         "tokenize": "path",
         "logits": "path",
-        "state": "not_probed",
-        "sampling": "not_probed",
+        "state": "path",
+        "sampling": "path",
         "stop": "path",
         "detokenize": "path",
-        "parse": "absent",
+        "parse": "path",
         "chain": "path",
     },
     option_names=(
@@ -49,10 +60,10 @@ DECLARATION = Declaration(
         "mkldnn",
         "activations",
     ),
+    scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
+    samplers=tuple(sampling.NAMES),
 )
 _DEVICES = {"cuda": "cuda", "rocm": "cuda", "metal": "mps", "xpu": "xpu", "cpu": "cpu"}
-#: Model types that the GGUF world, in whose names facts are compared, calls otherwise.
-_GGUF_NAMES = {"mistral": "llama"}
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _LONG = {short: long for long, short in _SHORT.items()}
 
@@ -110,6 +121,9 @@ class Transformers(Adapter):
         self._folder = Path(load.path)
         self._padding = int(options.get("padding", 0))
         self._chunk = int(options.get("prefill_chunk", 0))
+        self._state = State(
+            torch, transformers, self._model, lambda ids, cache: self._forward(ids, cache)
+        )
         stated = str(self._model.dtype).removeprefix("torch.")
         found = _SHORT.get(stated, stated)
         self.loaded = Loaded(
@@ -122,52 +136,14 @@ class Transformers(Adapter):
         )
 
     def facts(self) -> dict[str, Any]:
-        config = self._model.config
-        rope = getattr(config, "rope_parameters", None) or {}
-        template = self._tokenizer.chat_template
-        vocabulary = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
-        return {
-            "architecture": _GGUF_NAMES.get(config.model_type, config.model_type),
-            "vocab_size": self._model.get_output_embeddings().weight.shape[0],
-            "bos_id": self._tokenizer.bos_token_id,
-            "eos_ids": self.eos_ids(),
-            "add_bos": self._tokenizer("x").input_ids[:1] == [self._tokenizer.bos_token_id],
-            "rope_theta": float(rope["rope_theta"]) if "rope_theta" in rope else None,
-            "rms_eps": getattr(config, "rms_norm_eps", None),
-            "context_length": config.max_position_embeddings,
-            "sliding_window": getattr(config, "sliding_window", None),
-            "layers": config.num_hidden_layers,
-            "heads": config.num_attention_heads,
-            "kv_heads": getattr(config, "num_key_value_heads", config.num_attention_heads),
-            "compute_dtype": self.loaded.compute_dtype,
-            "kv_dtype": self.loaded.kv_dtype,
-            "tokenizer_digest": hashlib.sha256("\0".join(vocabulary).encode()).hexdigest(),
-            "template_digest": hashlib.sha256(template.encode()).hexdigest() if template else None,
-            "model_name": self._folder.name,
-            **self._before_merging(),
-        }
-
-    def _before_merging(self) -> dict[str, Any]:
-        """Return what the loaded tokenizer does to text first; a slow one does not show it."""
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            return {}
-        body = json.loads(backend.to_str())
-        return {"pre_tokenizer": pre_tokenizer(body), "normalizer": normalizer(body)}
+        return loaded_facts(self._model, self._tokenizer, self._folder, self.loaded, self.eos_ids())
 
     def eos_ids(self) -> list[int]:
         ids = self._model.generation_config.eos_token_id
         return sorted(ids) if isinstance(ids, list) else [] if ids is None else [ids]
 
     def render(self, request: Request) -> str:
-        text = self._tokenizer.apply_chat_template(
-            [dict(m) for m in request.messages],
-            tools=[dict(t) for t in request.tools] if request.tools else None,
-            add_generation_prompt=True,
-            tokenize=False,
-            **request.template_options,
-        )
-        return str(text)
+        return str(self._apply_template(request, tokenize=False))
 
     def encode_chat(self, prompt_text: str) -> list[int]:
         def instead(call: Any, _text: str, **flags: Any) -> Any:
@@ -210,27 +186,45 @@ class Transformers(Adapter):
             rows.append(out.logits)
         return np.concatenate([self._numpy(r) for r in rows])
 
+    def batch(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Logits]:
+        return self._state.batch(sequences, padding=self._padding)
+
+    def chunked(self, ids: Sequence[int], size: int) -> Logits:
+        return self._state.chunked(ids, size)
+
+    def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
+        return self._state.warm(earlier, ids)
+
+    def reused(self, earlier: Sequence[int], ids: Sequence[int]) -> Logits:
+        return self._state.reused(earlier, ids)
+
+    def serve(
+        self, prompts: Sequence[Sequence[int]], slots: int, max_tokens: int
+    ) -> list[list[int]]:
+        return self._state.serve(prompts, slots, max_tokens, self.eos_ids())
+
+    def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
+        return sampling.draw(self._torch, self._model, prompt, asked, n, seed)
+
+    def generate(
+        self, prompt: Sequence[int], asked: dict[str, Any], max_tokens: int, seed: int | None
+    ) -> list[int]:
+        return sampling.generate(self._torch, self._model, prompt, asked, max_tokens, seed)
+
     def chat(self, request: Request) -> Reply:
         torch, lib = self._torch, self._lib
-        prompt = self._tokenizer.apply_chat_template(
-            [dict(m) for m in request.messages],
-            tools=[dict(t) for t in request.tools] if request.tools else None,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            **request.template_options,
-        )
-        ids = torch.tensor([list(prompt)], device=self._device)
+        prompt = self._prompt_ids(request)
+        ids = torch.tensor([prompt], device=self._device)
         arguments: dict[str, Any] = {"max_new_tokens": request.max_tokens, "do_sample": False}
         if request.stop:
             arguments.update(stop_strings=list(request.stop), tokenizer=self._tokenizer)
         if request.script is not None:
-            force = _forcing(torch, lib, len(prompt), request.script)
+            force = forcing(torch, lib, len(prompt), request.script)
             arguments["logits_processor"] = lib.LogitsProcessorList([force])
         pieces: list[tuple[float, str]] = []
         started = time.perf_counter()
         if request.stream:
-            arguments["streamer"] = _streamer(lib, self._tokenizer, started, pieces)
+            arguments["streamer"] = streamer(lib, self._tokenizer, started, pieces)
         with torch.no_grad():
             out = self._model.generate(ids, attention_mask=torch.ones_like(ids), **arguments)
         total = time.perf_counter() - started
@@ -245,16 +239,50 @@ class Transformers(Adapter):
             or any(stop in text for stop in request.stop)
         )
         return Reply(
-            prompt_ids=list(prompt),
+            prompt_ids=prompt,
             output_ids=output,
             text=text,
-            message=None,
+            message=self._parsed(prompt, output),
             finish_reason="stop" if stopped else "length",
             arrivals_s=[at for at, piece in pieces if piece],
             total_s=total,
         )
 
-    def _forward(self, ids: list[int], cache: Any, *, use_cache: bool) -> Any:
+    def _apply_template(self, request: Request, *, tokenize: bool) -> Any:
+        with frozen_clock(self._lib.utils.chat_template_utils):
+            return self._tokenizer.apply_chat_template(
+                [dict(m) for m in request.messages],
+                tools=[dict(t) for t in request.tools] if request.tools else None,
+                add_generation_prompt=True,
+                tokenize=tokenize,
+                return_dict=False,
+                **request.template_options,
+            )
+
+    def _prompt_ids(self, request: Request) -> list[int]:
+        """Return the ids of the prompt, with what the request puts in its place."""
+
+        def instead(call: Any, _text: str, **flags: Any) -> Any:
+            return call(request.prompt_text, **flags)
+
+        if request.prompt_text is not None:
+            self._seen_text = instead
+        try:
+            made = list(self._apply_template(request, tokenize=True))
+        finally:
+            self._seen_text = None
+        return made if request.prompt_ids is None else list(request.prompt_ids)
+
+    def _parsed(self, prompt: list[int], output: list[int]) -> Message | None:
+        """Return the message as the library's pipelines parse it, if the model says how."""
+        if getattr(self._tokenizer, "response_template", None) is None:
+            return None
+        message: Message = self._tokenizer.parse_response(
+            self.decode_ids(output), prefix=self.decode_ids(prompt)
+        )
+        return message
+
+    def _forward(self, ids: list[int], cache: Any, *, use_cache: bool = True) -> Any:
         """Run the model once; left padding is masked here and in every later step on its cache."""
         torch, pad = self._torch, self._padding
         past = 0 if cache is None else cache.get_seq_length()
@@ -315,27 +343,6 @@ def _uuids(torch: Any, backend: str) -> list[str]:
     if backend not in ("cuda", "rocm"):
         return []
     return [str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)]
-
-
-def _forcing(torch: Any, lib: Any, start: int, script: Sequence[int]) -> Any:
-    class Forced(lib.LogitsProcessor):  # type: ignore[misc]  # the engine's class is known only now
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            place = input_ids.shape[1] - start
-            if place >= len(script):
-                return scores
-            forced = torch.full_like(scores, -1e30)
-            forced[:, script[place]] = 0.0
-            return forced
-
-    return Forced()
-
-
-def _streamer(lib: Any, tokenizer: Any, started: float, pieces: list[tuple[float, str]]) -> Any:
-    class Timed(lib.TextStreamer):  # type: ignore[misc]  # the engine's class is known only now
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            pieces.append((time.perf_counter() - started, text))
-
-    return Timed(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
 
 ADAPTER = Transformers

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from conversation import BODY, BOS, DOCUMENT_END, ROLE, TURN_END, Mixture, Row
 from lexicon import ONE_TOKEN_WORDS, POEM, number_in_words
+from response_template import RESPONSE_TEMPLATE
 from tasks import PLAIN_TASKS
 from tokenizers import (
     AddedToken,
@@ -149,6 +150,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> N
         "pad_token": DOCUMENT_END,
         "clean_up_tokenization_spaces": False,
         "model_max_length": context_length,
+        "response_template": RESPONSE_TEMPLATE,
     }
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
