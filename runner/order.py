@@ -59,6 +59,8 @@ class Engine(Frozen):
     """Interpreter of the engine's environment."""
     serving: Serving = "in_process"
     options: dict[str, Any] = Field(default_factory=dict)
+    fault: dict[str, Any] | None = None
+    """A known fault that the child puts into its adapter (self-test)."""
 
 
 class CellOrder(Frozen):
@@ -90,6 +92,8 @@ class WorkOrder(Frozen):
     """Reference folders (paths or URIs), the first that has a case's truth wins."""
     only_cases: tuple[str, ...] = ()
     """Case ids to run; all when empty."""
+    reference: Engine | None = None
+    """The reference engine on this node, for swaps; None where it is not installed."""
     freeze: bool = False
     """Make the truth instead of comparing with it: each stage takes the engine's own input."""
     code_digest: str | None = None

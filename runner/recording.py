@@ -35,6 +35,14 @@ class AttemptRecord:
         self._traces: list[TraceRow] = []
         self._requests: list[RequestRow] = []
         self._answered: set[str] = set()
+        self.symptoms: dict[str, dict[str, dict[str, Any]]] = {}
+        """Chain cases that were swapped in, by id: each of the child's probes by name."""
+        self.odd_facts: dict[str, Any] = {}
+        """What the engine states and the model does not, by fact."""
+        self.weights_differ = False
+        """Whether a plain tensor of the artifact is not the model's."""
+        self._wholes: dict[str, dict[str, Any]] = {}
+        self._swaps: set[tuple[str, str]] = set()
         self._clock = time.monotonic()
         self.stage_reached: str | None = None
         self.duration_s: float | None = None
@@ -105,9 +113,15 @@ class AttemptRecord:
             self._request(case_id, timing)
         self._answered.add(case_id)
         value = header.get("value")
-        observed = "hidden" if header.get("hidden") else self._shown[stage]
-        if stage == "config" and not header.get("hidden"):
-            value = {**(value or {}), "model": model_facts.get(case_id.removeprefix("config/"))}
+        unseen = header.get("unseen")
+        observed = unseen or self._shown[stage]
+        if stage == "config" and not unseen:
+            fact = case_id.removeprefix("config/")
+            value = {**(value or {}), "model": model_facts.get(fact)}
+            if value["model"] is not None and value.get("seen") != value["model"]:
+                self.odd_facts[fact] = value.get("seen")
+        if stage == CHAIN:
+            self._note_chain(case_id, header)
         self._add(
             case_id=case_id,
             case_digest=case.digest if case else None,
@@ -124,12 +138,42 @@ class AttemptRecord:
             finish_reason=header.get("finish_reason"),
             value=_dump(value),
             payload_digest=payload_digest(header, arrays),
-            error=NOT_OBSERVED["hidden"] if header.get("hidden") else header.get("error"),
+            error=header.get("error") or (NOT_OBSERVED[unseen] if unseen else None),
+            seconds=header.get("seconds"),
             **{name: array.tolist() for name, array in arrays.items()},
         )
 
+    def question(self, case_id: str) -> dict[str, Any]:
+        """Return what a case asks, as the child takes it."""
+        case = self._cases[case_id]
+        return case.model_dump(mode="json", exclude={"golden", "tags"}, exclude_none=True)
+
+    def no_swap(self, case_id: str, probe: str, error: str) -> None:
+        """Record that a swap brought nothing, unless it did."""
+        if (case_id, probe) not in self._swaps:
+            self._add(
+                case_id=case_id,
+                case_digest=self._cases[case_id].digest,
+                stage=CHAIN,
+                probe=probe,
+                observed=self._shown[CHAIN],
+                error=error,
+            )
+
+    def _note_chain(self, case_id: str, header: dict[str, Any]) -> None:
+        probe = header["probe"]
+        if probe == "whole":
+            self._wholes[case_id] = header
+        elif "/" in probe:
+            self._swaps.add((case_id, probe))
+            if probe.startswith("cure/"):
+                swapped = self.symptoms.setdefault(case_id, {"whole": self._wholes[case_id]})
+                swapped[probe] = header
+
     def tensor(self, name: str, facts: dict[str, Any]) -> None:
         """Record the facts of one tensor."""
+        misshapen = facts["seen_shape"] != facts["model_shape"]
+        self.weights_differ |= bool(facts.get("mismatched")) or misshapen
         self._add(
             case_id=f"weights/{name}",
             stage="weights",

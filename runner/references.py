@@ -72,6 +72,15 @@ def lacks_truth(case: dict[str, Any]) -> str | None:
         return "the rendered prompt"
     if stage == "logits" and "top_ids_prefill" not in truth:
         return "the reference's token ids and distribution"
+    if stage == "state":
+        beside = case["scenario"].get("beside", ())
+        if "prompt_ids" not in truth or len(truth.get("beside_ids", ())) != len(beside):
+            return "the token ids of its conversations"
+    if stage == "sampling":
+        if "prompt_ids" not in truth:
+            return "the prompt's token ids"
+        if set(case["asked"].get("logit_bias", {})) - set(truth.get("bias_ids", {})):
+            return "the token id of a biased text"
     if case.get("script") and "script_ids" not in truth:
         return "the token ids of the scripted output"
     return None
@@ -90,22 +99,50 @@ def _truth(case: Case, order: WorkOrder, references: References) -> dict[str, An
         found["script_ids"] = list(ids) if ids is not None else _json(frozen).get("script_ids")
     if case.stage == "logits":
         found |= _distribution(case, references)
+    if case.stage == "state":
+        found |= _sequences(references.find(case, "state", "alone"))
+    if case.stage == "sampling":
+        found |= _sampled(references.find(case, "sampling", "inputs"))
     if case.stage == "chain":
-        found["output_ids"] = references.find(case, "chain", "whole").get("output_ids")
+        found |= _answer(references.find(case, "chain", "whole"))
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _distribution(case: Case, references: References) -> dict[str, Any]:
-    prefill = references.find(case, "logits", "prefill")
-    if not prefill:
+    return {
+        **_forced(references.find(case, "logits", "prefill")),
+        "top_ids_decode": references.find(case, "logits", "decode").get("top_ids"),
+    }
+
+
+def _sequences(alone: dict[str, Any]) -> dict[str, Any]:
+    return {**_forced(alone), "beside_ids": _json(alone.get("value")).get("beside_ids")}
+
+
+def _sampled(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {**_forced(inputs), "bias_ids": _json(inputs.get("value")).get("bias_ids")}
+
+
+def _answer(whole: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole chain's outputs; a chain's golden text is an outcome, not its truth."""
+    names = ("prompt_text", "prompt_ids", "output_ids", "text", "finish_reason")
+    found = {name: whole.get(name) for name in names}
+    found["message"] = _json(whole.get("message")) or None
+    return found
+
+
+def _forced(trace: dict[str, Any]) -> dict[str, Any]:
+    """Return a frozen sequence as prompt and output, and what was most probable at its positions.
+
+    A trace keeps both as the one sequence that was forced.
+    """
+    if not trace:
         return {}
-    output = prefill["output_ids"] or []
-    ids = prefill["prompt_ids"]
+    ids, output = trace["prompt_ids"], trace["output_ids"] or []
     return {
         "prompt_ids": ids[: len(ids) - len(output)],
         "output_ids": output,
-        "top_ids_prefill": prefill["top_ids"],
-        "top_ids_decode": references.find(case, "logits", "decode").get("top_ids"),
+        "top_ids_prefill": trace["top_ids"],
     }
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from runner.child.protocol import PROTOCOL_VERSION, ProtocolError
 from runner.code import code_digest
+from runner.infection import infect
 from runner.machine import this_machine
 from runner.model_files import model_facts
 from runner.order import Ending, WorkOrder
@@ -54,6 +55,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
     load: dict[str, Any] = {}
     ending = _attempt(order, records, load)
+    infect(order, records, order.deadline_s - (time.monotonic() - clock))
     outcomes = []
     for cell in order.cells:
         record = records[cell.cell_id]
@@ -191,6 +193,7 @@ def _child_order(order: WorkOrder, records: Records) -> dict[str, Any]:
         "engine": order.engine.engine,
         "freeze": order.freeze,
         "load": load,
+        "fault": order.engine.fault,
         "cells": cells,
     }
 

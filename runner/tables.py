@@ -196,6 +196,8 @@ class TraceRow(Row):
     """``p1:…`` over all that was seen; equal digests mean bitwise equal payloads."""
     error: str | None = None
     """Why a planned probe brought no payload."""
+    seconds: float | None = None
+    """Wall time of the probe."""
 
 
 class RequestRow(Row):
@@ -233,6 +235,8 @@ class FloorRow(BaseModel):
     suite: str
     compute_dtype: str
     backend: str
+    probe: str
+    """prefill or decode."""
     engine: str
     engine_version: str
     configuration: Json
@@ -322,7 +326,7 @@ def reference_id(rows: Sequence[Mapping[str, Any]]) -> str:
 def floor_id(rows: Sequence[Mapping[str, Any]]) -> str:
     """Digest all configurations of one floor, with everything but the time they were measured."""
     names = [name for name in FloorRow.model_fields if name not in ("floor_id", "created")]
-    ordered = sorted(rows, key=lambda row: str(row["configuration"]))
+    ordered = sorted(rows, key=lambda row: (str(row["configuration"]), str(row["probe"])))
     return tagged_digest("f1", [{name: row[name] for name in names} for row in ordered])
 
 

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from runner.child.adapters import adapter_type
+from runner.child.adapters import DECLARATIONS, adapter_type
 from runner.child.adapters.base import Adapter, Load
 from runner.child.failures import is_out_of_memory, told
+from runner.child.faults import mutated
+from runner.child.infection import probe_infections
 from runner.child.probed import Probed
 from runner.child.probes import probe_cell, probe_engine
 from runner.child.protocol import PROTOCOL_VERSION, read_frame, write_frame
+from runner.child.stages.subject import Subject
 
 _PARENT_POLL_S = 1.0
 
@@ -80,6 +83,8 @@ def _load(order: dict[str, Any], events: BinaryIO) -> Adapter:
     write_frame(events, {"event": "stage", "cell_id": None, "stage": "load"})
     started = time.perf_counter()
     adapter = adapter_type(order["engine"])(Load(**order["load"]))
+    if order.get("fault"):
+        adapter = mutated(adapter, order["fault"])
     loaded = adapter.loaded
     write_frame(
         events,
@@ -108,8 +113,14 @@ def _serve(adapter: Adapter, order: dict[str, Any], cell: dict[str, Any], events
         write_frame(events, header, probed.arrays)
 
     freeze = bool(order.get("freeze"))
-    _each(probe_engine(adapter, cell["cases"], set(cell["stages"]), tell), report)
-    _each(probe_cell(adapter, cell["cases"], freeze=freeze, tell=tell), report)
+    infected = [case for case in cell["cases"] if case.get("infections")]
+    if infected:
+        for case in infected:
+            _each(probe_infections(adapter, case), report)
+        return
+    subject = Subject(adapter, DECLARATIONS[order["engine"]], freeze)
+    _each(probe_engine(subject, cell["cases"], set(cell["stages"]), tell), report)
+    _each(probe_cell(subject, cell["cases"], tell), report)
     write_frame(events, {"event": "cell_done", "cell_id": cell["cell_id"]})
 
 

@@ -25,21 +25,50 @@ def distribution_payload(
         float64 and kept as float32, and ``top_ids`` [n, 5] (or [n, k] for a reference). The tail is
         the log-sum-exp of the remaining vocabulary, never 1 − sum, which would cancel.
     """
+    z = _log_softmax(logits)
+    own = largest(z, REFERENCE_TOP_K if top_ids is None else OWN_TOP_K)
+    logprobs = np.take_along_axis(z, following[:, None], axis=1)[:, 0].astype(np.float32)
+    return {
+        "logprobs": logprobs,
+        **_gathered(z, own if top_ids is None else top_ids),
+        "top_ids": own,
+    }
+
+
+def ranked_payload(logits: Logits, k: int) -> Arrays:
+    """Return the ``k`` most probable ids of ``logits`` [n, V], all if V is less, and their tail.
+
+    The tail of a whole vocabulary is -inf.
+    """
+    z = _log_softmax(logits)
+    top_ids = largest(z, k)
+    return {**_gathered(z, top_ids), "top_ids": top_ids}
+
+
+def log_sum_exp(logits: Logits) -> npt.NDArray[np.float64]:
+    """Return [n] the log-sum-exp of ``logits`` [n, V]: a logit is its log-probability plus this."""
+    z = logits.astype(np.float64)
+    top = np.max(z, axis=1)
+    found: npt.NDArray[np.float64] = top + np.log(np.sum(np.exp(z - top[:, None]), axis=1))
+    return found
+
+
+def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
     z = logits.astype(np.float64)
     z -= np.max(z, axis=1, keepdims=True)
     z -= np.log(np.sum(np.exp(z), axis=1, keepdims=True))
-    own = _largest(z, REFERENCE_TOP_K if top_ids is None else OWN_TOP_K)
-    at = own if top_ids is None else top_ids
+    return z
+
+
+def _gathered(z: npt.NDArray[np.float64], at: npt.NDArray[np.int32]) -> Arrays:
+    """Return log-probabilities at ids and the tail outside of them; ``z`` is used up."""
     gathered = np.take_along_axis(z, at, axis=1)
-    logprobs = np.take_along_axis(z, following[:, None], axis=1)[:, 0]
     np.put_along_axis(z, at, -np.inf, axis=1)
     with np.errstate(divide="ignore"):
         tail = np.log(np.sum(np.exp(z), axis=1))
     return {
-        "logprobs": logprobs.astype(np.float32),
         "ref_topk_logprobs": gathered.astype(np.float32),
         "tail_logprob": tail.astype(np.float32),
-        "top_ids": own,
     }
 
 
@@ -55,7 +84,8 @@ def mass_error(payload: Arrays) -> float:
     return float(np.max(np.abs(1.0 - total))) if np.all(np.isfinite(total)) else 1e308
 
 
-def _largest(z: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int32]:
+def largest(z: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int32]:
+    """Return [n, k] the ids of the largest values of ``z`` [n, V] in each row, best first."""
     k = min(k, z.shape[1])
     found = np.argpartition(-z, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(z, found, axis=1), axis=1, kind="stable")

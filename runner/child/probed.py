@@ -27,8 +27,10 @@ class Probed:
     error: str | None = None
     request: dict[str, Any] | None = None
     """Timing of a streamed request, in seconds."""
-    hidden: bool = False
-    """The engine does not show this fact."""
+    seconds: float | None = None
+    """Wall time of the probe."""
+    unseen: str | None = None
+    """``hidden`` or ``absent`` where the engine does not show, or does not have, what is asked."""
     arrays: Arrays = field(default_factory=dict)
 
     def header(self) -> dict[str, Any]:

@@ -5,17 +5,18 @@ stage. When a reference is frozen there is no truth yet: then each stage takes w
 itself made before it.
 """
 
-import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-import numpy as np
-
-from runner.child.adapters.base import Adapter, Reply, Request
-from runner.child.failures import is_out_of_memory, told
-from runner.child.messages import canonical_message
-from runner.child.numeric import count_nonfinite, distribution_payload, mass_error
+from runner.child.adapters.base import Adapter
 from runner.child.probed import CaseInput, Probed
+from runner.child.stages import forced, prompts, scripted
+from runner.child.stages.chain import chain
+from runner.child.stages.sampling import sampling
+from runner.child.stages.state import state
+from runner.child.stages.subject import StageProbe, Subject, caught
+from runner.child.stages.swaps import cures
+from runner.child.stages.truth import complete_truth
 
 Tell = Callable[[str], None]
 
@@ -39,251 +40,67 @@ FACTS = (
     "tokenizer_digest",
     "pre_tokenizer",
     "normalizer",
+    "sampling_defaults",
     "model_name",
 )
-_INSTRUMENT_CASES = 3
-_OPENING = [{"role": "user", "content": "Hello!"}]
+_PROBES: dict[str, StageProbe] = {
+    "template": prompts.template,
+    "tokenize": prompts.tokenize,
+    "logits": forced.logits,
+    "state": state,
+    "sampling": sampling,
+    "stop": scripted.stop,
+    "detokenize": scripted.detokenize,
+    "parse": scripted.parse,
+    "chain": chain,
+}
 
 
 def probe_engine(
-    adapter: Adapter, cases: Sequence[CaseInput], stages: set[str], tell: Tell
+    subject: Subject, cases: Sequence[CaseInput], stages: set[str], tell: Tell
 ) -> Iterator[Probed]:
     """Probe what needs no case of its own: the instrument and the configuration."""
     if "instrument" in stages:
         tell("instrument")
-        asked = [c for c in cases if c["stage"] == "logits" and c["truth"].get("top_ids_prefill")]
-        yield from _instrument(adapter, asked[:_INSTRUMENT_CASES])
+        yield from _timed(forced.instrument(subject, cases))
     if "config" in stages:
         tell("config")
-        facts = adapter.facts()
-        for name in FACTS:
-            probed = Probed("config", f"config/{name}", "fact", hidden=name not in facts)
-            if name in facts:
-                probed.value = {"seen": facts[name]}
-            yield probed
+        yield from _timed(_config(subject.adapter))
 
 
-def probe_cell(
-    adapter: Adapter, cases: Sequence[CaseInput], *, freeze: bool, tell: Tell
-) -> Iterator[Probed]:
+def probe_cell(subject: Subject, cases: Sequence[CaseInput], tell: Tell) -> Iterator[Probed]:
     """Probe every case of a cell, stage by stage; what raises becomes the probe's error."""
     for stage, probe in _PROBES.items():
         chosen = [c for c in cases if c["stage"] == stage]
         if chosen:
             tell(stage)
         for case in chosen:
-            try:
-                if freeze:
-                    _complete_truth(adapter, case)
-                yield from probe(adapter, case)
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                yield Probed(stage, case["id"], "*", error=told(error))
+            yield from _timed(caught(_probed(subject, case, probe), stage, case["id"], "*"))
+    yield from _timed(cures(subject))
 
 
-def _complete_truth(adapter: Adapter, case: CaseInput) -> None:
-    """Give a case that has no truth yet the engine's own input to its stage."""
-    truth, script = case["truth"], case.get("script")
-    if case["stage"] == "tokenize" and case.get("messages") and "prompt_text" not in truth:
-        truth["prompt_text"] = adapter.render(_request(case))
-    if script and "script_ids" not in truth:
-        ids = adapter.encode_output(script["text"])
-        if script.get("eos") is not None:
-            ids = [*ids, adapter.eos_ids()[script["eos"]]]
-        truth["script_ids"] = [*ids, *(adapter.encode_output(script["after"]))]
-    if case["stage"] == "logits" and "prompt_ids" not in truth:
-        if case.get("text") is not None:
-            truth.update(prompt_ids=adapter.encode_text(case["text"]), output_ids=[])
-        else:
-            reply = adapter.chat(_request(case))
-            truth.update(prompt_ids=reply.prompt_ids, output_ids=reply.output_ids)
+def _probed(subject: Subject, case: CaseInput, probe: StageProbe) -> Iterator[Probed]:
+    if subject.freeze:
+        complete_truth(subject.adapter, case)
+    yield from probe(subject, case)
 
 
-def _instrument(adapter: Adapter, cases: Sequence[CaseInput]) -> Iterator[Probed]:
-    """Ask the same numbers again, in another order, and without a cache."""
-    for probe, order, cold in (
-        ("first", cases, False),
-        ("again", cases, False),
-        ("reordered", cases[::-1], False),
-        ("uncached", cases, True),
-    ):
-        for case in order:
-            try:
-                arrays, ids, logits = _forced(adapter, case, cold=cold)
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                yield Probed("instrument", case["id"], probe, error=told(error))
-                continue
-            value = {"mass_error": mass_error(arrays), "nonfinite": count_nonfinite(logits)}
-            yield Probed(
-                "instrument", case["id"], probe, prompt_ids=ids, value=value, arrays=arrays
-            )
+def _config(adapter: Adapter) -> Iterator[Probed]:
+    facts = adapter.facts()
+    for name in FACTS:
+        unseen = None if name in facts else "hidden"
+        probed = Probed("config", f"config/{name}", "fact", unseen=unseen)
+        if name in facts:
+            probed.value = {"seen": facts[name]}
+        yield probed
 
 
-def _forced(adapter: Adapter, case: CaseInput, *, cold: bool = False) -> tuple[Any, list[int], Any]:
-    truth = case["truth"]
-    ids = [*truth["prompt_ids"], *truth["output_ids"]]
-    logits = adapter.prefill(ids, cold=cold)[:-1]
-    top = truth.get("top_ids_prefill")
-    payload = distribution_payload(
-        logits, np.array(ids[1:], np.int32), None if top is None else np.array(top, np.int32)
-    )
-    return payload, ids, logits
-
-
-def _template(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
-    yield Probed("template", case["id"], "isolate", prompt_text=adapter.render(_request(case)))
-
-
-def _tokenize(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
-    text = case.get("text")
-    if text is None:
-        text = case["truth"]["prompt_text"]
-        ids = adapter.encode_chat(text)
-    else:
-        ids = adapter.encode_text(text)
-    value = {"text": text, "round_trip": adapter.decode_ids(ids)}
-    yield Probed("tokenize", case["id"], "isolate", prompt_ids=ids, value=value)
-
-
-def _logits(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
-    truth = case["truth"]
-    arrays, ids, logits = _forced(adapter, case)
-    output = list(truth["output_ids"])
-    value = {"start": 0, "nonfinite": count_nonfinite(logits)}
-    yield Probed(
-        "logits",
-        case["id"],
-        "prefill",
-        prompt_ids=ids,
-        output_ids=output,
-        value=value,
-        arrays=arrays,
-    )
-    if not output:
-        return
-    logits = adapter.decode(truth["prompt_ids"], output)
-    top = truth.get("top_ids_decode")
-    arrays = distribution_payload(
-        logits, np.array(output, np.int32), None if top is None else np.array(top, np.int32)
-    )
-    value = {"start": len(truth["prompt_ids"]) - 1, "nonfinite": count_nonfinite(logits)}
-    yield Probed(
-        "logits",
-        case["id"],
-        "decode",
-        prompt_ids=ids,
-        output_ids=output,
-        value=value,
-        arrays=arrays,
-    )
-
-
-def _stop(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
-    reply = adapter.chat(_request(case))
-    yield Probed(
-        "stop",
-        case["id"],
-        "isolate",
-        output_ids=reply.output_ids,
-        text=reply.text,
-        finish_reason=reply.finish_reason,
-        value=_script_value(case),
-    )
-
-
-def _detokenize(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
-    for probe in ("whole", "stream"):
-        reply = adapter.chat(_request(case, stream=probe == "stream"))
-        yield Probed(
-            "detokenize",
-            case["id"],
-            probe,
-            output_ids=reply.output_ids,
-            text=reply.text,
-            value=_script_value(case),
-        )
-
-
-def _parse(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
-    reply = adapter.chat(_request(case))
-    yield Probed(
-        "parse",
-        case["id"],
-        "isolate",
-        text=reply.text,
-        message=None if reply.message is None else canonical_message(reply.message),
-        finish_reason=reply.finish_reason,
-        value=_script_value(case),
-    )
-
-
-def _chain(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
-    reply = adapter.chat(_request(case))
-    probed = Probed(
-        "chain",
-        case["id"],
-        "whole",
-        prompt_ids=reply.prompt_ids,
-        output_ids=reply.output_ids,
-        text=reply.text,
-        message=None if reply.message is None else canonical_message(reply.message),
-        finish_reason=reply.finish_reason,
-    )
-    if "output_ids" not in case["truth"] and reply.output_ids:
-        ids = [*reply.prompt_ids, *reply.output_ids]
-        first = len(reply.prompt_ids) - 1
-        following = np.array(reply.output_ids, np.int32)
-        probed.arrays = distribution_payload(adapter.prefill(ids)[first:-1], following, None)
-    yield probed
-    yield _timed(adapter, case)
-
-
-def _timed(adapter: Adapter, case: CaseInput) -> Probed:
-    reply = adapter.chat(_request(case, stream=True))
-    return Probed("chain", case["id"], "stream", text=reply.text, request=_timing(reply))
-
-
-def _timing(reply: Reply) -> dict[str, Any]:
-    arrivals = reply.arrivals_s
-    return {
-        "prompt_tokens": len(reply.prompt_ids),
-        "output_tokens": len(reply.output_ids),
-        "ttft_s": arrivals[0] if arrivals else None,
-        "itl_s": [b - a for a, b in itertools.pairwise(arrivals)],
-        "e2el_s": reply.total_s,
-    }
-
-
-def _request(case: CaseInput, *, stream: bool = False) -> Request:
-    script = case["truth"].get("script_ids")
-    if case.get("script") and script is None:
-        raise ValueError("the truth's ids of the scripted output are missing")
-    limit = case["max_tokens"]
-    return Request(
-        messages=case.get("messages") or _OPENING,
-        tools=case.get("tools"),
-        template_options=case.get("template_options") or {},
-        max_tokens=limit if script is None else min(limit, len(script)),
-        stop=case.get("stop") or (),
-        script=script,
-        stream=stream,
-    )
-
-
-def _script_value(case: CaseInput) -> dict[str, Any] | None:
-    script = case["truth"].get("script_ids")
-    return None if script is None else {"script_ids": script}
-
-
-_PROBES: dict[str, Callable[[Adapter, CaseInput], Iterator[Probed]]] = {
-    "template": _template,
-    "tokenize": _tokenize,
-    "logits": _logits,
-    "stop": _stop,
-    "detokenize": _detokenize,
-    "parse": _parse,
-    "chain": _chain,
-}
+def _timed(probes: Iterator[Probed]) -> Iterator[Probed]:
+    """Note how long each probe took: the time since it was asked for."""
+    while True:
+        started = time.perf_counter()
+        probed = next(probes, None)
+        if probed is None:
+            return
+        probed.seconds = time.perf_counter() - started
+        yield probed

@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from runner.artifact import GgufFile, HfFolder, describe_variant, model_digests
+from runner.faults.gguf_edits import faulty_gguf
 from runner.freeze import dequantised_copy
 from runner.order import Model, Variant
 from runner.weights import tensor_facts
 from suites.errors import UserError
-from tests.faulty_gguf import edited_gguf
+from suites.fault_catalogue import GgufInjection, TensorEdit
 from tests.paths import TINY_CHAT
 
 F32 = TINY_CHAT / "tiny-chat-f32.gguf"
 Q8 = TINY_CHAT / "tiny-chat-q8_0.gguf"
 Q_PROJ = "blk.0.attn_q.weight"
+
+
+def _edited(path: Path, **edit: Any) -> Path:
+    return faulty_gguf(F32, path, GgufInjection(tensors=(TensorEdit(name=Q_PROJ, **edit),)))
 
 
 def _facts(
@@ -55,7 +60,7 @@ def test_another_type_has_other_values_and_says_its_type() -> None:
 
 
 def test_metadata_changes_the_artifact_but_not_the_weights(tmp_path: Path) -> None:
-    renamed = edited_gguf(F32, tmp_path / "x.gguf", fields={"general.name": "other"})
+    renamed = faulty_gguf(F32, tmp_path / "x.gguf", GgufInjection(fields={"general.name": "other"}))
     before, after = describe_variant(F32, "gguf"), describe_variant(renamed, "gguf")
     assert before[0] != after[0]
     assert before[2] == after[2]
@@ -77,21 +82,16 @@ def test_quantisation_costs_what_its_type_costs() -> None:
 
 
 def test_a_scaled_tensor_and_a_skipped_permutation_are_measured(tmp_path: Path) -> None:
-    scaled = edited_gguf(F32, tmp_path / "a.gguf", tensors={Q_PROJ: lambda x: x * 1.01})
+    scaled = _edited(tmp_path / "a.gguf", op="scale", by=1.01)
     facts = _facts(scaled, "f32")["model.layers.0.self_attn.q_proj.weight"]
     assert float(str(facts["scale"])) == pytest.approx(1.01, abs=1e-6)
-    raw = HfFolder(TINY_CHAT).tensors()[Q_PROJ].values()
-    unpermuted = edited_gguf(F32, tmp_path / "b.gguf", tensors={Q_PROJ: lambda _: raw})
+    unpermuted = _edited(tmp_path / "b.gguf", op="unpermute")
     facts = _facts(unpermuted, "f32")["model.layers.0.self_attn.q_proj.weight"]
     assert float(str(facts["relative_rmse"])) > 0.5
 
 
 def test_a_nan_is_told(tmp_path: Path) -> None:
-    def poison(values: np.ndarray) -> np.ndarray:
-        values[0, 0] = np.nan
-        return values
-
-    facts = _facts(edited_gguf(F32, tmp_path / "n.gguf", tensors={Q_PROJ: poison}), "f32")
+    facts = _facts(_edited(tmp_path / "n.gguf", op="nan", by=1), "f32")
     assert facts["model.layers.0.self_attn.q_proj.weight"]["nonfinite"] == 1
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import suites
+from runner import recording
 from runner.freeze import freeze, show, verify
 from runner.order import CellOrder, WorkOrder
 from runner.references import References
@@ -83,11 +85,15 @@ def test_a_case_without_its_truth_is_named(make_order: OrderMaker, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stage_that_the_engine_lacks_is_no_gap(references: str) -> None:
-    (path,) = Path(references).glob("*.parquet")
-    rows = pq.read_table(path).to_pylist()
-    assert {row["message"] for row in rows if row["stage"] == "parse"} == {None}
-    assert verify([references]) == []
+def test_a_stage_that_the_engine_lacks_is_no_gap(
+    make_order: OrderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = recording.DECLARATIONS["transformers"]
+    lacking = replace(real, stages={**real.stages, "template": "absent"})
+    monkeypatch.setitem(recording.DECLARATIONS, "transformers", lacking)
+    (path,) = freeze([_order(make_order)], str(tmp_path))
+    assert [row["stage"] for row in pq.read_table(path).to_pylist()] == ["template"]
+    assert verify([str(tmp_path)]) == []
 
 
 def test_packed_weights_are_refused_before_anything_runs(

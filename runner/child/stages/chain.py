@@ -1,0 +1,79 @@
+"""Messages in, message out: the chain as its user sees it."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from runner.child.adapters.base import Adapter, Reply, Request
+from runner.child.messages import canonical_message
+from runner.child.numeric import distribution_payload
+from runner.child.probed import CaseInput, Probed
+from runner.child.stages.subject import Subject, request
+
+
+def chain(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+    """Ask the whole chain, at once and as a stream; note where its answer is not the truth's."""
+    adapter, asked = subject.adapter, request(case)
+    whole = answered(adapter, case, "whole", asked)
+    if "output_ids" not in case["truth"] and whole.output_ids:
+        whole.arrays = _rows(adapter, whole)
+    yield whole
+    reply = adapter.chat(replace(asked, stream=True))
+    yield Probed("chain", case["id"], "stream", text=reply.text, request=_timing(reply))
+    if differing(whole, case["truth"]):
+        subject.symptoms.append((case, whole))
+
+
+def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> Probed:
+    """Send one request through the chat path and return all of its answer as ``probe``.
+
+    The prompt's text is the one put in its place where there is one; it is unknown where only ids
+    were.
+    """
+    reply = adapter.chat(asked)
+    text = asked.prompt_text
+    if text is None and asked.prompt_ids is None:
+        text = adapter.render(asked)
+    return Probed(
+        "chain",
+        case["id"],
+        probe,
+        prompt_text=text,
+        prompt_ids=reply.prompt_ids,
+        output_ids=reply.output_ids,
+        text=reply.text,
+        message=None if reply.message is None else canonical_message(reply.message),
+        finish_reason=reply.finish_reason,
+    )
+
+
+def differing(whole: Probed, truth: dict[str, Any]) -> set[str]:
+    """Return the fields in which an answer is not the truth's; lacking is no difference."""
+    message = truth.get("message")
+    expected = {**truth, "message": None if message is None else canonical_message(message)}
+    return {
+        name
+        for name in ("prompt_ids", "output_ids", "text", "finish_reason", "message")
+        if None not in (expected.get(name), getattr(whole, name))
+        and expected[name] != getattr(whole, name)
+    }
+
+
+def _rows(adapter: Adapter, whole: Probed) -> dict[str, Any]:
+    prompt, output = whole.prompt_ids or [], whole.output_ids or []
+    rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+    return distribution_payload(rows, np.array(output, np.int32), None)
+
+
+def _timing(reply: Reply) -> dict[str, Any]:
+    arrivals = reply.arrivals_s
+    return {
+        "prompt_tokens": len(reply.prompt_ids),
+        "output_tokens": len(reply.output_ids),
+        "ttft_s": arrivals[0] if arrivals else None,
+        "itl_s": [b - a for a, b in itertools.pairwise(arrivals)],
+        "e2el_s": reply.total_s,
+    }
