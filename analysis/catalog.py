@@ -114,6 +114,7 @@ def _filled(
     con = duckdb.connect(":memory:", config=config)
     try:
         con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET enable_progress_bar = false")
         con.execute("SET preserve_insertion_order = true")
         register(con)
         load_evidence(con, store, evidence, chosen)

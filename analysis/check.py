@@ -12,7 +12,7 @@ from analysis.catalog import choose_run
 from analysis.judge import open_judged
 from analysis.junit import write_junit
 from analysis.output import console, plain, print_json, verdict_text
-from analysis.summary import Summary, name_of, scope_of, summarise
+from analysis.summary import Summary, alarm_text, name_of, scope_of, summarise
 from runner.store import Store
 
 
@@ -42,6 +42,7 @@ def check(
                 "attempts": summary.attempts,
                 "quarantined": summary.quarantined,
                 "unexpected_passes": summary.unexpected_passes,
+                "alarm_rates": summary.alarm_rates,
             }
         )
     else:
@@ -73,6 +74,7 @@ def _print(out: Console, summary: Summary, run: str) -> None:
         shared.setdefault(row["explanation"], []).append(row["cell_id"][:11])
     for explanation, cells in shared.items():
         out.print(plain(f"  {', '.join(dict.fromkeys(cells))}: {explanation}"))
+    _print_list(out, "The reference against itself", summary.alarm_rates, alarm_text)
     broken = [row for row in summary.quarantined if row not in summary.lost_evidence]
     _print_list(
         out,

@@ -13,7 +13,7 @@ UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError)
 _BEFORE = 24
 _AFTER = 40
 #: Keys of the objects in which more than one aspect of an answer is compared.
-_ASPECTS = frozenset({"text", "finish_reason", "message", "output_ids"})
+_ASPECTS = frozenset({"text", "finish_reason", "message", "output_ids", "prompt_ids"})
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Aspect:
     """One compared part that differs: what it is, where it parts, and both sides."""
 
     name: str
-    """text, finish_reason, output_ids, or a message's field; empty when the whole is one part."""
+    """text, finish_reason, output_ids, prompt_ids or a message's field; empty for the whole."""
     unit: str
     """character or token."""
     at: int

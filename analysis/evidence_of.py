@@ -7,10 +7,13 @@ from typing import Any
 from analysis.catalog import Catalog
 from analysis.differences import parted
 from analysis.output import as_json
+from analysis.stage_evidence import sentence, stage_evidence
 
 #: Differences told per stage when no case is asked for.
 _PER_STAGE = 3
 _POSITIONS = 3
+#: Stages whose differences are told in words: both sides would say less.
+TOLD_IN_WORDS = frozenset({"config", "weights", "state", "sampling"})
 _TOP = 5
 
 _DIFFERENCES = """
@@ -27,6 +30,7 @@ _DIFFERENCES = """
     LEFT JOIN alignments AS a
         ON a.judged AND a.run_id = d.run_id AND a.cell_id = d.cell_id AND a.node_id = d.node_id
         AND a.stage = d.stage AND a.probe = d.probe AND a.case_id = d.case_id
+        AND a.repeat = d.repeat
         AND d.kind NOT IN ('between_nodes', 'later_attempt')
     LEFT JOIN traces AS t ON t.rowid = a.trace_row
     WHERE d.run_id = ? AND d.cell_id = ? AND d.node_id IS NOT DISTINCT FROM ?
@@ -102,12 +106,14 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
     numbers = [n for n in catalog.rows(_NUMBERS, keys) if case in (None, n["case_id"])]
     worst = catalog.rows(_WORST, [*keys, case, case, _POSITIONS])
     kept = catalog.rows(_KEPT, keys)
+    stages = [v for v in verdicts if v["case_group"] == "*"]
     found: dict[str, Any] = as_json(
         {
             "cell": cell,
+            "sentence": sentence(cell, stages),
             "brief": case is None,
             "command": command(matrix, cell["cell_id"]),
-            "stages": [v for v in verdicts if v["case_group"] == "*"],
+            "stages": stages,
             "slices": [
                 {k: v[k] for k in ("stage", "case_group", "verdict", "n", "mismatches", "effect")}
                 for v in verdicts
@@ -123,6 +129,7 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
             "outcomes": catalog.rows(_OUTCOMES, [*keys, case]) if case else [],
             "numbers": numbers[: 2 * _TOP],
             "worst_positions": [_position(row) for row in worst],
+            **stage_evidence(catalog, cell, case),
             "kept_of_failed_attempts": kept,
         }
     )

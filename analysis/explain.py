@@ -10,10 +10,11 @@ from rich.text import Text
 
 from analysis.catalog import Catalog, choose_run
 from analysis.differences import visible
-from analysis.evidence_of import evidence_of
+from analysis.evidence_of import TOLD_IN_WORDS, evidence_of
+from analysis.explain_tables import print_draws, print_numbers, print_swaps
 from analysis.judge import open_judged
 from analysis.output import console, plain, print_json, verdict_text
-from analysis.summary import confirmed_text, name_of, scope_of
+from analysis.summary import name_of, scope_of
 from runner.store import Store
 from suites.errors import UserError
 
@@ -103,10 +104,12 @@ def _require_case(catalog: Catalog, run_id: str, case: str) -> None:
 def _print(out: Console, found: dict[str, Any]) -> None:
     cell = found["cell"]
     facts = [cell["model"], cell["backend"], cell["hardware"], cell["engine_version"]]
+    confirmed = cell["confirmed"].replace("_", " ")
     head = [
+        plain(found["sentence"], "bold", 1000),
         verdict_text(cell["verdict"], scope_of(cell).removeprefix(cell["verdict"])),
         plain(cell["explanation"], limit=2000),
-        plain(f"culprit: {cell['culprit'] or 'none'} · confirmed: {confirmed_text(cell)}"),
+        plain(f"culprit: {cell['culprit'] or 'none'} · confirmed: {confirmed}"),
         plain(" · ".join(str(f) for f in facts if f), "dim"),
     ]
     title = f"{name_of(cell)} on {cell['node_id']} · {cell['cell_id']} · attempt {cell['attempt']}"
@@ -123,9 +126,12 @@ def _print(out: Console, found: dict[str, Any]) -> None:
     for stage in found["stages"]:
         differing = by_stage.get(stage["stage"], [])
         whole = found["brief"] and stage["verdict"] in ("divergent", "expected")
-        has_numbers = not found["brief"] and stage["stage"] == "logits" and found["numbers"]
+        kept = {"logits": found["numbers"], "sampling": found["draws"]}.get(stage["stage"])
+        has_numbers = not found["brief"] and kept
         if differing or whole or has_numbers:
             _print_stage(out, stage, differing, found)
+    if found["swaps"]:
+        print_swaps(out, found["swaps"])
     if not found["brief"]:
         out.print()
     for row in found["outcomes"]:
@@ -166,13 +172,14 @@ def _print_stage(
     for row in differing[:1] if stage["stage"] == "logits" else differing:
         out.print()
         declared = f" — declared: {row['expected_reason']}" if row["is_expected"] else ""
-        against = f" against {row['other']}" if row["other"] else f" against the {row['kind']}"
+        truth = "itself" if row["kind"] == "self" else f"the {row['kind']}"
+        against = f" against {row['other'] or truth}"
         out.print(plain(f"case {row['case_id']} ({row['probe']}){against}{declared}", "bold"))
         if row["asked"]:
             out.print(plain(f"  asked: {row['asked']}", "dim", 300 if found["brief"] else 4000))
-        if row["detail"] and (stage["stage"] in ("config", "weights", "instrument", "chain")):
-            out.print(plain(f"  {row['detail']}"))
-        for aspect in row["aspects"] if stage["stage"] not in ("config", "weights") else []:
+        if row["detail"] and stage["stage"] in TOLD_IN_WORDS | {"instrument", "chain"}:
+            out.print(plain(f"  {row['detail']}", limit=2000))
+        for aspect in row["aspects"] if stage["stage"] not in TOLD_IN_WORDS else []:
             out.print(_side_by_side(aspect))
         if row["decodes_to"] is not None:
             out.print(
@@ -182,7 +189,9 @@ def _print_stage(
             out.print(plain(f"  to declare it: {row['declaration']}", "dim", 4000))
         out.print(plain(f"  reproduce: {row['command']}", "dim", 4000))
     if stage["stage"] == "logits":
-        _print_numbers(out, stage, found)
+        print_numbers(out, stage, found)
+    if stage["stage"] == "sampling":
+        print_draws(out, found["draws"])
 
 
 def _side_by_side(aspect: dict[str, Any]) -> Table:
@@ -197,45 +206,3 @@ def _side_by_side(aspect: dict[str, Any]) -> Table:
 def _marked(part: dict[str, str]) -> Text:
     """Return one side; its parts were spelt out already, and ⟦ ⟧ marks survive in a log."""
     return Text(part["before"]) + Text(f"⟦{part['marked']}⟧", _MARK) + Text(part["after"])
-
-
-def _print_numbers(out: Console, stage: dict[str, Any], found: dict[str, Any]) -> None:
-    bounds = f"[{_number(stage['ci_low'])}, {_number(stage['ci_high'])}]"
-    out.print(
-        plain(
-            f"mean KL {_number(stage['effect'])} nats, 95 % bounds {bounds}, "
-            f"margin δ {_number(stage['margin'])}, p against the floor "
-            f"{_number(stage['p_value'])} ({stage['floor_id'] or 'no floor'})"
-        )
-    )
-    table = Table(
-        "case", "probe", "positions", "mean KL", "max KL", "other top token", "not finite"
-    )
-    for row in found["numbers"]:
-        shown = [_number(row[k]) for k in ("mean_kl", "max_kl")]
-        cells = [row["case_id"], row["probe"], row["positions"], *shown, row["flips"]]
-        table.add_row(*(plain(c) for c in [*cells, row["nonfinite"]]))
-    out.print(table)
-    for row in found["worst_positions"]:
-        title = f"{row['case_id']} ({row['probe']}) position {row['position']}: " + (
-            "NaN or infinite"
-            if row["nonfinite"]
-            else f"KL {_number(row['kl'])}, the reference's margin {_number(row['margin'])} nats"
-        )
-        tops = Table("rank", "expected id", "ln p", "seen id", "ln p", title=plain(title))
-        for rank in range(max(len(row["expected"]), len(row["seen"]))):
-            left, right = _pair(row["expected"], rank), _pair(row["seen"], rank)
-            style = "red" if left[0] != right[0] else ""
-            tops.add_row(*(plain(c, style) for c in [rank + 1, *left, *right]))
-        out.print(tops)
-
-
-def _pair(pairs: list[list[Any]], rank: int) -> list[str]:
-    if rank >= len(pairs):
-        return ["–", "–"]
-    token, logp = pairs[rank]
-    return [str(token), "not kept" if logp is None else f"{logp:.4f}"]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"

@@ -12,10 +12,11 @@ _GROUP = ("weights_digest", "tokenizer_digest", "suite", "compute_dtype", "backe
 
 
 def floor_rows(results: str, run_id: str | None = None) -> list[FloorRow]:
-    """Return one row per benign configuration of a run, measured by the same relations as verdicts.
+    """Return one row per benign configuration and probe of a run.
 
-    Each judged cell is one configuration, named by its matrix entry and the options that its
-    probes set. Cells that share weights, compute dtype, backend, suite and engine make one floor.
+    They are measured by the same relations as verdicts. Each judged cell is one configuration,
+    named by its matrix entry and the options that its probes set. Cells that share weights,
+    compute dtype, backend, suite and engine make one floor.
 
     Raises:
         UserError: a configuration gave NaN, or the run holds nothing numeric.
@@ -23,7 +24,7 @@ def floor_rows(results: str, run_id: str | None = None) -> list[FloorRow]:
     store = Store(results)
     chosen = choose_run(store, run_id)
     with open_catalog(store, [chosen]) as catalog:
-        found = catalog.rows("SELECT * FROM floor_candidates ORDER BY cell_id, node_id")
+        found = catalog.rows("SELECT * FROM floor_candidates ORDER BY cell_id, node_id, probe")
         (config,) = catalog.rows("SELECT config FROM runs")
     engines = json.loads(config["config"]).get("matrix", {}).get("engines", [])
     options = {entry["name"]: entry["options"] for entry in engines if entry.get("name")}
@@ -49,7 +50,7 @@ def floor_rows(results: str, run_id: str | None = None) -> list[FloorRow]:
         }
         made = FloorRow(
             floor_id="",
-            **{name: row[name] for name in (*_GROUP, "engine_version")},
+            **{name: row[name] for name in (*_GROUP, "engine_version", "probe")},
             configuration=json.dumps(configuration, sort_keys=True),
             **{name: row[name] for name in ("mean_kl", "max_kl", "positions", "flips")},
             max_flip_margin=row["max_flip_margin"],

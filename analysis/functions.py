@@ -1,26 +1,29 @@
-"""What SQL cannot say for itself: critical values, version ranges, and one form for equal JSON.
+"""What SQL cannot say for itself: tails of distributions, version ranges, one form for equal JSON.
 
 Evidence is untrusted, and an error in here would make the whole run unjudgeable. So every function
 is total: what it cannot take apart is compared as the text that it is.
 """
 
 import json
+import math
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import duckdb
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from scipy import stats
+from scipy import optimize, stats
 
 from analysis.differences import UNREADABLE, shown_difference
+from analysis.likely_sampler import likely_sampler
 
 
 def register(con: duckdb.DuckDBPyConnection) -> None:
     """Make the functions known to a connection; each returns NULL for a NULL argument."""
-    for function, argument, returns in _FUNCTIONS:
-        types: list[Any] = [argument, argument]
+    for function, arguments, returns in _FUNCTIONS:
+        types: list[Any] = list(arguments)
         con.create_function(function.__name__, function, types, duckdb.type(returns))
 
 
@@ -33,6 +36,48 @@ def unregister(con: duckdb.DuckDBPyConnection) -> None:
 def t_upper_tail(t: float, degrees: float) -> float:
     """Return P(T > t) of Student's t."""
     return float(stats.t.sf(t, degrees))
+
+
+def binomial_upper(hits: float, tries: float) -> float:
+    """Return the one-sided 95 % Clopper–Pearson upper bound of a rate, ``hits`` of ``tries``."""
+    if hits >= tries:
+        return 1.0
+    return float(stats.beta.ppf(0.95, hits + 1, tries - hits))
+
+
+def chi2_upper_tail(chi2: float, degrees: float) -> float:
+    """Return P(X > chi2) of χ²; 1 without a degree of freedom, where nothing can differ."""
+    if not (math.isfinite(chi2) and degrees >= 1):
+        return 0.0 if chi2 == math.inf else 1.0
+    return float(stats.chi2.sf(chi2, degrees))
+
+
+@cache
+def chi2_power(degrees: float, n: float, alpha: float, power: float) -> float:
+    """Return the least effect (Cohen's w) that a χ² test of ``n`` draws shows with this power.
+
+    Under an effect w the statistic is noncentral χ² with parameter n·w² (Cohen 1988, ch. 7).
+    Infinite where the test can show nothing: no draws, or no degree of freedom.
+    """
+    if not (1 <= degrees < math.inf and 1 <= n < math.inf and 0 < alpha < power < 1):
+        return math.inf
+    critical = stats.chi2.isf(alpha, degrees)
+
+    def short(parameter: float) -> float:
+        return float(stats.ncx2.sf(critical, degrees, parameter)) - power
+
+    high = float(critical)
+    while short(high) < 0:
+        high *= 2
+    return math.sqrt(optimize.brentq(short, 0.0, high) / n)
+
+
+def binomial_p(seen: float, n: float, share: float) -> float:
+    """Return the two-sided p of ``seen`` among ``n`` draws of a share: twice the lesser tail."""
+    if not (0 <= seen <= n and 0 <= share <= 1):
+        return 1.0
+    below, above = stats.binom.cdf(seen, n, share), stats.binom.sf(seen - 1, n, share)
+    return float(min(1.0, 2 * min(below, above)))
 
 
 def version_in(version: str, versions: str) -> bool:
@@ -115,10 +160,15 @@ def _call(call: Any, *, ordered: bool) -> dict[str, Any]:
     return {"name": function.get("name"), "arguments": dumped}
 
 
-_FUNCTIONS: tuple[tuple[Callable[..., Any], str, str], ...] = (
-    (t_upper_tail, "DOUBLE", "DOUBLE"),
-    (version_in, "VARCHAR", "BOOLEAN"),
-    (canonical_fact, "VARCHAR", "VARCHAR"),
-    (canonical_message, "VARCHAR", "VARCHAR"),
-    (shown_difference, "VARCHAR", "VARCHAR"),
+_FUNCTIONS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
+    (t_upper_tail, ("DOUBLE", "DOUBLE"), "DOUBLE"),
+    (binomial_upper, ("DOUBLE", "DOUBLE"), "DOUBLE"),
+    (chi2_upper_tail, ("DOUBLE", "DOUBLE"), "DOUBLE"),
+    (chi2_power, ("DOUBLE", "DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE"),
+    (binomial_p, ("DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE"),
+    (version_in, ("VARCHAR", "VARCHAR"), "BOOLEAN"),
+    (canonical_fact, ("VARCHAR", "VARCHAR"), "VARCHAR"),
+    (canonical_message, ("VARCHAR", "VARCHAR"), "VARCHAR"),
+    (shown_difference, ("VARCHAR", "VARCHAR"), "VARCHAR"),
+    (likely_sampler, ("INTEGER[]", "FLOAT[]", "VARCHAR", "VARCHAR"), "VARCHAR"),
 )

@@ -46,6 +46,8 @@ class Summary:
     quarantined: ROWS
     unexpected_passes: ROWS
     skips: ROWS
+    alarm_rates: ROWS
+    """How often the numeric rule would call a benign configuration divergent, per floor."""
 
     @property
     def exit_code(self) -> int:
@@ -86,13 +88,17 @@ def summarise(catalog: Catalog, run_id: str) -> Summary:
         ],
         unexpected_passes=catalog.rows(_PASSES, [run_id]),
         skips=catalog.rows(_SKIPS, [run_id]),
+        alarm_rates=catalog.rows("SELECT * FROM alarm_rates WHERE run_id = ?", [run_id]),
     )
 
 
-def confirmed_text(row: dict[str, Any]) -> str:
-    """Return ``confirmed`` for people; a divergence that is not confirmed says why it is not."""
-    no = row["verdict"] == "divergent" and row["confirmed"] == "no"
-    return "no (this version does not swap stages yet)" if no else str(row["confirmed"])
+def alarm_text(row: dict[str, Any]) -> str:
+    """Return one alarm rate of the reference against itself as a sentence without its subject."""
+    return (
+        f"{row['alarms']} of {row['configurations']} benign configurations alarm "
+        f"(upper 95 % bound {100 * row['upper']:.1f} %), {row['probe']}, {row['pass']} with "
+        f"δ {row['margin']:.3g}, floor {row['floor_id']}"
+    )
 
 
 def name_of(row: dict[str, Any]) -> str:

@@ -74,7 +74,8 @@ named AS (
 wholes AS (
     SELECT
         run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, symptom, differs_at, margin_there,
-        floor_id, seen_text, true_finish, seen_finish, true_message, seen_message,
+        tie_margin, floor_id, seen_text, true_finish, seen_finish, true_message, seen_message,
+        NOT coalesce(len(seen_prompt) > 0 AND len(true_prompt) > 0, false) AS prompt_hidden,
         CASE
             WHEN symptom IS NULL THEN 'match'
             WHEN symptom <> 'output_ids' OR margin_there IS NULL THEN 'mismatch'
@@ -111,8 +112,8 @@ streams AS (
             WHEN s.seen_text = w.seen_text THEN w.symptom
             WHEN w.outcome IS NOT NULL THEN 'stream'
         END AS symptom,
-        w.differs_at, w.margin_there, s.floor_id,
-        w.true_finish, w.seen_finish, w.true_message, w.seen_message,
+        w.differs_at, w.margin_there, w.tie_margin, s.floor_id,
+        w.true_finish, w.seen_finish, w.true_message, w.seen_message, w.prompt_hidden,
         CASE
             WHEN s.seen_text = s.true_text THEN 'match'
             WHEN s.seen_text = w.seen_text THEN w.outcome

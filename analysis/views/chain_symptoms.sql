@@ -10,26 +10,9 @@
 -- takes away the ground on which one could be told from a tie.
 WITH isolates AS (
     SELECT e.run_id, e.cell_id, e.node_id, e.stage, e.verdict, s.ordinal
-    FROM (
-        SELECT run_id, cell_id, node_id, stage, verdict, case_group FROM exact_verdicts
-        UNION ALL BY NAME
-        SELECT run_id, cell_id, node_id, stage, verdict, case_group FROM logits_verdicts
-    ) AS e
+    FROM isolate_verdicts AS e
     INNER JOIN stages AS s ON e.stage = s.stage
     WHERE e.case_group = '*' AND e.verdict IN ('divergent', 'expected')
-),
-
-causes AS (
-    SELECT * FROM (
-        VALUES
-            ('prompt', 'config'), ('prompt', 'template'), ('prompt', 'tokenize'),
-            ('output_ids', 'config'), ('output_ids', 'weights'), ('output_ids', 'logits'),
-            ('output_ids', 'state'), ('output_ids', 'sampling'), ('output_ids', 'stop'),
-            ('output_ids', 'instrument'),
-            ('text', 'stop'), ('text', 'detokenize'), ('stream', 'detokenize'),
-            ('finish_reason', 'stop'), ('finish_reason', 'parse'),
-            ('message', 'parse')
-    ) AS can (symptom, stage)
 ),
 
 declared AS (
@@ -51,7 +34,7 @@ parsed AS (
 
 symptoms AS (
     SELECT
-        g.*, coalesce(i.is_parsed, false) AS is_parsed, p.true_finish = 'tool_calls'
+        g.*, coalesce(i.is_parsed, false) AS is_parsed, p.prompt_hidden, p.true_finish = 'tool_calls'
         OR (coalesce(json_array_length(TRY_CAST(p.true_message AS JSON) -> '$.tool_calls'), 0) > 0)
         <> (coalesce(json_array_length(TRY_CAST(p.seen_message AS JSON) -> '$.tool_calls'), 0) > 0) AS has_calls
     FROM chain_grouped AS g
@@ -67,7 +50,8 @@ SELECT
     s.run_id, s.cell_id, s.node_id, s.attempt, s.probe, s.case_id, s.repeat, s.symptom, i.stage AS cause,
     i.verdict AS cause_verdict
 FROM symptoms AS s
-INNER JOIN causes AS c ON s.symptom = c.symptom
+INNER JOIN causes AS c
+    ON s.symptom = c.symptom AND (s.prompt_hidden OR NOT c.only_where_prompt_hidden)
 INNER JOIN isolates AS i
     ON i.run_id = s.run_id AND i.cell_id = s.cell_id AND i.node_id = s.node_id AND i.stage = c.stage
 LEFT JOIN declared AS d

@@ -22,6 +22,10 @@ all_rows AS (
     SELECT * FROM weights_compared
     UNION ALL BY NAME
     SELECT * FROM instrument_compared
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (kind, size, row, cached, start, first_position, margin) FROM state_compared
+    UNION ALL BY NAME
+    SELECT * FROM sampling_compared
 )
 
 SELECT * FROM all_rows

@@ -8,7 +8,7 @@ WITH hits AS (
 
 against_truth AS (
     SELECT
-        a.run_id, a.cell_id, a.node_id, a.attempt, a.stage, a.probe, a.case_id, a.tags, a.truth AS kind,
+        a.run_id, a.cell_id, a.node_id, a.attempt, a.stage, a.probe, a.case_id, a.repeat, a.tags, a.truth AS kind,
         NULL::VARCHAR AS other, a.expected, a.seen, a.detail, a.effect,
         h.run_id IS NOT NULL AS is_expected, h.reason AS expected_reason, a.payload_digest
     FROM alignments AS a
@@ -20,7 +20,7 @@ against_truth AS (
 
 against_attempts AS (
     SELECT
-        b.run_id, b.cell_id, b.node_id, b.attempt, b.stage, b.probe, b.case_id, b.tags,
+        b.run_id, b.cell_id, b.node_id, b.attempt, b.stage, b.probe, b.case_id, b.repeat, b.tags,
         'later_attempt' AS kind, a.attempt::VARCHAR AS other, a.seen AS expected, b.seen,
         format('attempt {} says something else than attempt {}', b.attempt, a.attempt) AS detail,
         n.mean_kl AS effect, false AS is_expected, b.payload_digest
@@ -35,7 +35,7 @@ against_attempts AS (
 
 between_nodes AS (
     SELECT
-        b.run_id, b.cell_id, b.node_id, b.attempt, b.stage, b.probe, b.case_id, b.tags,
+        b.run_id, b.cell_id, b.node_id, b.attempt, b.stage, b.probe, b.case_id, b.repeat, b.tags,
         'between_nodes' AS kind, a.node_id AS other, a.seen AS expected, b.seen,
         format('{} and {} give different payloads', a.node_id, b.node_id) AS detail,
         n.mean_kl AS effect, false AS is_expected, b.payload_digest

@@ -1,4 +1,4 @@
--- Verdicts of the stages that are compared exactly, and of the instrument. The chain and the logits
+-- Verdicts of the stages that are compared exactly, and of the instrument, `state` and `sampling`. The chain and the logits
 -- have their own relations.
 --
 -- Divergent on one unexpected mismatch; else inconclusive on one gap, because missing is never a
@@ -16,6 +16,10 @@ WITH counted AS (
         count(*) FILTER (WHERE is_gap) AS gaps,
         count(*) FILTER (WHERE outcome = 'not_observed') AS unseen,
         string_agg(DISTINCT case_id, ', ' ORDER BY case_id) FILTER (WHERE outcome = 'not_observed') AS unseen_cases,
+        min(observed) FILTER (WHERE outcome = 'not_observed') AS unseen_how,
+        -- The least that these tests would have shown, said of the weakest.
+        max_by(detail, detectable) FILTER (WHERE outcome = 'match') AS weakest,
+        list(case_id || coalesce(': ' || detail, '') ORDER BY severity DESC NULLS LAST, case_id, probe, repeat) FILTER (WHERE is_divergent) AS cases_told,
         count(*) FILTER (WHERE outcome <> 'not_observed' AND observed = 'reenacted') AS reenacted,
         string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome NOT IN ('missing', 'not_observed')) AS observed,
         coalesce(
@@ -63,7 +67,7 @@ judged AS (
             WHEN coalesce(c.n, 0) = 0 THEN 'inconclusive'
             WHEN c.gaps > 0 THEN 'inconclusive'
             WHEN g.takes = 'none' AND g.lost_traces IS NOT NULL THEN 'inconclusive'
-            WHEN g.stage = 'instrument' AND coalesce(i.probes, 0) < 4 THEN 'inconclusive'
+            WHEN g.stage = 'instrument' AND coalesce(i.probes, 0) < 5 THEN 'inconclusive'
             WHEN c.reenacted > 0 THEN 'inconclusive'
             WHEN c.expected > 0 THEN 'expected'
             ELSE 'qualified'
@@ -88,6 +92,8 @@ SELECT
             CASE
                 WHEN star IS NOT NULL THEN star || coalesce(': ' || star_error, '')
                 WHEN planned = 0 AND takes = 'cases' THEN 'not_probed: the suite has no case for it'
+                WHEN unseen_how = 'absent' THEN 'absent: the engine has none of it'
+                WHEN unseen_how IN ('path', 'endpoint', 'reenacted') THEN 'not_probed: nothing of it came about'
                 ELSE 'hidden: the engine shows none of it'
             END
         WHEN 'inconclusive' THEN
@@ -98,7 +104,7 @@ SELECT
                 WHEN gaps > 0
                     THEN format('{} of {} not compared ({} missing, {} failed, {} without truth); first: {}', gaps, greatest(n, gaps), missing, failed, without_truth, first_gap)
                         || coalesce('; ' || lost_traces, '')
-                WHEN stage = 'instrument' AND repeats < 4 THEN format('only {} of 4 repeats answered', repeats)
+                WHEN stage = 'instrument' AND repeats < 5 THEN format('only {} of 5 repeats answered', repeats)
                 ELSE format('{} of {} are reenacted, which can show a divergence but never alone qualifies', reenacted, n)
             END
     END AS reason,
@@ -107,13 +113,16 @@ SELECT
         WHEN 'divergent' THEN
             CASE
                 WHEN stage IN ('config', 'instrument') THEN details
+                WHEN stage IN ('state', 'sampling')
+                    THEN format('{} of {} differ; ', divergent, n) || array_to_string(cases_told[:3], '; ')
+                        || CASE WHEN divergent > 3 THEN format('; and {} more', divergent - 3) ELSE '' END
                 WHEN stage = 'weights'
                     THEN array_to_string(string_split(details, '; ')[:3], '; ')
                         || CASE WHEN divergent > 3 THEN format('; and {} more', divergent - 3) ELSE '' END
                 ELSE format('{} of {} differ from the {}; {}', divergent, n, truth, first_case) || coalesce(': ' || worst_detail, '')
             END
         WHEN 'expected' THEN format('{} of {} differ as declared: {}', expected, n, expected_reasons)
-        WHEN 'qualified' THEN format('all {} agree', n)
+        WHEN 'qualified' THEN format('all {} agree', n) || coalesce(format(' ({})', weakest), '')
     END
     || coalesce(' (noted, alarms nothing: ' || notes || ')', '')
     || CASE WHEN unseen > 0 AND star IS NULL THEN format(' (not shown: {})', unseen_cases) ELSE '' END AS explanation,

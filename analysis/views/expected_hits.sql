@@ -1,8 +1,12 @@
--- Each expected entry beside the judged rows of its scope; `hit` where the declared output came out.
+-- Each expected entry beside the judged rows of its scope; `hit` where the declared output came
+-- out, or where a stage that compares the engine with itself differs by no more than the declared bound.
 SELECT
     e.run_id, e.entry, e.stage, e.reason, e.bound, p.cell_id, p.node_id, a.attempt, a.probe, a.case_id,
     a.repeat, a.tags, e.case_pattern IS NOT NULL OR e.tags IS NOT NULL AS is_scoped,
-    a.outcome = 'mismatch' AND coalesce(a.payload_digest = e.signature, false) AS hit
+    a.outcome = 'mismatch' AND (
+        coalesce(a.payload_digest = e.signature, false)
+        OR a.stage IN ('state', 'sampling') AND coalesce(a.effect <= e.bound, false)
+    ) AS hit
 FROM expected_entries AS e
 INNER JOIN pairs AS p
     ON e.run_id = p.run_id AND (e.engine IS NULL OR e.engine IN (p.engine, p.engine_kind))

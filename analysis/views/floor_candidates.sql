@@ -1,6 +1,6 @@
--- Each judged attempt with numbers as one configuration of a floor; both probes count.
+-- Each judged attempt with numbers as one configuration of a floor, prefill and decode apart.
 SELECT
-    n.run_id, n.cell_id, n.node_id, n.attempt, any_value(p.suite) AS suite,
+    n.run_id, n.cell_id, n.node_id, n.attempt, n.probe, any_value(p.suite) AS suite,
     any_value(p.weights_digest) AS weights_digest, any_value(p.tokenizer_digest) AS tokenizer_digest,
     coalesce(any_value(p.compute_dtype), 'unknown') AS compute_dtype, any_value(p.backend) AS backend,
     any_value(p.engine) AS entry, any_value(p.engine_kind) AS engine,
@@ -14,4 +14,4 @@ INNER JOIN pairs AS p
 INNER JOIN attempts AS a
     ON a.run_id = n.run_id AND a.cell_id = n.cell_id AND a.node_id = n.node_id AND a.attempt = n.attempt
 WHERE n.kind = 'reference' AND n.stage = 'logits'
-GROUP BY n.run_id, n.cell_id, n.node_id, n.attempt
+GROUP BY n.run_id, n.cell_id, n.node_id, n.attempt, n.probe

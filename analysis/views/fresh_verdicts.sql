@@ -1,8 +1,6 @@
 -- Verdicts of the runs that are being judged now, one per (cell, node, stage, case group).
 WITH judged AS (
-    SELECT * FROM exact_verdicts
-    UNION ALL BY NAME
-    SELECT * FROM logits_verdicts
+    SELECT * FROM isolate_verdicts
     UNION ALL BY NAME
     SELECT * FROM chain_verdicts
 ),

@@ -1,6 +1,7 @@
 -- The numeric rule. Two probes, prefill and decode: the stage takes the worse. Without a floor nothing is
 -- decided: it says how far equal computations lie apart on this backend, which a margin alone does not.
 -- Without a working instrument nothing is decided either: numbers that nothing vouches for are no evidence.
+-- What diverges says how its KL runs over the positions, which places a fault inside the stage.
 --
 -- A declared bound excuses a group of cases only where it covers all of them; cases that are declared
 -- apart (`logits_grouped`) are judged on their own, and `*` takes the worse.
@@ -36,6 +37,7 @@ tested AS (
         CASE WHEN i.verdict = 'divergent' THEN i.explanation ELSE i.says END AS instrument_says,
         coalesce(t.ci_low > p.margin, false) AS above,
         coalesce(t.adjusted_p <= r.false_discovery_rate, false) AS beyond_floor,
+        CASE WHEN starts_with(c.case_group, '*') AND s.shape <> 'flat' THEN s.told END AS profile,
         r.min_floor_configurations
     FROM coverage AS c
     CROSS JOIN rules AS r
@@ -46,6 +48,8 @@ tested AS (
         AND t.probe = c.probe AND t.case_group = c.case_group
     LEFT JOIN instrument AS i
         ON i.run_id = c.run_id AND i.cell_id = c.cell_id AND i.node_id = c.node_id
+    LEFT JOIN profiles AS s
+        ON s.run_id = c.run_id AND s.cell_id = c.cell_id AND s.node_id = c.node_id AND s.probe = c.probe
 ),
 
 judged AS (
@@ -84,7 +88,7 @@ explained AS (
             WHEN floor_id IS NULL
                 THEN format('{}: there is no floor for weights {}, compute dtype {}, backend {}: measure one with `fleetqual reference floors`', probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend)
             WHEN p_value IS NULL
-                THEN format('{}: the floor {} has only {} configurations; {} are needed', probe, floor_id, configurations, min_floor_configurations)
+                THEN format('{}: the floor {} has only {} configurations; {} are needed', probe, floor_id, coalesce(configurations, 0), min_floor_configurations)
             WHEN above THEN format('{}: mean KL lies above the margin, but not beyond what benign configurations show (p = {:.2g}, adjusted {:.2g})', probe, p_value, adjusted_p)
             WHEN reenacted > 0 THEN format('{}: {} of {} cases are reenacted, which can show a divergence but never alone qualifies', probe, reenacted, planned)
             ELSE format('{}: the bounds of mean KL reach across the margin', probe)
@@ -100,7 +104,8 @@ explained AS (
         || CASE
             WHEN nonfinite > 0
                 THEN format('; NaN or infinite at {} of {} positions, first in {}', nonfinite, n, first_nonfinite_case)
-            WHEN verdict = 'divergent' THEN format('; worst in {} at position {}', worst_case, worst_position)
+            WHEN verdict = 'divergent'
+                THEN format('; worst in {} at position {}', worst_case, worst_position) || coalesce('; ' || profile, '')
             WHEN verdict = 'expected' THEN format('; within the declared bound {:.2g}: {}', bound, declared_reason)
                 || CASE WHEN starts_with(case_group, '*bound') THEN format(' (judged apart: {} cases)', planned) ELSE '' END
             ELSE ''

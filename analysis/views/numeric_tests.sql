@@ -19,7 +19,7 @@ WITH family AS (
 
 tests AS (
     SELECT
-        b.*, f.floor_id, f.configurations, f.max_flip_margin, NOT starts_with(b.case_group, '*') AS is_slice,
+        b.*, o.floor_id, f.configurations, o.max_flip_margin, NOT starts_with(b.case_group, '*') AS is_slice,
         CASE
             WHEN f.configurations >= r.min_floor_configurations AND b.mean_kl IS NOT NULL
                 THEN t_upper_tail(
@@ -29,8 +29,10 @@ tests AS (
         END AS p_value
     FROM numeric_bounds AS b
     CROSS JOIN rules AS r
-    LEFT JOIN pair_floors AS f
-        ON f.run_id = b.run_id AND f.cell_id = b.cell_id AND f.node_id = b.node_id
+    LEFT JOIN pair_floors AS o
+        ON o.run_id = b.run_id AND o.cell_id = b.cell_id AND o.node_id = b.node_id
+    LEFT JOIN floor_fits AS f
+        ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.probe = b.probe
 ),
 
 ranked AS (

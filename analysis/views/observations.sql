@@ -1,7 +1,8 @@
 -- Planned probe, trace and truth side by side, as texts that are equal exactly when they agree.
 --
 -- Golden text outranks the reference. Every planned probe of a judged attempt has a row, also when
--- nothing came back; of other attempts only what they brought. A streamed chain has the same truth as a
+-- nothing came back; of other attempts only what they brought. `state` and `sampling` have no truth but
+-- the engine itself: they have relations of their own. A streamed chain has the same truth as a
 -- whole one: what users read must not depend on how it arrives.
 WITH stars AS (
     SELECT run_id, cell_id, node_id, attempt, stage, observed, error
@@ -48,7 +49,7 @@ joined AS (
         AND u.probe = CASE WHEN n.stage = 'chain' THEN 'whole' ELSE n.probe END
         AND n.weights_digest = u.weights_digest
         AND n.tokenizer_digest = u.tokenizer_digest
-    WHERE a.judged OR t.case_id IS NOT NULL
+    WHERE n.stage NOT IN ('state', 'sampling') AND (a.judged OR t.case_id IS NOT NULL)
     QUALIFY rank() OVER (
         PARTITION BY n.run_id, n.cell_id, n.node_id, a.attempt, n.stage, n.probe, n.case_id
         ORDER BY t.probe IS NOT DISTINCT FROM '*'

@@ -1,6 +1,6 @@
 -- Every threshold of the judgement, in one row. A change of meaning here raises rules_version.
 SELECT
-    'r2' AS rules_version,
+    'r3' AS rules_version,
 
     -- Numeric rule. x = ln(mean KL + kl_offset): the offset keeps bitwise equality finite and lies at
     -- the fp32 floor measured between four engines on CPUs (2e-12 to 6e-12 nats).
@@ -18,14 +18,51 @@ SELECT
     -- Floor: prediction t with B - 1 degrees of freedom (Geisser 1993), needs this many configurations.
     20 AS min_floor_configurations,
     -- Benign configurations may agree bitwise; 0.05 nats (5 % of mean KL) is the least spread assumed.
+    -- It widens the prediction, so it can only lower the rate of alarms.
     0.05 AS min_floor_sd,
-    -- Benjamini & Hochberg 1995, over the planned family, so that a test that never ran counts too.
+    -- Benjamini & Hochberg 1995, over the planned family, so that a test that never ran counts too: of all
+    -- cells called beyond their floor at most 5 % are not, on average. `divergent` needs the lower bound
+    -- above δ besides, so this bounds its error rate from above; `alarm_rates` measures it.
     0.05 AS false_discovery_rate,
 
     -- Instrument: |1 - sum of probabilities| of a log-softmax in fp32 stays near 1e-6 for 1e5 tokens;
     -- a thousandth means that the numbers are shifted, cut or not a distribution.
     1e-3 AS max_mass_error,
+    -- Instrument: an answer agrees with the rows that predict it at this share of its tokens. A row one
+    -- off agrees by chance at the share of repeated tokens, a few per cent: for 4 tokens below 1e-4, and
+    -- only an answer that its own rows do not predict is looked at. Fewer tokens are no evidence.
+    0.9 AS aligned_share,
+    4 AS min_aligned_tokens,
+
+    -- Sampling, draws: χ² over tokens expected at least this often (Cochran 1954), the others pooled.
+    5.0 AS min_expected_draws,
+    -- Sampling, draws: nominal chance of a false alarm per test. With bins of 5 expected draws the true
+    -- one is larger at this depth: 4e-6 to 1e-5 in 4 million simulated tests each of 500 and 2000 draws
+    -- over 17 to 57 bins, before it is halved for two tests. A run of 200 cells with 10 such cases makes
+    -- 2000 tests and so 0.002 false alarms by its name, 0.02 as measured. That the best of the readings
+    -- of a request is taken only lowers it.
+    1e-6 AS draws_alpha,
+    -- Power that is promised for the effect that is printed beside a passed test.
+    0.99 AS draws_power,
+    -- Two logits closer than this are a tie in any arithmetic: float32 keeps 1e-6 relative of logits
+    -- around 30, and a prompt evaluated in another batch shape moved them by up to 4e-4 (fp32 and f16
+    -- KV on CPUs). Half precision moves more: its floor says how far (`max_flip_margin`).
+    1e-3 AS tie_nats,
+    -- Without a floor nothing says how far; but no benign configuration flipped a lead of more than 0.30
+    -- nats (q8_0, 4,448 positions, four engines), so above this it is a violation with or without one.
+    0.5 AS sure_lead_nats,
 
     -- Weights: slack of the least-squares scale of a quantised tensor beyond what its error explains;
     -- f16 block scales round by 2^-11 = 0.0005 each. A whole tensor scaled by 1 % stands clear of it.
-    0.002 AS scale_slack
+    0.002 AS scale_slack,
+
+    -- Profile of KL over positions; it places a fault that another rule has found, so its error costs a
+    -- wrong hint and no verdict. Each side of a step needs this many positions, the whole twice as many.
+    4 AS profile_side,
+    -- Share of the variance of ln KL that a step or a line must explain. The best of 100 splits of pure
+    -- noise explains about 0.1; an ideal line is explained to 0.75 by its best step, and so wins.
+    0.5 AS profile_explained,
+    -- And it must rise by this much in ln KL: a factor of 4. Between equal positions a factor of 2 is common.
+    ln(4) AS profile_rise,
+    -- A single position that holds this share of the summed KL.
+    0.9 AS profile_single_share

@@ -110,6 +110,13 @@ def true_ids(case_id: str) -> np.ndarray:
     return np.array(distribution(true_logits(case_id))["top_ids"])
 
 
+def aligned_answer(case_id: str, shift: int = 0) -> dict[str, Any]:
+    """A greedy answer beside rows that predict it, one row more on each side; or shifted ones."""
+    best = true_ids(case_id)
+    answer = best[1 + shift : POSITIONS - 1 + shift, 0].tolist()
+    return {"output_ids": answer, "top_ids": best.tolist(), "value": json.dumps({"first": 1})}
+
+
 @dataclass
 class Trace:
     """One trace as its columns; ``payload_digest`` follows from them unless it is given."""
@@ -151,6 +158,7 @@ def clean_traces() -> list[Trace]:
             value = json.dumps({"mass_error": 1e-7, "nonfinite": 0})
             numbers = distribution(true_logits(case_id), true_ids(case_id))
             rows.append(_row(case_id, "instrument", probe, value=value, **numbers))
+        rows.append(_row(case_id, "instrument", "aligned", **aligned_answer(case_id)))
     for stage in ("state", "sampling"):
         error = "not probed yet"
         rows.append(
@@ -318,6 +326,8 @@ class Bench:
     """What the reference answers to some chain cases, where it is not the usual."""
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What some cases ask, where that matters."""
+    more_cases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Cases beyond the usual, and what they ask."""
     silent_cases: tuple[str, ...] = ()
     """Forced cases to which the reference answers nothing."""
     reference_cases: tuple[str, ...] = (
@@ -346,7 +356,9 @@ class Bench:
         run = RunRow(run_id=self.run_id, config=json.dumps(config), code_version="0", started=NOW)
         store.write(self.run_id, "runs", "start", [run])
         store.write(self.run_id, "runs", "end", [run.model_copy(update={"finished": NOW})])
-        store.write(self.run_id, "cases", "cases", [self._case(c) for c in CASES])
+        store.write(
+            self.run_id, "cases", "cases", [self._case(c) for c in (*CASES, *self.more_cases)]
+        )
         store.write(self.run_id, "plan", "plan", [self._plan(c) for c in self.cells])
         for cell in self.cells:
             for attempt in cell.attempts:
@@ -365,7 +377,11 @@ class Bench:
             case_id=case_id,
             case_digest=digest_of(case_id),
             stage=stage_of(case_id),
-            **{"tags": [], "input": json.dumps(self.inputs.get(case_id, {})), **CASES[case_id]},
+            **{
+                "tags": [],
+                "input": json.dumps(self.more_cases.get(case_id, self.inputs.get(case_id, {}))),
+                **CASES.get(case_id, {}),
+            },
         )
 
     def _plan(self, cell: Cell) -> PlanRow:
@@ -490,6 +506,7 @@ class Bench:
                 suite="smoke",
                 compute_dtype="f32",
                 backend="cpu",
+                probe=probe,
                 engine="transformers",
                 engine_version="5.0",
                 configuration=json.dumps({"threads": i}),
@@ -501,4 +518,5 @@ class Bench:
                 created=NOW,
             )
             for i in range(self.floors)
+            for probe in ("prefill", "decode")
         ]

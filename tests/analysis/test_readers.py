@@ -71,6 +71,7 @@ def test_check_prints_verdicts_with_scope_culprit_and_what_failed(
     assert "1 × vllm has no metal backend" in text
     assert "fleetqual explain c1:bad" in text
     assert "mean KL" in text
+    assert "0 of 24 benign configurations alarm (upper 95 % bound 11.7 %), prefill" in text
     assert max(len(line) for line in text.split("Why")[0].splitlines()) <= 120
     assert "\x1b" not in text
 
@@ -86,7 +87,12 @@ def test_check_as_json_is_json_with_every_public_column(mixed: Bench, capsys: Ca
         "attempts",
         "quarantined",
         "unexpected_passes",
+        "alarm_rates",
     ]
+    assert {(r["probe"], r["alarms"]) for r in found["alarm_rates"]} == {
+        ("prefill", 0),
+        ("decode", 0),
+    }
     assert (found["run_id"], found["exit_code"]) == (RUN, 1)
     assert {r["cell_id"]: r["verdict"] for r in found["qualification"]} == {
         "c1:bad": "divergent",
@@ -255,7 +261,7 @@ def test_explain_of_one_case_shows_no_stage_that_does_not_hold_it(
     text = said(capsys)
     assert "This part turns messages and tools into the prompt text." in text
     assert text.count("This part") == 1
-    assert "confirmed: no (this version does not swap stages yet)" in text
+    assert "confirmed: not applicable" in text
     explain(mixed.results, "c1:bad", case="template/system")
     text = said(capsys)
     assert "This part" not in text
@@ -279,6 +285,8 @@ def test_the_report_is_one_page_that_escapes_model_output(mixed: Bench, tmp_path
     assert "http://" not in page
     assert "https://" not in page
     assert page.count('<details class="cell"') == 4
+    assert "0 of 24 benign configurations alarm" in page
+    assert "The fault lies in logits, the part that computes the distribution" in page
     for text in ("rope_theta 10000", "SIGSEGV", "vllm has no metal backend", "EPYC"):
         assert text in page
 
@@ -388,13 +396,14 @@ def test_floor_rows_measure_each_configuration_like_a_verdict(
         cell.only.logits(0.3 * i)
     bench.write()
     rows = floor_rows(bench.results, RUN)
-    assert len(rows) == 3
+    assert [r.probe for r in rows] == ["decode", "prefill"] * 3
     assert len({r.floor_id for r in rows}) == 1
+    rows = rows[::2]
     assert rows[0].floor_id.startswith("f1:")
     assert rows[0].mean_kl < 1e-12 < rows[1].mean_kl < rows[2].mean_kl
     assert rows[2].flips > 0
     assert rows[2].max_flip_margin > 0
-    assert rows[1].positions == 144
+    assert rows[1].positions == 72
     assert all(math.isfinite(r.max_kl) and r.created > NOW for r in rows)
 
 

@@ -84,8 +84,12 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
     )
     con.execute(
         "CREATE TABLE pair_floors AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
-        "'f1' AS floor_id, 24 AS configurations, -10.0 AS mean_x, 0.5 AS sd_x, "
-        "0.0 AS max_flip_margin FROM bounds"
+        "'f1' AS floor_id, 0.0 AS max_flip_margin FROM bounds"
+    )
+    con.execute(
+        "CREATE TABLE floor_fits AS SELECT 'r' AS run_id, 'f1' AS floor_id, "
+        "unnest(['prefill', 'decode']) AS probe, 24 AS configurations, "
+        "unnest([-10.0, -30.0]) AS mean_x, 0.5 AS sd_x"
     )
     con.execute(
         "CREATE TABLE planned_probes AS SELECT 'r' AS run_id, 'c' || i AS cell_id, "
@@ -109,7 +113,7 @@ def test_a_floor_of_equal_configurations_still_has_a_spread(
     con.execute("CREATE TABLE reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root")
     con.execute(
         "CREATE TABLE floors AS SELECT 'x' AS root, 'f1' AS floor_id, 'w' AS weights_digest, "
-        "'F32' AS compute_dtype, 'cpu' AS backend, 'smoke' AS suite, "
+        "'F32' AS compute_dtype, 'cpu' AS backend, 'smoke' AS suite, 'decode' AS probe, "
         "TIMESTAMP '2026-01-01' AS created, i::VARCHAR AS configuration, 0.0 AS mean_kl, "
         "0.0 AS max_flip_margin FROM range(24) AS x (i)"
     )
@@ -117,3 +121,56 @@ def test_a_floor_of_equal_configurations_still_has_a_spread(
     assert row["configurations"] == 24
     assert row["sd_x"] == 0.05
     assert row["compute_dtype"] == "f32"
+
+
+def alarms(con: duckdb.DuckDBPyConnection, kls: np.ndarray, margin: float) -> dict[str, float]:
+    """Judge the configurations of a floor against each other."""
+    con.execute("CREATE TABLE reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root")
+    con.execute(
+        "CREATE TABLE pairs AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
+        "'structure' AS pass, ?::DOUBLE AS margin",
+        [margin],
+    )
+    con.execute(
+        "CREATE TABLE pair_floors AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
+        "'f1' AS floor_id"
+    )
+    con.register("kls", pa.table({"i": range(len(kls)), "mean_kl": kls.tolist()}))
+    con.execute(
+        "CREATE TABLE floors AS SELECT 'x' AS root, 'f1' AS floor_id, 'prefill' AS probe, "
+        "i::VARCHAR AS configuration, mean_kl FROM kls"
+    )
+    (row,) = con.sql(view("alarm_rates")).to_arrow_table().to_pylist()
+    return dict(row)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1e-3])
+def test_benign_configurations_judge_each_other_as_scipy_would(
+    con: duckdb.DuckDBPyConnection, margin: float
+) -> None:
+    kls = np.exp(np.random.default_rng(2).normal(-7, 0.8, 40))
+    x = np.log(kls + 1e-12)
+    expected = 0
+    for i, value in enumerate(x):
+        rest = np.delete(x, i)
+        t = (value - rest.mean()) / (rest.std(ddof=1) * np.sqrt(1 + 1 / len(rest)))
+        expected += int(stats.t.sf(t, len(rest) - 1) <= 0.05 and kls[i] > margin)
+    assert expected > 0
+    row = alarms(con, kls, margin)
+    assert (row["configurations"], row["alarms"]) == (40, expected)
+    told = stats.binomtest(expected, 40).proportion_ci(0.9, "exact")
+    assert row["upper"] == pytest.approx(told.high)
+
+
+def test_an_outlier_among_equal_configurations_alarms_and_below_the_margin_it_does_not(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    kls = np.full(20, 1e-9)
+    kls[3] = 1e-4
+    assert alarms(con, kls, 1e-7)["alarms"] == 1
+    with duckdb.connect(":memory:") as other:
+        register(other)
+        other.execute(f"CREATE TABLE rules AS {view('rules')}")
+        row = alarms(other, kls, 1e-3)
+    assert row["alarms"] == 0
+    assert row["upper"] == pytest.approx(1 - 0.05 ** (1 / 20))

@@ -1,0 +1,51 @@
+-- Which case detects what, and at what cost: would the case alone show an undeclared difference?
+--
+-- Exact stages, state and sampling: an undeclared mismatch (a tie is none). Logits: NaN, or a mean KL of
+-- the case above the margin and above the mean of every benign configuration, and beyond its declared bound.
+-- What was not compared detects nothing (`compared`). Cost counts the planned probes only: `seconds` of
+-- those that were timed, `tokens` of prompts and answers. For example the cheapest cases that found something:
+--   SELECT case_id, count(*) AS faults, avg(seconds) FROM detections WHERE detected GROUP BY ALL ORDER BY 3
+WITH hits AS (
+    SELECT DISTINCT run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat
+    FROM expected_hits
+    WHERE hit
+),
+
+probed AS (
+    SELECT
+        a.run_id, a.cell_id, a.node_id, a.attempt, a.stage, a.probe, a.case_id, a.outcome, a.detail, a.effect,
+        a.outcome IN ('match', 'mismatch', 'tie', 'noted', 'numeric') AS compared,
+        CASE
+            WHEN a.outcome = 'numeric'
+                THEN a.nonfinite > 0
+                    OR a.effect > p.margin AND a.effect > f.max_mean_kl AND a.effect > coalesce(b.bound, 0)
+            ELSE a.outcome = 'mismatch' AND h.run_id IS NULL
+        END AS detected,
+        t.seconds, coalesce(len(t.prompt_ids), 0) + coalesce(len(t.output_ids), 0) AS tokens, t.case_id IS NOT NULL AS was_probed
+    FROM alignments AS a
+    INNER JOIN pairs AS p
+        ON p.run_id = a.run_id AND p.cell_id = a.cell_id AND p.node_id = a.node_id
+    LEFT JOIN hits AS h
+        ON h.run_id = a.run_id AND h.cell_id = a.cell_id AND h.node_id = a.node_id AND h.attempt = a.attempt
+        AND h.stage = a.stage AND h.probe = a.probe AND h.case_id = a.case_id AND h.repeat = a.repeat
+    LEFT JOIN bounded_cases AS b
+        ON b.run_id = a.run_id AND b.cell_id = a.cell_id AND b.node_id = a.node_id AND b.attempt = a.attempt
+        AND b.case_id = a.case_id AND a.stage = 'logits'
+    LEFT JOIN pair_floors AS o
+        ON o.run_id = a.run_id AND o.cell_id = a.cell_id AND o.node_id = a.node_id
+    LEFT JOIN floor_fits AS f
+        ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.probe = a.probe
+    LEFT JOIN traces AS t ON a.trace_row = t.rowid
+    WHERE a.judged
+)
+
+SELECT
+    run_id, cell_id, node_id, attempt, stage, case_id,
+    coalesce(bool_or(detected), false) AS detected,
+    bool_or(compared) AS compared,
+    count(*) FILTER (WHERE was_probed) AS probes,
+    sum(seconds) AS seconds,
+    sum(tokens)::BIGINT AS tokens,
+    min_by(coalesce(detail, format('{}: mean KL {:.2g}', probe, effect), probe), probe) FILTER (WHERE detected) AS detail
+FROM probed
+GROUP BY ALL

@@ -1,0 +1,40 @@
+-- Verdicts on the isolates. State and sampling rest on repeatable numbers as much as the logits do: where
+-- nothing vouches for the instrument, nothing is decided there. Another conversation's secret is no number
+-- and stays what it is.
+WITH instrument AS (
+    SELECT run_id, cell_id, node_id, verdict, coalesce(reason, explanation) AS says, explanation
+    FROM exact_verdicts
+    WHERE stage = 'instrument' AND case_group = '*'
+),
+
+leaking AS (
+    -- `state_compared` ranks secrets above all numbers.
+    SELECT DISTINCT run_id, cell_id, node_id, unnest(list_concat(['*'], list_distinct(coalesce(tags, [])))) AS case_group
+    FROM state_compared
+    WHERE judged AND outcome = 'mismatch' AND severity >= 1e9
+),
+
+exact AS (
+    SELECT
+        e.*,
+        e.stage IN ('state', 'sampling') AND e.verdict IN ('qualified', 'expected', 'divergent')
+        AND coalesce(i.verdict NOT IN ('qualified', 'expected'), true)
+        AND NOT (e.stage = 'state' AND e.verdict = 'divergent' AND l.run_id IS NOT NULL) AS unvouched,
+        CASE
+            WHEN i.verdict = 'divergent' THEN 'the instrument is broken: ' || i.explanation
+            ELSE format('the instrument is {}: ', replace(coalesce(i.verdict, 'missing'), '_', ' ')) || coalesce(i.says, 'no reason given')
+        END AS unvouched_reason
+    FROM exact_verdicts AS e
+    LEFT JOIN instrument AS i USING (run_id, cell_id, node_id)
+    LEFT JOIN leaking AS l USING (run_id, cell_id, node_id, case_group)
+)
+
+SELECT
+    * EXCLUDE (unvouched, unvouched_reason)
+    REPLACE (
+        CASE WHEN unvouched THEN 'inconclusive' ELSE verdict END AS verdict,
+        CASE WHEN unvouched THEN unvouched_reason ELSE reason END AS reason
+    )
+FROM exact
+UNION ALL BY NAME
+SELECT * FROM logits_verdicts

@@ -1,0 +1,106 @@
+-- What outcomes of a factorial suite differ by: the share of prompt, item, engine, hardware and noise.
+--
+-- The model: y = mean + prompt + item + engine + hardware + interactions + noise, all of them random and
+-- uncorrelated. A method of moments over pairs of answers (G. G. Koch, "A general approach to the
+-- estimation of variance components", Technometrics 9, 1967, 93-118). With h(S) half the mean squared
+-- difference of answers that share exactly the factors S:
+--     h(nothing)           = the whole variance
+--     h(nothing) - h({A})  = the component of A: what an answer and another have in common by A alone
+--     h(all factors)       = noise: the same cell on the same machine asked the same again
+--     what remains         = interactions: a prompt that only some questions mind, and the like
+-- For a balanced design these are the estimates of the analysis of variance with all interactions; an
+-- unbalanced one needs no other formula, because only like is compared with like.
+--
+-- An estimate below nought is sampling error about a component near nought: it is clipped at 0 and says
+-- so. Shares are of the sum of what is left, per outcome. A component is null, not 0, where the design
+-- cannot show it: a factor with one level; two factors that never vary apart (each engine on a machine of
+-- its own); noise where nothing was asked twice (it is then within the interactions).
+WITH factors AS (
+    FROM (VALUES ('prompt', 1), ('item', 2), ('engine', 4), ('hardware', 8)) AS f (component, bit)
+),
+
+designs AS (
+    SELECT
+        suite, suite_version, model, pass, outcome, n, active, prompts, items, engines, machines,
+        any_value(half_square) FILTER (WHERE shared = 0) AS whole,
+        any_value(half_square) FILTER (WHERE shared = active) AS repeated,
+        any_value(pairs) FILTER (WHERE shared = active) AS repeats
+    FROM shared_factors
+    GROUP BY ALL
+),
+
+main_effects AS (
+    SELECT
+        d.suite, d.suite_version, d.model, d.pass, d.outcome, f.component, f.bit, d.n,
+        CASE f.component
+            WHEN 'prompt' THEN d.prompts WHEN 'item' THEN d.items WHEN 'engine' THEN d.engines ELSE d.machines
+        END AS levels,
+        s.pairs,
+        -- With a single active factor "shares only it" and "shares all" are the same pairs.
+        d.whole, d.whole - s.half_square AS estimate
+    FROM designs AS d
+    CROSS JOIN factors AS f
+    LEFT JOIN shared_factors AS s
+        ON s.suite = d.suite AND s.suite_version = d.suite_version AND s.model = d.model
+        AND s.pass = d.pass AND s.outcome = d.outcome AND s.shared = f.bit
+),
+
+noise AS (
+    SELECT
+        suite, suite_version, model, pass, outcome, 'noise' AS component, 16 AS bit, n,
+        NULL::BIGINT AS levels, CASE WHEN active > 0 THEN repeats END AS pairs,
+        whole, CASE WHEN active > 0 THEN repeated END AS estimate
+    FROM designs
+),
+
+known AS (
+    SELECT * FROM main_effects
+    UNION ALL BY NAME
+    SELECT * FROM noise
+),
+
+interactions AS (
+    SELECT
+        d.suite, d.suite_version, d.model, d.pass, d.outcome, 'interactions' AS component, 15 AS bit,
+        d.n, NULL::BIGINT AS levels, NULL::BIGINT AS pairs, any_value(d.whole) AS whole,
+        any_value(d.whole) - coalesce(sum(greatest(k.estimate, 0)), 0) AS estimate
+    FROM designs AS d
+    LEFT JOIN known AS k USING (suite, suite_version, model, pass, outcome)
+    WHERE bit_count(d.active) > 1
+    GROUP BY ALL
+),
+
+estimated AS (
+    SELECT * FROM known
+    UNION ALL BY NAME
+    SELECT * FROM interactions
+),
+
+clipped AS (
+    SELECT
+        * EXCLUDE (estimate, whole),
+        -- Rounding leaves what is nought within 1e-12 of the whole.
+        CASE WHEN estimate < 1e-12 * whole THEN 0 ELSE estimate END AS variance,
+        coalesce(estimate < -1e-12 * whole, false) AS clipped, estimate
+    FROM estimated
+),
+
+totals AS (
+    SELECT *, sum(variance) OVER (PARTITION BY suite, suite_version, model, pass, outcome) AS total
+    FROM clipped
+)
+
+SELECT
+    suite, suite_version, model, pass, outcome, component, levels, n, pairs, variance,
+    CASE WHEN total > 0 THEN variance / total END AS share,
+    clipped,
+    CASE
+        WHEN levels = 1 THEN 'one level only'
+        WHEN variance IS NULL AND component = 'noise' THEN 'nothing was asked twice: noise is within the interactions'
+        WHEN variance IS NULL THEN 'cannot be told apart: no two answers share it and nothing else'
+        WHEN total <= 0 THEN 'nothing differs'
+        WHEN clipped THEN format('estimated at {:.2g}, clipped at 0', estimate)
+        ELSE format('{:.0f} % of the differences', 100 * variance / total)
+    END AS says
+FROM totals
+ORDER BY suite, suite_version, model, pass, outcome, bit

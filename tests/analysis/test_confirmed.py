@@ -1,0 +1,289 @@
+"""A culprit is confirmed by the chain: cured with the truth, or carried into the reference."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import duckdb
+import pytest
+
+from analysis.catalog import VIEWS
+from tests.analysis.conftest import Judged
+from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, runner_up
+
+Judge = Callable[[Bench], Judged]
+CASE = "chain/plain"
+RIGHT = chain_answer(CASE)
+#: An answer that is wrong from its second token on.
+WRONG = {**RIGHT, "output_ids": [4, 9, 9, 2], "text": "wrong"}
+OTHER_PROMPT = {**WRONG, "prompt_ids": [1, 1, 9]}
+
+
+def swap(attempt: Attempt, name: str, answer: dict[str, Any], case: str = CASE) -> None:
+    whole = attempt.find("chain", case, "whole")[0].columns
+    kept = {k: whole[k] for k in ("case_id", "case_digest", "tags", "stage", "observed")}
+    attempt.traces.append(Trace({**kept, **answer, "probe": name}))
+
+
+def spoil(attempt: Attempt, culprit: str) -> None:
+    """Let one isolate diverge."""
+    if culprit == "template":
+        attempt.change("template", "template/plain", prompt_text="other")
+    elif culprit == "tokenize":
+        attempt.change("tokenize", "tokenize/ascii", prompt_ids=[9])
+    elif culprit == "weights":
+        facts = {"type": "F32", "seen_shape": [8], "model_shape": [8], "nonfinite": 0}
+        body = json.dumps({**facts, "mismatched": 4, "relative_rmse": 0.5, "scale": 1.0})
+        attempt.change("weights", "weights/embed.weight", value=body)
+    elif culprit == "logits":
+        attempt.logits(0.3)
+    elif culprit == "stop":
+        attempt.change("stop", "stop/eos", text="done and more")
+    elif culprit == "detokenize":
+        attempt.change("detokenize", "detokenize/emoji", "whole", text="ok")
+    elif culprit == "parse":
+        raw = json.dumps({"content": "<tool_call>"})
+        attempt.change("parse", "parse/call", message=raw)
+    elif culprit == "config":
+        attempt.fact("rms_eps", 1e-6)
+
+
+def confirmed(
+    bench: Bench, judged: Judge, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]
+) -> dict[str, Any]:
+    spoil(bench.attempt, culprit)
+    bench.attempt.change("chain", CASE, "whole", **symptom)
+    for name, answer in swaps.items():
+        swap(bench.attempt, name, answer)
+    cell = judged(bench).cell()
+    assert cell["culprit"] == culprit
+    return cell
+
+
+TEXT = {**RIGHT, "text": "answer to chain\ufffd"}
+MESSAGE = {**RIGHT, "message": json.dumps({"content": "<tool_call>"})}
+RUN_ON = {**RIGHT, "output_ids": [4, 5, 6, 2, 7, 8], "finish_reason": "length"}
+CUT = {**RIGHT, "output_ids": [4, 5], "text": "answer", "finish_reason": "stop"}
+PROOFS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "template-cure": (
+        "template",
+        OTHER_PROMPT,
+        {"cure/template": RIGHT, "cure/sampling": OTHER_PROMPT},
+    ),
+    "template-infect": (
+        "template",
+        OTHER_PROMPT,
+        {"infect/template": OTHER_PROMPT, "infect/logits": {**WRONG}},
+    ),
+    "tokenize-cure": (
+        "tokenize",
+        OTHER_PROMPT,
+        {"cure/tokenize": RIGHT, "cure/template": OTHER_PROMPT},
+    ),
+    "tokenize-infect": (
+        "tokenize",
+        OTHER_PROMPT,
+        {"infect/tokenize": OTHER_PROMPT, "infect/template": RIGHT},
+    ),
+    "config-infect": ("config", WRONG, {"infect/config": WRONG, "infect/template": RIGHT}),
+    # A fact that logits would show is confirmed by the logits too.
+    "config-stage": ("config", WRONG, {"infect/logits": WRONG, "infect/tokenize": RIGHT}),
+    "weights": ("weights", WRONG, {"infect/weights": WRONG, "infect/tokenize": RIGHT}),
+    "logits": ("logits", WRONG, {"infect/logits": WRONG, "infect/tokenize": RIGHT}),
+    # Infected with the symptom; what follows it need not be the same.
+    "logits-then-other": (
+        "logits",
+        WRONG,
+        {"infect/logits": {**WRONG, "output_ids": [4, 9, 8, 8]}, "infect/tokenize": RIGHT},
+    ),
+    "stop-runs-on": ("stop", RUN_ON, {"cure/logits": RUN_ON, "infect/sampling": RIGHT}),
+    # The reference ends where the script ends, but it says so.
+    "stop-too-early": (
+        "stop",
+        CUT,
+        {"cure/logits": CUT, "infect/sampling": {**CUT, "finish_reason": "length"}},
+    ),
+    "detokenize": ("detokenize", TEXT, {"cure/logits": TEXT, "infect/logits": RIGHT}),
+    "parse": ("parse", MESSAGE, {"cure/logits": MESSAGE, "infect/sampling": RIGHT}),
+}
+
+
+@pytest.mark.parametrize("name", PROOFS)
+def test_a_swap_confirms_a_culprit_where_its_placebo_does_not_do_the_same(
+    bench: Bench, judged: Judge, name: str
+) -> None:
+    cell = confirmed(bench, judged, *PROOFS[name])
+    assert cell["confirmed"] == "yes"
+    assert f"(confirmed in {CASE}: " in cell["explanation"]
+
+
+DOUBTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "nothing-cured": (
+        "template",
+        OTHER_PROMPT,
+        {"cure/template": {**WRONG}, "cure/sampling": OTHER_PROMPT},
+    ),
+    "prompt-healed-answer-not": ("template", OTHER_PROMPT, {"cure/template": WRONG}),
+    # The right tokens over the wrong prompt are no cure of a prompt.
+    "prompt-not-healed": (
+        "template",
+        OTHER_PROMPT,
+        {"cure/template": {**RIGHT, "prompt_ids": [1, 1, 9]}},
+    ),
+    "placebo-cures-too": (
+        "template",
+        OTHER_PROMPT,
+        {"cure/template": RIGHT, "cure/sampling": RIGHT},
+    ),
+    "nothing-infected": ("weights", WRONG, {"infect/weights": RIGHT, "infect/tokenize": RIGHT}),
+    "another-token": (
+        "logits",
+        WRONG,
+        {"infect/logits": {**WRONG, "output_ids": [4, 8, 9, 2]}, "infect/tokenize": RIGHT},
+    ),
+    "placebo-infects-too": ("logits", WRONG, {"infect/logits": WRONG, "infect/tokenize": WRONG}),
+    "right-when-forced": ("parse", MESSAGE, {"cure/logits": RIGHT, "infect/sampling": RIGHT}),
+    "the-tokens-bring-it": (
+        "detokenize",
+        TEXT,
+        {"cure/logits": TEXT, "infect/sampling": TEXT, "infect/logits": TEXT},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_a_swap_without_its_effect_or_with_a_placebo_that_has_it_too_contradicts(
+    bench: Bench, judged: Judge, name: str
+) -> None:
+    cell = confirmed(bench, judged, *DOUBTS[name])
+    assert cell["confirmed"] == "no"
+    assert "(not confirmed in " in cell["explanation"]
+
+
+OPEN: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "no-symptom": ("template", RIGHT, {}, "no answer of the chain shows a symptom of it"),
+    # Other text from the same tokens: weights cannot make that.
+    "foreign-symptom": (
+        "weights",
+        TEXT,
+        {"infect/weights": RIGHT},
+        "no answer of the chain shows a symptom of it",
+    ),
+    "not-run": ("template", OTHER_PROMPT, {}, "no swap was run"),
+    "failed": ("template", OTHER_PROMPT, {"cure/template": {"error": "boom"}}, "boom"),
+    "no-placebo": ("template", OTHER_PROMPT, {"cure/template": RIGHT}, "no swap was run"),
+    "placebo-alone": ("template", OTHER_PROMPT, {"cure/sampling": RIGHT}, "no swap was run"),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_without_a_symptom_or_a_swap_nothing_is_confirmed_or_denied(
+    bench: Bench, judged: Judge, name: str
+) -> None:
+    culprit, symptom, swaps, reason = OPEN[name]
+    cell = confirmed(bench, judged, culprit, symptom, swaps)
+    assert cell["confirmed"] == "not_applicable"
+    assert reason in cell["explanation"]
+
+
+def test_one_case_that_confirms_outweighs_one_that_contradicts(bench: Bench, judged: Judge) -> None:
+    spoil(bench.attempt, "template")
+    for case, healed in ((CASE, True), ("chain/tools", False)):
+        right = chain_answer(case)
+        ill = {**right, "prompt_ids": [7], "output_ids": [9], "text": "x"}
+        bench.attempt.change("chain", case, "whole", **ill)
+        swap(bench.attempt, "cure/template", right if healed else ill, case)
+        swap(bench.attempt, "cure/sampling", ill, case)
+    assert judged(bench).cell()["confirmed"] == "yes"
+
+
+def test_a_tie_counts_as_the_truths_answer(bench: Bench, judged: Judge) -> None:
+    bench.floor_margin = 0.1
+    token, behind = runner_up(CASE, 1)
+    assert behind < 0.1
+    tied = {**RIGHT, "output_ids": [4, token, 9], "text": "tied"}
+    proof = {"cure/template": tied, "cure/sampling": OTHER_PROMPT}
+    assert confirmed(bench, judged, "template", OTHER_PROMPT, proof)["confirmed"] == "yes"
+
+
+def test_an_interface_fault_is_confirmed_by_any_part_and_refuted_by_none(
+    bench: Bench, judged: Judge
+) -> None:
+    bench.cells = [Cell("c1:shown"), Cell("c1:open")]
+    for cell in bench.cells:
+        cell.only.change("chain", CASE, "whole", **OTHER_PROMPT)
+        swap(cell.only, "cure/sampling", OTHER_PROMPT)
+    swap(bench.cells[0].only, "cure/template", RIGHT)
+    swap(bench.cells[1].only, "cure/template", OTHER_PROMPT)
+    found = judged(bench)
+    cells = [found.cell(c.cell_id) for c in bench.cells]
+    assert {c["culprit"] for c in cells} == {"interface"}
+    assert [c["confirmed"] for c in cells] == ["yes", "not_applicable"]
+
+
+def test_where_the_prompt_is_hidden_other_tokens_may_come_from_the_template(
+    bench: Bench, judged: Judge
+) -> None:
+    hidden = {**WRONG, "prompt_ids": []}
+    proof = {"cure/template": {**RIGHT, "prompt_ids": []}, "cure/sampling": hidden}
+    assert confirmed(bench, judged, "template", hidden, proof)["confirmed"] == "yes"
+
+
+def test_a_declared_difference_upstream_neither_confirms_nor_contradicts(
+    bench: Bench, judged: Judge
+) -> None:
+    """The prompt of chain/nfd differs as declared; the template is broken elsewhere."""
+    case = "chain/nfd"
+    bench.attempt.change("tokenize", "tokenize/nfd", prompt_ids=[1, 9])
+    spoil(bench.attempt, "template")
+    ill = {**chain_answer(case), "prompt_ids": [7], "output_ids": [9], "text": "x"}
+    bench.attempt.change("chain", case, "whole", **ill)
+    bench.attempt.change("chain", case, "stream", text="x")
+    swap(bench.attempt, "cure/template", ill, case)
+    assert judged(bench).cell()["confirmed"] == "no"
+    query = "SELECT payload_digest FROM divergences WHERE stage = 'tokenize'"
+    (row,) = judged(bench).catalog.rows(query)
+    entry = {"stage": "tokenize", "signature": row["payload_digest"], "reason": "known"}
+    bench.expected = [entry]
+    assert judged(bench).cell()["confirmed"] == "not_applicable"
+
+
+def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
+    """Also between nodes and between attempts, where only what was planned is compared."""
+    kept = ("comparisons", "alignments", "divergences", "chain_compared", "verdicts", "detections")
+    bench.cells = [
+        Cell("c1:0001", "node-a", attempts=[Attempt(), Attempt(2)]),
+        Cell("c1:0001", "node-b"),
+    ]
+    attempts = [a for cell in bench.cells for a in cell.attempts]
+    for attempt in attempts:
+        attempt.change("chain", CASE, "whole", **WRONG)
+
+    def counted() -> dict[str, list[dict[str, Any]]]:
+        catalog = judged(bench).catalog
+        left_out = {"comparisons": " EXCLUDE (trace_row, truth_row)"}
+        left_out["alignments"] = left_out["comparisons"]
+        return {
+            n: catalog.rows(f"SELECT *{left_out.get(n, '')} FROM {n} ORDER BY ALL") for n in kept
+        }
+
+    before = counted()
+    for index, attempt in enumerate(attempts):
+        swap(attempt, "cure/template", {**WRONG, "output_ids": [index, 1]})
+        swap(attempt, "infect/logits", {"error": "the reference is not installed"})
+    after = counted()
+    assert len(judged(bench).catalog.rows("SELECT * FROM swaps")) == 2 * len(attempts)
+    assert repr(after) == repr(before)
+
+
+def test_every_rule_speaks_of_known_swaps_and_of_stages() -> None:
+    with duckdb.connect(":memory:") as con:
+        for name in ("swap_kinds", "swap_rules", "stages", "causes"):
+            con.execute(f"CREATE TABLE {name} AS {(VIEWS / f'{name}.sql').read_text()}")
+        foreign = con.execute(
+            "SELECT swap FROM swap_rules WHERE swap NOT IN (SELECT swap FROM swap_kinds) UNION "
+            "SELECT placebo FROM swap_rules WHERE placebo NOT IN (SELECT swap FROM swap_kinds) "
+            "UNION SELECT part FROM swap_rules WHERE part NOT IN (SELECT stage FROM stages) "
+            "UNION SELECT stage FROM causes WHERE stage NOT IN (SELECT stage FROM stages)"
+        ).fetchall()
+    assert foreign == []

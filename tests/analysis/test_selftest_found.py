@@ -1,0 +1,174 @@
+"""What a self-test concludes from cells: detection beyond the untouched cell, place, cost."""
+
+from typing import Any
+
+import pytest
+
+from analysis.selftest import Assessment, Finding, _finding, _place, _swept
+from analysis.selftest_cells import Cell
+from analysis.selftest_told import markdown
+from suites.fault_catalogue import Fault
+
+
+def fault(name: str = "scaled", **keys: Any) -> Fault:
+    body = {
+        "id": name.partition("@")[0],
+        "incident": "I051",
+        "says": "One matrix is scaled.",
+        "stages": ["weights"],
+        "engine": "llama_cpp",
+        "inject": {"options": {}},
+        **keys,
+    }
+    return Fault.model_validate(body).model_copy(update={"id": name})
+
+
+def cell(engine: str, suite: str = "smoke", **keys: Any) -> Cell:
+    values: dict[str, Any] = {
+        "run_id": "r",
+        "cell_id": f"c1:{engine}-{suite}",
+        "suite": suite,
+        "variant": "f32",
+        "engine": f"llama_cpp+{engine}",
+        "pass_": "structure",
+        "verdict": "qualified",
+        "culprit": None,
+        "culprits": frozenset(),
+        "confirmed": "not_applicable",
+        "explanation": "all agrees",
+        "hits": {},
+        "error": None,
+        **keys,
+    }
+    return Cell(**values)
+
+
+def diverging(engine: str, *stages: str, suite: str = "smoke", cases: int = 1) -> Cell:
+    hits = {
+        (stage, f"{stage}/{n}"): {"seconds": 0.1 * (n + 1), "tokens": 10}
+        for stage in stages
+        for n in range(cases)
+    }
+    return cell(
+        engine,
+        suite,
+        verdict="divergent",
+        culprit=stages[0],
+        culprits=frozenset(stages),
+        confirmed="yes",
+        explanation=f"{stages[0]} differs",
+        hits=hits,
+    )
+
+
+def found(one: Fault, *cells: Cell) -> Finding:
+    return _finding(one, cells, {_place(c): c for c in cells if "+clean-" in c.engine})
+
+
+def test_a_cell_that_diverges_where_the_untouched_one_does_not_is_a_detection() -> None:
+    finding = found(fault(), diverging("scaled", "weights", cases=2), cell("clean-structure"))
+    assert (finding.detected, finding.culprit, finding.placed) == (True, "weights", True)
+    assert finding.confirmed == "yes"
+    assert [case["case"] for case in finding.cases] == ["weights/0", "weights/1"]
+
+
+def test_what_the_untouched_cell_shows_too_is_no_detection() -> None:
+    clean = diverging("clean-structure", "weights", cases=2)
+    finding = found(fault(), diverging("scaled", "weights", cases=2), clean)
+    assert not finding.detected
+    assert not finding.cases
+
+
+def test_what_comes_on_top_of_the_untouched_cell_s_own_is_blamed() -> None:
+    clean = diverging("clean-structure", "tokenize")
+    faulty = diverging("scaled", "tokenize", "logits")
+    finding = found(fault(), faulty, clean)
+    assert (finding.detected, finding.culprit, finding.placed) == (True, "logits", False)
+    assert [case["case"] for case in finding.cases] == ["logits/0"]
+    assert finding.reason is not None
+    assert "placed at logits, not at weights" in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("blamed", "culprit"),
+    [
+        (("config", "sampling"), "sampling"),
+        (("interface", "sampling"), "sampling"),
+        (("stop", "weights"), "weights"),
+        (("interface", "config"), "config"),
+    ],
+)
+def test_of_several_suites_the_earliest_part_is_blamed(
+    blamed: tuple[str, str], culprit: str
+) -> None:
+    cells = [diverging("scaled", stage, suite=f"s{n}") for n, stage in enumerate(blamed)]
+    assert found(fault(), *cells).culprit == culprit
+
+
+def test_a_cell_that_failed_is_an_error_and_never_a_detection() -> None:
+    failed = cell("scaled", verdict="error", error="crashed: SIGSEGV")
+    finding = found(fault(), failed, cell("clean-structure"))
+    assert not finding.detected
+    assert finding.errors == ["smoke: crashed: SIGSEGV"]
+    assert Assessment([finding], [], {}).exit_code == 3
+    assert found(fault()).errors == ["it was not run"]
+
+
+def test_a_sweep_counts_once_and_tells_its_smallest_strength() -> None:
+    cells = [diverging("scaled@0.1", "weights"), cell("scaled@0.01"), cell("clean-structure")]
+    strengths = [fault(f"scaled@{by}") for by in ("0.1", "0.01")]
+    (whole,) = _swept([found(one, *cells) for one in strengths])
+    assert (whole.fault.id, whole.detected, whole.smallest) == ("scaled", True, 0.1)
+    assert whole.weaker == {0.1: True, 0.01: False}
+
+
+def assessment(detected: int, missed: int, alarms: int = 0) -> Assessment:
+    seen = [
+        found(fault(f"f{n}"), diverging(f"f{n}", "weights"), cell("clean-structure"))
+        for n in range(detected)
+    ]
+    unseen = [found(fault(f"m{n}"), cell(f"m{n}")) for n in range(missed)]
+    controls = [
+        found(fault(f"c{n}", kind="control", stages=[]), diverging(f"c{n}", "logits"))
+        for n in range(alarms)
+    ]
+    return Assessment(seen + unseen, controls, {})
+
+
+@pytest.mark.parametrize(
+    ("detected", "missed", "alarms", "code"),
+    [(19, 1, 0, 0), (18, 2, 0, 1), (20, 0, 1, 1), (0, 0, 0, 0)],
+)
+def test_the_exit_code_wants_nearly_all_and_no_alarm(
+    detected: int, missed: int, alarms: int, code: int
+) -> None:
+    found = assessment(detected, missed, alarms)
+    assert found.exit_code == code
+    assert found.totals["false_alarms"] == alarms
+    assert found.totals["detected"] == detected
+
+
+def test_the_smallest_set_of_cases_detects_everything_cheaply() -> None:
+    dear = {("logits", "dear"): {"seconds": 9.0}}
+    both = {**dear, ("logits", "cheap"): {"seconds": 1.0}}
+    cells = [
+        cell("f0", verdict="divergent", culprit="logits", hits=both),
+        cell("f1", verdict="divergent", culprit="logits", hits=both),
+        cell("f2", verdict="divergent", culprit="logits", hits=dear),
+    ]
+    findings = [found(fault(f"f{n}"), cells[n]) for n in range(3)]
+    costs = {("smoke", "logits", "dear"): {"seconds": 9.0}}
+    costs[("smoke", "logits", "cheap")] = {"seconds": 1.0}
+    chosen = Assessment(findings, [], costs).minimal()
+    assert [(c["case"], c["detects"]) for c in chosen] == [
+        ("cheap", ["f0", "f1"]),
+        ("dear", ["f2"]),
+    ]
+
+
+def test_the_page_tells_every_fault_and_every_miss() -> None:
+    page = markdown(assessment(2, 1, alarms=1))
+    assert "all faults: 2 of 3 detected, 2 of 2 placed where they are" in page
+    assert "| f1 | I051 | options | llama_cpp | yes | weights | yes |" in page
+    assert "- `m0`: smoke: qualified: all agrees" in page
+    assert "| c0 | I051 | llama_cpp | yes |" in page
