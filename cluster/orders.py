@@ -99,6 +99,25 @@ def key_of(pair: Planned) -> Pair:
     return pair.cell.cell_id, pair.node_id or ""
 
 
+def _reference_engine(plan: Plan) -> Engine:
+    """Return the matrix's reference engine; the node that runs an order finds its interpreter.
+
+    Only the entry that goes by the engine's own name speaks for it: others are variations.
+    """
+    kind = plan.resolved.matrix.reference.engine
+    entry = next((e for e in plan.resolved.matrix.engines if e.label == kind), None)
+    if entry is None:
+        return Engine(name=kind, engine=kind, python="")
+    python = plan.resolved.python(entry) or ""
+    return Engine(
+        name=entry.label,
+        engine=kind,
+        version=entry.version,
+        python=python,
+        options=entry.options,
+    )
+
+
 def _golden(pair: Planned) -> bool:
     golden = pair.cell.suite.golden
     return golden is not None and golden.applies(pair.cell.model.model)
@@ -118,6 +137,7 @@ def _order(
         python=plan.resolved.python(entry) or "",
         serving=entry.served,
         options=entry.options,
+        fault=None if entry.fault is None else entry.fault.model_dump(mode="json"),
     )
     chosen: list[str] = []
     for pair in pairs:
@@ -139,6 +159,7 @@ def _order(
         deadline_s=plan.resolved.timeout_s(entry, sum(pair.estimate_s or 0.0 for pair in pairs)),
         golden_model=golden,
         references=reference_roots(results),
+        reference=_reference_engine(plan),
         only_cases=tuple(dict.fromkeys(chosen)),
         code_digest=code_digest(),
     )

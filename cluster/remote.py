@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.environments import command_that_adds, environments_root, interpreter
-from runner.order import WorkOrder
+from runner.order import Engine, WorkOrder
 from runner.store import Store, attempt_name
 from runner.supervisor import Outcome
 from runner.tables import AttemptRow
@@ -43,9 +43,19 @@ def carry_out(
             fix=command_that_adds(engine.engine, engine.version),
         )
         return record_unrun(order, results, "error", error.line)
-    return execute(
-        order.model_copy(update={"engine": engine.model_copy(update={"python": python})}), results
-    )
+    here = {
+        "engine": engine.model_copy(update={"python": python}),
+        "reference": _installed(order.reference),
+    }
+    return execute(order.model_copy(update=here), results)
+
+
+def _installed(reference: Engine | None) -> Engine | None:
+    """Return the reference engine with its interpreter on this node, None where it has none."""
+    if reference is None:
+        return None
+    python = interpreter(reference.engine, reference.version, reference.python or None)
+    return reference.model_copy(update={"python": python}) if python else None
 
 
 def relocated(order: WorkOrder, here: Path, there: Path) -> WorkOrder:

@@ -1,0 +1,61 @@
+"""Known differences in files of their own: shared by matrices, each taking what it can show."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.resolve import resolve
+from suites.errors import UserError
+
+Write = Callable[[dict[str, Any] | str], Path]
+SHARED = """
+expected:
+  - {engine: llama_cpp, stage: tokenize, tags: [nfd], signature: "p1:a", reason: no NFC}
+  - engine: llama_cpp
+    stage: stop
+    cases: [stop/earliest-string-in-token, stop/of-another-suite]
+    signature: {stop/earliest-string-in-token: "p1:b", stop/of-another-suite: "p1:c"}
+    reason: cut in the order of the list
+  - {engine: llama_cpp, stage: parse, cases: [parse/of-another-suite], signature: "p1:d", reason: raw}
+  - {engine: vllm, stage: stop, cases: [stop/limit], signature: "p1:e", reason: another engine}
+"""
+
+
+@pytest.fixture
+def with_shared(right_matrix: dict[str, Any], write_matrix: Write) -> Callable[[str], Path]:
+    def write(shared: str) -> Path:
+        right_matrix.update(suites=["smoke"], expected_from=["shared.yaml"])
+        path = write_matrix(right_matrix)
+        (path.parent / "shared.yaml").write_text(shared)
+        return path
+
+    return write
+
+
+def test_a_matrix_takes_of_a_shared_file_what_its_suites_and_engines_can_show(
+    with_shared: Callable[[str], Path],
+) -> None:
+    nfd, stop = resolve(with_shared(SHARED)).matrix.expected
+    assert nfd.tags == ("nfd",)
+    assert stop.cases == ("stop/earliest-string-in-token",)
+    assert stop.signature == {"stop/earliest-string-in-token": "p1:b"}
+
+
+def test_a_mistake_in_a_shared_file_is_told_with_its_own_line(
+    with_shared: Callable[[str], Path],
+) -> None:
+    with pytest.raises(UserError) as told:
+        resolve(with_shared(SHARED.replace("reason: no NFC", "raeson: no NFC")))
+    assert "shared.yaml:3" in str(told.value)
+    assert "raeson" in str(told.value)
+
+
+def test_a_shared_file_that_is_not_there_is_named_with_the_matrix_line(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    right_matrix["expected_from"] = ["nowhere.yaml"]
+    with pytest.raises(UserError) as told:
+        resolve(write_matrix(right_matrix))
+    assert "nowhere.yaml" in str(told.value)
