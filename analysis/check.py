@@ -1,6 +1,7 @@
 """``fleetqual check``: a run's verdicts as a table, as JSON, as JUnit, and as an exit code."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from analysis.catalog import choose_run
 from analysis.judge import open_judged
 from analysis.junit import write_junit
 from analysis.output import console, plain, print_json, verdict_text
-from analysis.summary import Summary, alarm_text, name_of, scope_of, summarise
+from analysis.summary import Summary, alarm_texts, name_of, scope_of, summarise
 from runner.store import Store
 
 
@@ -53,7 +54,7 @@ def check(
 def _print(out: Console, summary: Summary, run: str) -> None:
     table = Table(title=f"run {summary.run_id}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("cell", no_wrap=True)
-    for name in ("engine/variant/pass", "node", "verdict", "culprit", "confirmed"):
+    for name in ("suite/engine/variant/pass", "node", "verdict", "culprit", "confirmed"):
         table.add_column(name)
     table.add_column("mean KL", justify="right", no_wrap=True)
     for row in summary.qualification:
@@ -74,7 +75,7 @@ def _print(out: Console, summary: Summary, run: str) -> None:
         shared.setdefault(row["explanation"], []).append(row["cell_id"][:11])
     for explanation, cells in shared.items():
         out.print(plain(f"  {', '.join(dict.fromkeys(cells))}: {explanation}"))
-    _print_list(out, "The reference against itself", summary.alarm_rates, alarm_text)
+    _print_list(out, "The reference against itself", alarm_texts(summary.alarm_rates), str)
     broken = [row for row in summary.quarantined if row not in summary.lost_evidence]
     _print_list(
         out,
@@ -121,13 +122,12 @@ def _passed(row: dict[str, Any]) -> str:
 def _failed(row: dict[str, Any]) -> str:
     signal = f" ({row['signal']})" if row["signal"] else ""
     where = f" at {row['stage_reached']}" if row["stage_reached"] else ""
-    cell = f"{row['engine']}/{row['variant']}/{row['pass']}"
     error = row["error"] or "no message"
     ended = f"{row['status']}{signal}{where}: {error}"
-    return f"{cell} on {row['node_id']}, attempt {row['attempt']}: {ended}"
+    return f"{name_of(row)} on {row['node_id']}, attempt {row['attempt']}: {ended}"
 
 
-def _print_list(out: Console, title: str, rows: list[dict[str, Any]], line: Any) -> None:
+def _print_list(out: Console, title: str, rows: Sequence[Any], line: Any) -> None:
     if rows:
         out.print()
         out.print(plain(title, "bold"))

@@ -37,7 +37,7 @@ def write_junit(summary: Summary, path: Path) -> None:
 
 
 def _cell(root: Xml.Element, summary: Summary, row: dict[str, Any]) -> None:
-    name = f"{row['suite']} {row['model']} {name_of(row)} {row['backend']} on {row['node_id']}"
+    name = f"{row['model']} {name_of(row)} {row['backend']} on {row['node_id']}"
     suite = Xml.SubElement(root, "testsuite", name=_clean(name))
     required = row["required"].split(", ")
     own = {v["stage"]: v for v in summary.of_cell(row, summary.verdicts) if v["case_group"] == "*"}

@@ -5,7 +5,7 @@ A hint for people beside a verdict that was reached without it: nothing here jud
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,10 @@ _ALIKE = 1e-6
 class _Setting:
     told: str
     temperature: float = 1.0
-    cuts: tuple[dict[str, float], ...] = ()
+    cut: dict[str, float] = field(default_factory=dict)
+    """The cut that is named."""
+    own: dict[str, float] = field(default_factory=dict)
+    """The cuts that were asked for."""
     biased: bool = True
     late: bool = False
     """Whether the temperature comes after the cuts."""
@@ -108,10 +111,9 @@ def _families(request: dict[str, Any]) -> Iterator[list[_Setting]]:
     """Yield settings from the simplest explanation to the furthest."""
     warm = float(request.get("temperature") or 1.0)
     own = {k: float(request[k]) for k in ("top_k", "top_p", "min_p") if request.get(k)}
-    base = _Setting("", warm, (own,))
+    base = _Setting("", warm, own=own)
     without = [
-        replace(base, told=f"fits the request without its {k}", cuts=(_left_out(own, k),))
-        for k in own
+        replace(base, told=f"fits the request without its {k}", own=_left_out(own, k)) for k in own
     ]
     if warm != 1.0:
         without.append(
@@ -122,7 +124,7 @@ def _families(request: dict[str, Any]) -> Iterator[list[_Setting]]:
     yield without
     other = [t for t in _TEMPERATURES if t != warm]
     yield [
-        *(replace(base, cuts=(own, cut)) for cut in _CUTS),
+        *(replace(base, cut=cut) for cut in _CUTS),
         *(
             replace(base, told=f"fits temperature {t:g}, asked {warm:g}", temperature=t)
             for t in other
@@ -133,7 +135,7 @@ def _families(request: dict[str, Any]) -> Iterator[list[_Setting]]:
             base,
             told=f"fits temperature {t:g}, asked {warm:g}, and {_named(cut)}",
             temperature=t,
-            cuts=(own, cut),
+            cut=cut,
             late=late,
         )
         for t in other
@@ -150,10 +152,18 @@ def _expected(behind: Floats, setting: _Setting) -> Floats:
     """Return the probabilities of the tokens, best first."""
     odds = np.exp(behind / setting.temperature)
     seen = np.exp(behind) if setting.late else odds
-    kept = min([len(odds), *(_kept(seen, cut) for cut in setting.cuts)])
+    kept = _kept(seen, _both(setting.own, setting.cut))
     odds = np.where(np.arange(len(odds)) < kept, odds, 0.0)
     p: Floats = odds / odds.sum()
     return p
+
+
+def _both(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """Return the narrower of two cuts of each kind."""
+    found = {**one, **other}
+    for name in one.keys() & other.keys():
+        found[name] = (max if name == "min_p" else min)(one[name], other[name])
+    return found
 
 
 def _kept(weights: Floats, cut: dict[str, float]) -> int:
@@ -195,7 +205,7 @@ def _named(cut: dict[str, float]) -> str:
 def _words(setting: _Setting, p: Floats, behind: Floats) -> str:
     if setting.told:
         return setting.told
-    cut, kept = setting.cuts[-1], int(np.count_nonzero(p))
+    cut, kept = setting.cut, int(np.count_nonzero(p))
     odds = np.exp(behind / setting.temperature)
     share = f"{100 * odds[kept:].sum() / odds.sum():.2g} % of the mass"
     if set(cut) == {"min_p"}:

@@ -19,7 +19,7 @@ from analysis.differences import printable, visible
 from analysis.evidence_of import TOLD_IN_WORDS, evidence_of
 from analysis.judge import open_judged
 from analysis.output import as_json
-from analysis.summary import alarm_text, name_of, summarise
+from analysis.summary import alarm_texts, name_of, summarise
 from runner.store import Store
 
 _FOLDER = Path(__file__).parent
@@ -117,7 +117,7 @@ def _render(catalog: Catalog, run_id: str) -> str:
         nodes=as_json(catalog.rows(_NODES, [run_id])),
         packages=catalog.rows(_ENVIRONMENT, [run_id]),
         skips=[(reason, len(list(group))) for reason, group in itertools.groupby(skipped)],
-        alarms=[alarm_text(row) for row in summary.alarm_rates],
+        alarms=alarm_texts(summary.alarm_rates),
         told_in_words=TOLD_IN_WORDS,
         symbols=_SYMBOLS,
         meanings=_MEANINGS,

@@ -10,7 +10,7 @@ ROWS = list[dict[str, Any]]
 
 _ATTEMPTS = """
     SELECT
-        p.engine, p.variant, p.pass, a.cell_id, a.node_id, a.attempt, a.status, a.stage_reached,
+        p.suite, p.engine, p.variant, p.pass, a.cell_id, a.node_id, a.attempt, a.status, a.stage_reached,
         a.error, a.exit_code, a.signal, a.started, a.load_s, a.duration_s, a.peak_memory,
         a.engine_version, a.engine_build, a.compute_dtype, a.kv_dtype, a.hardware
     FROM attempts AS a
@@ -20,8 +20,8 @@ _ATTEMPTS = """
 """
 _PASSES = """
     SELECT
-        u.entry, u.stage, u.reason, u.cases, u.first_case, u.cell_id, u.node_id, p.engine,
-        p.variant, p.pass
+        u.entry, u.stage, u.reason, u.cases, u.first_case, u.cell_id, u.node_id, p.suite,
+        p.engine, p.variant, p.pass
     FROM unexpected_passes AS u
     INNER JOIN pairs AS p USING (run_id, cell_id, node_id)
     WHERE u.run_id = ?
@@ -92,18 +92,26 @@ def summarise(catalog: Catalog, run_id: str) -> Summary:
     )
 
 
-def alarm_text(row: dict[str, Any]) -> str:
-    """Return one alarm rate of the reference against itself as a sentence without its subject."""
-    return (
-        f"{row['alarms']} of {row['configurations']} benign configurations alarm "
-        f"(upper 95 % bound {100 * row['upper']:.1f} %), {row['probe']}, {row['pass']} with "
-        f"δ {row['margin']:.3g}, floor {row['floor_id']}"
-    )
+def alarm_texts(rows: ROWS) -> list[str]:
+    """Return the reference's alarm rates against itself, one sentence for each floor and margin."""
+    by_floor: dict[tuple[Any, ...], ROWS] = {}
+    for row in rows:
+        by_floor.setdefault((row["pass"], row["margin"], row["floor_id"]), []).append(row)
+    return [
+        f"{pass_}, δ {margin:.3g}: "
+        + ", ".join(
+            f"{r['probe']} {r['alarms']} of {r['configurations']}"
+            for r in sorted(own, key=lambda r: str(r["probe"]), reverse=True)
+        )
+        + " benign configurations alarm "
+        + f"(upper 95 % bound {100 * max(r['upper'] for r in own):.1f} %), floor {floor}"
+        for (pass_, margin, floor), own in sorted(by_floor.items())
+    ]
 
 
 def name_of(row: dict[str, Any]) -> str:
-    """Return what people call a cell: engine/variant/pass."""
-    return f"{row['engine']}/{row['variant']}/{row['pass']}"
+    """Return what people call a cell: suite/engine/variant/pass."""
+    return f"{row['suite']}/{row['engine']}/{row['variant']}/{row['pass']}"
 
 
 def scope_of(row: dict[str, Any]) -> str:

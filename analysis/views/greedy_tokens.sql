@@ -48,6 +48,7 @@ definitions AS (
             ('as asked', true, false, NULL, NULL, 'always'),
             ('as asked, counting the prompt too', true, true, NULL, NULL, 'counted'),
             ('over the last 64 tokens only', false, true, 64, NULL, 'penalised'),
+            ('over the answer only', false, false, 0, NULL, 'penalised'),
             ('without any penalty', false, false, NULL, 1.0, 'penalised'),
             ('repetition_penalty 1.05', false, false, NULL, 1.05, 'strays'),
             ('repetition_penalty 1.1', false, false, NULL, 1.1, 'strays'),
@@ -111,10 +112,11 @@ reached AS (
         c.*, d.definition, d.accepted, d.repetition, d.presence, d.frequency,
         CASE
             WHEN d.reach IS NULL THEN c.in_prompt + c.in_answer
+            WHEN d.reach = 0 THEN c.in_answer
             ELSE len(list_filter(list_concat(a.prompt_ids, a.output_ids[:c.step - 1])[-d.reach:], lambda z: z = c.token_id))
         END AS repeated,
         CASE
-            WHEN d.reach IS NOT NULL
+            WHEN d.reach > 0
                 THEN len(list_filter(list_concat(a.prompt_ids, a.output_ids[:c.step - 1])[-d.reach:], lambda z: z = c.token_id))
             WHEN d.prompt_too THEN c.in_prompt + c.in_answer
             ELSE c.in_answer

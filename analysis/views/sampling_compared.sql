@@ -76,7 +76,7 @@ greedy_hints AS (
         trace_row,
         CASE
             WHEN bool_or(definition = 'without any penalty') THEN 'it fits without the penalty that was asked for'
-            WHEN bool_or(definition LIKE 'over the last%') THEN 'it fits a penalty ' || min(definition) FILTER (WHERE definition LIKE 'over the last%')
+            WHEN bool_or(starts_with(definition, 'over')) THEN 'it fits a penalty ' || min(definition) FILTER (WHERE starts_with(definition, 'over'))
             ELSE 'it fits ' || min_by(definition, definition)
         END AS hint
     FROM answers

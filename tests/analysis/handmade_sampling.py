@@ -115,7 +115,11 @@ def greedy(
     prompt: list[int] | None = None,
     spread: float = 0.4,
 ) -> dict[str, Any]:
-    """Let an engine answer greedily with these penalties; it likes to repeat itself."""
+    """Let an engine answer greedily with these penalties; it likes to repeat itself.
+
+    Args:
+        reach: the penalties see so many of the last tokens, or with 0 the answer only.
+    """
     prompt = PROMPT if prompt is None else prompt
     random = np.random.default_rng(5)
     liked = random.normal(3, 2.0, 64)
@@ -128,7 +132,7 @@ def greedy(
         for token, by in (bias or {}).items():
             y[token] += by
         before = [*prompt, *output]
-        near = before if reach is None else before[-reach:]
+        near = before if reach is None else before[-reach:] if reach else output
         for token in set(near):
             y[token] = y[token] / repetition if y[token] > 0 else y[token] * repetition
         counted = Counter(near if prompt_too or reach is not None else output)

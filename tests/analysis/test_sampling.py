@@ -264,6 +264,7 @@ def test_the_best_token_each_time_is_greedy_with_what_was_asked(
         ({}, {"repetition": 1.1}, "it fits repetition_penalty 1.1"),
         ({"repetition_penalty": 1.3}, {}, "it fits without the penalty that was asked for"),
         ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 64}, "the last 64 tokens only"),
+        ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 0}, "over the answer only"),
         ({"presence_penalty": 1.5}, {}, "it fits without the penalty that was asked for"),
         ({"logit_bias": {"x": 9}}, {}, "although 13 was ahead by"),
     ],

@@ -60,7 +60,7 @@ def test_a_difference_is_placed_at_its_stage(bench: Bench, judged: Judge) -> Non
         assert found.verdict(stage, cell) == "divergent"
         assert found.stage(stage, cell=cell)["first_case"] == FIRST_CASE[stage]
         assert found.cell(cell)["culprit"] == found.cell(cell)["culprits"] == stage
-        assert found.cell(cell)["confirmed"] == "no"
+        assert found.cell(cell)["confirmed"] == "not_applicable"
     assert check(bench.results) == 1
 
 

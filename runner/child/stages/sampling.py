@@ -102,7 +102,7 @@ def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator
     prompt = list(case["truth"]["prompt_ids"])
     for repeat, seed in enumerate(_SEEDS):
         output = adapter.generate(prompt, asked, case["max_tokens"], seed)
-        yield Probed(
+        probed = Probed(
             "sampling",
             case["id"],
             "seed",
@@ -111,6 +111,11 @@ def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator
             output_ids=output,
             value={"seed": seed},
         )
+        if repeat == 0 and output:
+            # How probable this answer is says whether equal ones under other seeds are chance.
+            rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+            probed.arrays = distribution_payload(rows, np.array(output, np.int32), None)
+        yield probed
 
 
 def _storable(rows: Logits) -> list[float | None]:
