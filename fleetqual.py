@@ -6,6 +6,7 @@ Rooms are imported by the verb that needs them, so that ``--help`` answers at on
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from itertools import groupby
@@ -207,6 +208,67 @@ def sql(
     from analysis.query import run_sql
 
     raise typer.Exit(run_sql(results, query, as_json=as_json))
+
+
+@app.command()
+def selftest(
+    matrix: Annotated[
+        Path | None,
+        typer.Argument(metavar="[MATRIX]", help="Narrows engines and suites; weekly if left out."),
+    ] = None,
+    results: Results = "results",
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", help="Only this one; may be repeated.")
+    ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="The faults that no detector was built with.")
+    ] = False,
+    minimal: Annotated[
+        bool, typer.Option("--minimal", help="Also the cheapest cases that detect all of it.")
+    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page instead.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the page here.")] = None,
+    clean: Annotated[
+        int | None, typer.Option("--clean", min=1, help="Qualify this many clean cells instead.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Inject known faults, show which are seen and where they are placed."""
+    from analysis.selftest import assess
+    from analysis.selftest_told import markdown as page
+    from analysis.selftest_told import tell, write_markdown
+    from cluster.selftest import base_of, choose, run_faults, runnable
+    from suites.fault_catalogue import CATALOGUE, HELD_OUT
+
+    # A root of its own: these runs are no qualification and must not become the latest one.
+    own = f"{results.rstrip('/')}/selftest"
+    if clean is not None:
+        raise typer.Exit(_clean(matrix, own, clean, as_json))
+    base = base_of(matrix)
+    faults = runnable(choose(HELD_OUT if held_out else CATALOGUE, fault or ()), base)
+    with TemporaryDirectory(prefix="fleetqual-selftest-") as folder:
+        ran = [r.run_id for r in run_faults(faults, base, own, Path(folder))]
+    found = assess(own, ran, faults)
+    if out is not None:
+        write_markdown(found, out)
+    if markdown:
+        typer.echo(page(found), nl=False)
+    else:
+        tell(found, own, as_json=as_json, minimal=minimal)
+    raise typer.Exit(found.exit_code)
+
+
+def _clean(matrix: Path | None, results: str, cells: int, as_json: bool) -> int:
+    """Qualify clean cells in benign configurations and print how many alarmed."""
+    from analysis.clean import alarms_of, tell_alarms
+    from cluster.clean import run_clean
+
+    started = time.monotonic()
+    with TemporaryDirectory(prefix="fleetqual-clean-") as folder:
+        ran = [r.run_id for r in run_clean(matrix, results, cells, Path(folder))]
+    found = alarms_of(results, ran, time.monotonic() - started)
+    tell_alarms(found, as_json=as_json)
+    return found.exit_code
 
 
 @reference.command("freeze")

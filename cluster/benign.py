@@ -13,7 +13,7 @@ import yaml
 
 from cluster.resolve import Resolved, ResolvedModel, resolve
 from cluster.run import Ran
-from runner.freeze import dequantised_copy
+from runner.model_copies import with_weights
 from suites.errors import UserError
 
 _SHAPES: tuple[dict[str, Any], ...] = (
@@ -68,7 +68,7 @@ def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
             rounded = _ROUNDED.get(entry.variant.weights_type)
             if entry.variant.quantised and entry.variant.format == "gguf" and rounded:
                 copy = folder / f"{model.name}-{entry.variant.name}"
-                dequantised_copy(model.model.hf, entry.variant.path, copy / "model")
+                with_weights(model.model.hf, entry.variant.path, "gguf", copy / "model")
                 yield _write(resolved, model, copy / "model", [rounded], copy)
 
 

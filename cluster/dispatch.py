@@ -36,6 +36,8 @@ class Terms:
     """Seconds beyond an order's own deadline for placing it, starting a worker and writing."""
     window: int = WINDOW
     """Most tasks in flight."""
+    cpu_slots: int = 1
+    """Untimed children that compute on one node's CPU at once; each should use one thread."""
     execute: Execute = execute
     """The supervisor."""
 
@@ -95,7 +97,7 @@ def _submit(state: _State, terms: Terms, watcher: Watcher, task: Any, living: "_
         if not living.has(placed):
             error = f"node {placed.node.id} left the cluster before this could start"
             _end(state, terms, watcher, placed, _lost(placed, terms, error, None), retry=False)
-        elif len(state.flights) >= terms.window or not _fits(state, placed):
+        elif len(state.flights) >= terms.window or not _fits(state, terms, placed):
             waiting.append(placed)
         else:
             options: dict[str, Any] = {
@@ -115,15 +117,25 @@ def _submit(state: _State, terms: Terms, watcher: Watcher, task: Any, living: "_
     state.queue = waiting
 
 
-def _fits(state: _State, placed: PlacedOrder) -> bool:
-    """Whether the node has room: a CPU for each task, and one child on each compute device."""
+def _fits(state: _State, terms: Terms, placed: PlacedOrder) -> bool:
+    """Whether the node has room: a CPU for each task, and one child on each compute device.
+
+    On its CPU several may compute where the terms say so, but none beside a timed one.
+    """
     there = [f.placed for f in state.flights.values() if f.placed.node.id == placed.node.id]
     if len(there) >= placed.node.cpus:
         return False
     if placed.device is not None:
         return all(other.device != placed.device for other in there)
+    beside = [other for other in there if other.order.backend == placed.order.backend]
     slots = placed.node.gpus if placed.takes_accelerator else 1
-    return sum(other.order.backend == placed.order.backend for other in there) < slots
+    if placed.order.backend == "cpu" and not any(_timed(other) for other in (placed, *beside)):
+        slots = terms.cpu_slots
+    return len(beside) < slots
+
+
+def _timed(placed: PlacedOrder) -> bool:
+    return placed.order.pass_ == "timed"
 
 
 def _collect(state: _State, terms: Terms, watcher: Watcher, ref: Any) -> None:
@@ -174,8 +186,8 @@ def _give_up_on_dead_nodes(
 
 def _give_up_on_unplaceable(state: _State, terms: Terms, watcher: Watcher) -> None:
     """End what does not fit although nothing runs: it would be waited for without an end."""
-    unplaceable = [placed for placed in state.queue if not _fits(state, placed)]
-    state.queue = [placed for placed in state.queue if _fits(state, placed)]
+    unplaceable = [placed for placed in state.queue if not _fits(state, terms, placed)]
+    state.queue = [placed for placed in state.queue if _fits(state, terms, placed)]
     for placed in unplaceable:
         error = f"node {placed.node.id} has no room for {placed.order.backend} work even when idle"
         _end(state, terms, watcher, placed, _lost(placed, terms, error, None), retry=False)

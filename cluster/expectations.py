@@ -18,8 +18,8 @@ class ExpectedFile(Frozen):
 def with_shared(matrix: Matrix, base: Path, cases: list[Case]) -> Matrix:
     """Return the matrix with the entries of ``expected_from`` that its suites and engines can show.
 
-    An entry of the matrix itself must name what is there; one of a shared file speaks of more suites
-    and engines than any one matrix runs, so what is not here is left out of it.
+    An entry of the matrix itself must name what is there; one of a shared file speaks of more
+    suites and engines than any one matrix runs, so what is not here is left out of it.
 
     Raises:
         UserError: a file is missing or wrong; the message names its line.

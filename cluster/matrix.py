@@ -15,7 +15,9 @@ from pydantic import Field, field_validator, model_validator
 
 from cluster.secret_names import secret_names
 from runner.child.adapters import DECLARATIONS
+from runner.child.faults import MUTATIONS
 from suites.explaining import KeyPath, Mistake
+from suites.fault_catalogue import Wrap
 from suites.loading import Document, load_document
 from suites.stages import Backend, Pass, Serving, Stage
 from suites.suite import Frozen
@@ -88,6 +90,10 @@ class EngineEntry(Frozen):
     passes: tuple[Pass, ...] = Field(default=("structure", "deployed"), min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the engine itself."""
+    variants: tuple[str, ...] = ()
+    """Names of the variants that it serves; all when left out."""
+    fault: Wrap | None = None
+    """A known fault in its adapter, to see whether it is found (``fleetqual selftest``)."""
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Deadline of one child of this engine; the matrix's when left out."""
 
@@ -149,6 +155,15 @@ class EngineEntry(Frozen):
                 fix="export the key, and name its environment variable as `api_key_env:`; "
                 "if it was a real key, revoke it",
             ).raised()
+        return value
+
+    @field_validator("fault")
+    @classmethod
+    def _is_a_mutation(cls, value: Wrap | None) -> Wrap | None:
+        if value is not None:
+            mistake = unknown_mutation(value)
+            if mistake is not None:
+                raise mistake.raised()
         return value
 
     @model_validator(mode="after")
@@ -273,6 +288,8 @@ class Matrix(Frozen):
     require: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     """Stages that must be qualified; what the suites require when left out."""
     expected: tuple[Expected, ...] = ()
+    expected_from: tuple[str, ...] = ()
+    """Files of further expected entries, shared by matrices; paths relative to the matrix."""
     hardware: dict[str, HardwareEntry] = Field(default_factory=dict)
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Deadline in seconds of one engine child, which serves all suites of one model variant;
@@ -300,6 +317,11 @@ class Matrix(Frozen):
                 given = getattr(exclusion, kind)
                 if given is not None and given not in names:
                     raise Mistake.unknown(("exclude", index, kind), kind, given, names).raised()
+        for index, engine in enumerate(self.engines):
+            for position, given in enumerate(engine.variants):
+                if given not in variants:
+                    at: KeyPath = ("engines", index, "variants", position)
+                    raise Mistake.unknown(at, "variant", given, variants).raised()
         for index, entry in enumerate(self.expected):
             if entry.engine not in engines:
                 key: KeyPath = ("expected", index, "engine")
@@ -318,6 +340,16 @@ class Matrix(Frozen):
                     fix="give each entry its own `name:`",
                 ).raised()
             first[entry.label] = index
+
+
+def unknown_mutation(fault: Wrap) -> Mistake | None:
+    """Return what is wrong with a mutation's name; None if there is such a mutation."""
+    if fault.at not in MUTATIONS:
+        return Mistake.unknown(("at",), "stage of a mutation", fault.at, tuple(MUTATIONS))
+    if fault.how not in MUTATIONS[fault.at]:
+        known = tuple(MUTATIONS[fault.at])
+        return Mistake.unknown(("how",), f"mutation at {fault.at}", fault.how, known)
+    return None
 
 
 def load_matrix(path: Path) -> tuple[Matrix, Document]:

@@ -73,6 +73,8 @@ class Cell:
             "base_url": self.entry.base_url,
             "dialect": self.entry.dialect,
         }
+        if self.entry.fault is not None:
+            resolved["fault"] = self.entry.fault.model_dump(mode="json")
         return tagged_digest("c1", {**self.names, **resolved})
 
     @property
@@ -178,6 +180,8 @@ def _cells(resolved: Resolved) -> Iterator[Cell]:
     matrix = resolved.matrix
     for model in resolved.models:
         for variant, entry in product(model.variants, matrix.engines):
+            if entry.variants and variant.variant.name not in entry.variants:
+                continue
             for pass_, backend in product(entry.passes, matrix.backends):
                 for suite in resolved.suites:
                     yield Cell(suite, model, variant, entry, backend, pass_, entry.version)

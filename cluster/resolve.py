@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from cluster.expectations import with_shared
 from cluster.matrix import EngineEntry, Matrix, load_matrix
 from runner.artifact import describe_variant, model_digests
 from runner.order import Model, Variant
@@ -125,6 +126,9 @@ def resolve(path: Path) -> Resolved:
     )
     _suites_are_told_apart(document, suites)
     _expected_cases_exist(matrix, document, suites)
+    for index, name in enumerate(matrix.expected_from):
+        _exists(document, ("expected_from", index), base / name, folder=False)
+    matrix = with_shared(matrix, base, [c for s in suites for c in s.suite.cases])
     return Resolved(path, matrix, suites, _models(matrix, document, base))
 
 

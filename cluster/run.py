@@ -44,6 +44,8 @@ class Request:
     address: str = LOCAL
     only: str | None = None
     tier: int | None = None
+    cpu_slots: int = 1
+    """Untimed children at once on one node's CPU."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,12 @@ def _run(
         orders = _orders(plan, run_id, results, stored)
         if orders and request.address == LOCAL:
             session.enter_context(ray_session(LOCAL, nodes[0]))
-        terms = Terms(results=results, tries=resolved.matrix.tries, execute=execute)
+        terms = Terms(
+            results=results,
+            tries=resolved.matrix.tries,
+            execute=execute,
+            cpu_slots=request.cpu_slots,
+        )
         with watch(sum(len(placed.order.cells) for placed in orders)) as watcher:
             outcomes = dispatch(orders, terms, watcher) if orders else []
     done = row.model_copy(update={"finished": dt.datetime.now(dt.UTC)})

@@ -6,18 +6,16 @@ weights, so that a wrong conversion and a wrong kernel are told apart.
 """
 
 import datetime as dt
-import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from safetensors.numpy import save_file
 
-from runner.artifact import GgufFile, HfFolder
+from runner.artifact import HfFolder
+from runner.model_copies import with_weights
 from runner.order import NOT_OBSERVED, Variant, WorkOrder
 from runner.references import frozen_table
 from runner.store import Store
@@ -150,7 +148,7 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
         runnable = order
         if order.variant.format == "gguf":
             copy = Path(folder) / "dequantised"
-            dequantised_copy(order.model.hf, order.variant.path, copy)
+            with_weights(order.model.hf, order.variant.path, "gguf", copy)
             variant = {"format": "hf", "path": copy, "weights_type": "f32"}
             runnable = order.model_copy(
                 update={"variant": order.variant.model_copy(update=variant)}
@@ -207,26 +205,6 @@ def _weights(variant: Variant, order: WorkOrder) -> str:
 def _has_truth(row: dict[str, Any]) -> bool:
     answered = row["case_digest"] is not None and row["error"] is None and row["payload_digest"]
     return bool(answered) and row["stage"] not in ("instrument", "config", "weights")
-
-
-def dequantised_copy(hf: Path, quantised: Path, out: Path) -> None:
-    """Write a model folder like ``hf`` whose weights are the dequantised ones of a GGUF file.
-
-    Raises:
-        UserError: the GGUF file lacks a tensor of the model.
-    """
-    truth, artifact = HfFolder(hf), GgufFile(quantised).tensors()
-    missing = [name for name in truth.names.values() if name not in artifact]
-    if missing:
-        raise UserError(f"tensor {missing[0]} is missing", where=str(quantised))
-    out.mkdir(parents=True)
-    for path in hf.iterdir():
-        if path.suffix in (".json", ".jinja"):
-            shutil.copy(path, out / path.name)
-    config = {**truth.config, "dtype": "float32"}
-    (out / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    values = {name: artifact[ours].values() for name, ours in truth.names.items()}
-    save_file(values, out / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_floor(rows: Sequence[FloorRow], out: str) -> str:

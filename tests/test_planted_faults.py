@@ -4,16 +4,14 @@ nothing. Everything goes through the command line, with and without the shipped 
 from pathlib import Path
 from typing import Any
 
-import gguf
 import pytest
 
-from runner.artifact import HfFolder
+from runner.faults.gguf_edits import faulty_gguf
+from suites.fault_catalogue import GgufInjection
 from tests.command import Done, fleetqual, matrix, query
-from tests.faulty_gguf import edited_gguf
 from tests.paths import TINY_CHAT
 
 F32 = TINY_CHAT / "tiny-chat-f32.gguf"
-TEMPLATE = "tokenizer.chat_template"
 #: Fault → the stage that is to blame.
 FAULTS = {
     "template-whitespace": "template",
@@ -28,32 +26,23 @@ FAULTS = {
 BENIGN = ("template-comment", "renamed-model")
 
 
-def _template(old: str, new: str) -> dict[str, Any]:
-    field = gguf.GGUFReader(F32).get_field(TEMPLATE)
-    assert field is not None
-    text = field.contents()
-    assert old in text
-    return {TEMPLATE: text.replace(old, new, 1)}
-
-
 def _copies(folder: Path) -> dict[str, Path]:
-    raw = HfFolder(TINY_CHAT).tensors()
-    queries = {f"blk.{n}.attn_{x}.weight" for n in range(4) for x in "qk"}
     edits: dict[str, dict[str, Any]] = {
-        "template-whitespace": {"fields": _template("'<|body|>\\n\\n'", "'<|body|>\\n'")},
-        "tools-branch-removed": {"fields": _template("{%- if tools %}", "{%- if false %}")},
-        "double-bos": {"fields": _template("{{- bos_token }}", "{{- bos_token + bos_token }}")},
+        "template-whitespace": {"template": ("'<|body|>\\n\\n'", "'<|body|>\\n'")},
+        "tools-branch-removed": {"template": ("{%- if tools %}", "{%- if false %}")},
+        "double-bos": {"template": ("{{- bos_token }}", "{{- bos_token + bos_token }}")},
         "wrong-pre-tokenizer": {"fields": {"tokenizer.ggml.pre": "gpt-2"}},
         "wrong-rope-theta": {"fields": {"llama.rope.freq_base": 10000.0}},
         "eos-set-incomplete": {"without": ("tokenizer.ggml.eot_token_id",)},
-        "tensor-scaled": {"tensors": {"blk.2.ffn_up.weight": lambda x: x * 1.01}},
-        "permutation-skipped": {
-            "tensors": {name: (lambda _, name=name: raw[name].values()) for name in queries}
-        },
-        "template-comment": {"fields": _template("{{- bos_token }}", "{#- x -#}{{- bos_token }}")},
+        "tensor-scaled": {"tensors": [{"name": "blk.2.ffn_up.weight", "op": "scale", "by": 1.01}]},
+        "permutation-skipped": {"tensors": [{"name": "blk.*.attn_[qk].weight", "op": "unpermute"}]},
+        "template-comment": {"template": ("{{- bos_token }}", "{#- x -#}{{- bos_token }}")},
         "renamed-model": {"fields": {"general.name": "another name"}},
     }
-    return {name: edited_gguf(F32, folder / f"{name}.gguf", **edit) for name, edit in edits.items()}
+    return {
+        name: faulty_gguf(F32, folder / f"{name}.gguf", GgufInjection.model_validate(edit))
+        for name, edit in edits.items()
+    }
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["expected-in-force", "none-expected"])

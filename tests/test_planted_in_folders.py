@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.command import SMOKE, fleetqual, matrix, query
-from tests.faulty_folder import edited_folder
+from runner.faults.hf_edits import faulty_folder
+from suites.fault_catalogue import HfInjection
+from tests.command import EXPECTED, SMOKE, fleetqual, matrix, query
 from tests.paths import TINY_CHAT
 
 #: Fault → the stage that is to blame.
@@ -20,43 +21,28 @@ FOLDER_FAULTS = {
 }
 
 
-def _twice(tokenizer: dict[str, Any]) -> None:
-    (template,) = [
-        part
-        for part in tokenizer["post_processor"]["processors"]
-        if part["type"] == "TemplateProcessing"
-    ]
-    template["single"].insert(0, template["single"][0])
-
-
-def _rope(config: dict[str, Any]) -> None:
-    config["rope_parameters"]["rope_theta"] = 10000.0
-
-
-def _one_eos(config: dict[str, Any]) -> None:
-    config["eos_token_id"] = config["eos_token_id"][:1]
-
-
-def _no_normaliser(tokenizer: dict[str, Any]) -> None:
-    tokenizer["normalizer"] = None
-
-
+_BOS = {"SpecialToken": {"id": "<|bos|>", "type_id": 0}}
+_ONE_EOS = {"eos_token_id": [1528]}
 _EDITS: dict[str, dict[str, Any]] = {
     "template-whitespace": {"template": ("'<|body|>\\n\\n'", "'<|body|>\\n'")},
-    "double-bos": {"edits": {"tokenizer.json": _twice}},
-    "normaliser-removed": {"edits": {"tokenizer.json": _no_normaliser}},
-    "eos-set-incomplete": {"edits": {"generation_config.json": _one_eos, "config.json": _one_eos}},
-    "wrong-rope-theta": {"edits": {"config.json": _rope}},
+    "double-bos": {"insert": {"tokenizer.json": {"post_processor.processors.1.single": (0, _BOS)}}},
+    "normaliser-removed": {"json": {"tokenizer.json": {"normalizer": None}}},
+    "eos-set-incomplete": {"json": {"generation_config.json": _ONE_EOS, "config.json": _ONE_EOS}},
+    "wrong-rope-theta": {"json": {"config.json": {"rope_parameters.rope_theta": 10000.0}}},
     "healthy": {"template": ("{{- bos_token }}", "{#- x -#}{{- bos_token }}")},
 }
 _STAGES = ("template", "tokenize", "logits", "stop")
+
+
+def _copy(target: Path, edit: dict[str, Any]) -> Path:
+    return faulty_folder(TINY_CHAT, target, HfInjection.model_validate(edit))
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("folders")
     variants = [
-        {"name": name, "hf": str(edited_folder(TINY_CHAT, folder / name, **edit)), "margin": 1e-4}
+        {"name": name, "hf": str(_copy(folder / name, edit)), "margin": 1e-4}
         for name, edit in _EDITS.items()
     ]
     path = folder / "folders.yaml"
@@ -68,11 +54,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "backends": ["cpu"],
         "reference": yaml.safe_load(SMOKE.read_text())["reference"],
         "require": ["config", "weights", *_STAGES],
-        "expected": [
-            entry
-            for entry in yaml.safe_load((SMOKE.parent / "weekly.yaml").read_text())["expected"]
-            if entry["engine"] == "transformers"
-        ],
+        "expected_from": [str(EXPECTED / "transformers.yaml")],
     }
     path.write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
     only = ",".join(f"stage={stage}" for stage in _STAGES)

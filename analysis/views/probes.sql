@@ -11,6 +11,7 @@ SELECT * FROM (
         ('detokenize', 'whole'),
         ('detokenize', 'stream'),
         ('parse', 'isolate'),
+        ('parse', 'stream'),
         ('chain', 'whole'),
         ('chain', 'stream')
 ) AS planned (stage, probe)

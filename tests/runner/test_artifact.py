@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from runner.artifact import GgufFile, HfFolder, describe_variant, model_digests
 from runner.faults.gguf_edits import faulty_gguf
-from runner.freeze import dequantised_copy
+from runner.model_copies import with_weights
 from runner.order import Model, Variant
 from runner.weights import tensor_facts
 from suites.errors import UserError
@@ -96,7 +96,7 @@ def test_a_nan_is_told(tmp_path: Path) -> None:
 
 
 def test_a_dequantised_copy_has_the_quantised_file_s_weights(tmp_path: Path) -> None:
-    dequantised_copy(TINY_CHAT, Q8, tmp_path / "copy")
+    with_weights(TINY_CHAT, Q8, "gguf", tmp_path / "copy")
     weights, tokenizer = model_digests(tmp_path / "copy")
     assert weights == describe_variant(Q8, "gguf")[2]
     assert tokenizer == model_digests(TINY_CHAT)[1]
@@ -275,7 +275,7 @@ def test_tensors_that_follow_from_the_configuration_are_on_neither_side(tmp_path
     assert set(facts) == set(plain)
     assert all(f["seen_shape"] == f["model_shape"] for f in facts.values())
     assert describe_variant(path, "gguf")[2] == describe_variant(folder, "hf")[2]
-    dequantised_copy(folder, path, tmp_path / "copy")
+    with_weights(folder, path, "gguf", tmp_path / "copy")
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,9 @@ class Transformers(Adapter):
         step = self._chunk or len(ids)
         parts, cache = [], None
         for start in range(0, len(ids), step):
-            out = self._forward(list(ids[start : start + step]), cache, use_cache=not cold)
+            # Chunks see each other through the cache alone: cold means that it begins empty.
+            use_cache = not cold or step < len(ids)
+            out = self._forward(list(ids[start : start + step]), cache, use_cache=use_cache)
             parts.append(out.logits)
             cache = None if cold and step == len(ids) else out.past_key_values
         return np.concatenate([self._numpy(p) for p in parts])

@@ -36,14 +36,15 @@ def detokenize(subject: Subject, case: CaseInput) -> Iterator[Probed]:
 
 
 def parse(subject: Subject, case: CaseInput) -> Iterator[Probed]:
-    """Look at the message that the text became."""
-    reply = subject.adapter.chat(request(case))
-    yield Probed(
-        "parse",
-        case["id"],
-        "isolate",
-        text=reply.text,
-        message=None if reply.message is None else canonical_message(reply.message),
-        finish_reason=reply.finish_reason,
-        value=script_value(case),
-    )
+    """Look at the message that the text became, at once and put together from a stream."""
+    for probe in ("isolate", "stream"):
+        reply = subject.adapter.chat(request(case, stream=probe == "stream"))
+        yield Probed(
+            "parse",
+            case["id"],
+            probe,
+            text=reply.text,
+            message=None if reply.message is None else canonical_message(reply.message),
+            finish_reason=reply.finish_reason,
+            value=script_value(case),
+        )

@@ -1,0 +1,67 @@
+"""What a stranger reads of ten faults: kept as files, so that a change of wording is looked at.
+
+FLEETQUAL_REWRITE=1 writes the files anew; look at the difference before it is committed.
+"""
+
+import os
+import re
+
+import pytest
+
+from tests.command import fleetqual
+from tests.paths import ROOT
+
+FOLDER = ROOT / "tests" / "explained"
+#: Fault → what a stranger must find in the text to know which part to mend.
+FAULTS = {
+    "tools-dropped-by-template": "template",
+    "pre-tokenizer-default": "tokenize",
+    "theta-of-the-old-key": "rope_theta",
+    "matrix-scaled": "scale",
+    "rows-mixed-in-batch": "batch",
+    "hidden-repetition-penalty": "penalty",
+    "one-eos-of-two": "eos_ids",
+    "broken-characters-dropped-in-streams": "detokenize",
+    "last-brace-eaten": "parse",
+    "logprobs-depend-on-order": "instrument",
+}
+#: What differs from run to run and from machine to machine, and says nothing of the fault.
+_CHANGING = (
+    (re.compile(r"\b([crsfpk]1):[0-9a-f]+"), r"\1:…"),
+    (re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}"), "RUN"),
+    (re.compile(r"/\S*/"), ".../"),
+    (re.compile(r" on \S+ · "), " on NODE · "),
+    (re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?(?= nats)"), "N"),
+    (re.compile(r"\d\.\d+e[-+]\d+"), "N"),
+)
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what ``explain`` says of each fault's cell."""
+    folder = tmp_path_factory.mktemp("explained")
+    chosen = [part for name in FAULTS for part in ("--fault", name)]
+    done = fleetqual("selftest", *chosen, "--results", folder, "--json")
+    assert done.code == 0, done.out + done.err
+    texts = {}
+    for found in done.json["faults"]:
+        asked = ("explain", found["cell"], "--run", found["run"])
+        said = fleetqual(*asked, "--results", folder / "selftest")
+        texts[found["id"]] = _steady(said.out)
+    return texts
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_stranger_reads_which_part_to_mend(fault: str, explained: dict[str, str]) -> None:
+    path = FOLDER / f"{fault}.txt"
+    if os.environ.get("FLEETQUAL_REWRITE") == "1":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(explained[fault], encoding="utf-8")
+    assert FAULTS[fault] in explained[fault]
+    assert explained[fault] == path.read_text(encoding="utf-8")
+
+
+def _steady(text: str) -> str:
+    for pattern, instead in _CHANGING:
+        text = pattern.sub(instead, text)
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
