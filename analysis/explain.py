@@ -33,7 +33,7 @@ def explain(
 
     Args:
         results: results root.
-        cell: id or its beginning, series, or engine/variant/pass.
+        cell: id or its beginning, series, or suite/engine/variant/pass or a part of that.
         run_id: the latest run when None.
         case: show only this case, in full length.
         as_json: print plain data instead.
@@ -79,8 +79,9 @@ def _find(catalog: Catalog, run_id: str, wanted: str) -> list[dict[str, Any]]:
             )
     skipped = catalog.rows(
         "SELECT reason FROM plan WHERE run_id = ? AND reason IS NOT NULL "
-        "AND (cell_id = ? OR engine || '/' || variant || '/' || pass = ?)",
-        [run_id, wanted, wanted],
+        "AND (cell_id = ? OR suite || '/' || engine || '/' || variant || '/' || pass = ? "
+        "OR engine || '/' || variant || '/' || pass = ?)",
+        [run_id, wanted, wanted, wanted],
     )
     raise UserError(
         f"{wanted!r} was skipped: {skipped[0]['reason']}" if skipped else f"no cell {wanted!r}",

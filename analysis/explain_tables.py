@@ -27,7 +27,7 @@ def print_draws(out: Console, draws: list[dict[str, Any]]) -> None:
             f"{row['n']} draws",
             f"χ² {_number(row['chi2'])} of {row['degrees']} degrees, p {_number(row['p_value'])}",
             f"total variation distance {_number(row['effect'])}",
-            f"detectable with power 0.99: w ≥ {_number(row['detectable'])}",
+            f"detectable with power {row['power']:g}: w ≥ {_number(row['detectable'])}",
         ]
         out.print(plain("  " + " · ".join(facts)))
         if row["looks_like"]:

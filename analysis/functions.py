@@ -46,9 +46,14 @@ def binomial_upper(hits: float, tries: float) -> float:
 
 
 def chi2_upper_tail(chi2: float, degrees: float) -> float:
-    """Return P(X > chi2) of χ²; 1 without a degree of freedom, where nothing can differ."""
-    if not (math.isfinite(chi2) and degrees >= 1):
-        return 0.0 if chi2 == math.inf else 1.0
+    """Return P(X > chi2) of χ²; 1 without a degree of freedom, where nothing can differ.
+
+    NaN where an argument is no number: what cannot be computed is no p that anything passes.
+    """
+    if math.isnan(chi2) or not math.isfinite(degrees):
+        return math.nan
+    if degrees < 1:
+        return 1.0
     return float(stats.chi2.sf(chi2, degrees))
 
 
@@ -73,11 +78,36 @@ def chi2_power(degrees: float, n: float, alpha: float, power: float) -> float:
 
 
 def binomial_p(seen: float, n: float, share: float) -> float:
-    """Return the two-sided p of ``seen`` among ``n`` draws of a share: twice the lesser tail."""
-    if not (0 <= seen <= n and 0 <= share <= 1):
-        return 1.0
+    """Return the two-sided p of ``seen`` among ``n`` draws of a share: twice the lesser tail.
+
+    NaN where the arguments are no such numbers.
+    """
+    if not (0 <= seen <= n < math.inf and 0 <= share <= 1):
+        return math.nan
     below, above = stats.binom.cdf(seen, n, share), stats.binom.sf(seen - 1, n, share)
     return float(min(1.0, 2 * min(below, above)))
+
+
+def binomial_upper_tail(seen: float, n: float, share: float) -> float:
+    """Return P(X >= seen) among ``n`` draws of a share; NaN where these are no such numbers."""
+    if not (0 <= seen <= n < math.inf and 0 <= share <= 1):
+        return math.nan
+    return float(stats.binom.sf(seen - 1, n, share))
+
+
+@cache
+def binomial_power(n: float, share: float, alpha: float, power: float) -> float:
+    """Return by how much a share must rise that a two-sided test of ``n`` draws shows it.
+
+    The least additional share whose draws are, with this power, so many that p < ``alpha``. Infinite
+    where not even all draws would be.
+    """
+    if not (1 <= n < math.inf and 0 <= share <= 1 and 0 < alpha < power < 1):
+        return math.inf
+    critical = float(stats.binom.isf(alpha / 2, n, share)) + 1
+    if critical > n:
+        return math.inf
+    return max(0.0, float(stats.beta.ppf(power, critical, n - critical + 1)) - share)
 
 
 def version_in(version: str, versions: str) -> bool:
@@ -166,6 +196,8 @@ _FUNCTIONS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
     (chi2_upper_tail, ("DOUBLE", "DOUBLE"), "DOUBLE"),
     (chi2_power, ("DOUBLE", "DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE"),
     (binomial_p, ("DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE"),
+    (binomial_upper_tail, ("DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE"),
+    (binomial_power, ("DOUBLE", "DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE"),
     (version_in, ("VARCHAR", "VARCHAR"), "BOOLEAN"),
     (canonical_fact, ("VARCHAR", "VARCHAR"), "VARCHAR"),
     (canonical_message, ("VARCHAR", "VARCHAR"), "VARCHAR"),

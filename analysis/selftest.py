@@ -99,16 +99,19 @@ class Assessment:
     controls: list[Finding]
     costs: dict[Case, Cost]
     """(suite, stage, case) → what it costs on an untouched cell."""
+    clean: list[Cell]
+    """The untouched cells, which are controls too."""
 
     @property
     def totals(self) -> dict[str, Any]:
         """Counts and rates; those over nothing are None."""
         wrapped = [f for f in self.faults if f.fault.inject.depth == "wrap"]
         alarms = [f.fault.id for f in self.controls if f.detected]
+        alarms += [f"{c.engine} ({c.suite})" for c in self.clean if c.verdict == "divergent"]
         return {
             **_rates(self.faults),
             "false_alarms": len(alarms),
-            "controls": len(self.controls),
+            "controls": len(self.controls) + len(self.clean),
             "alarmed": alarms,
             "errors": sum(bool(f.errors) for f in (*self.faults, *self.controls)),
             "wrap": _rates(wrapped),
@@ -180,6 +183,7 @@ def assess(results: str, run_ids: Sequence[str], faults: Iterable[Fault]) -> Ass
         [f for f in whole if f.fault.kind == "fault"],
         [f for f in whole if f.fault.kind == "control"],
         costs,
+        list(clean.values()),
     )
 
 
@@ -198,7 +202,8 @@ def _finding(fault: Fault, cells: Sequence[Cell], clean: dict[tuple[str, ...], C
         if cell.error is not None:
             found.errors.append(f"{cell.suite}: {cell.error}")
             continue
-        base = clean.get(_place(cell))
+        # A control is measured against nothing: an alarm at untouched cells too would hide in it.
+        base = clean.get(_place(cell)) if fault.kind == "fault" else None
         new = {key: hit for key, hit in cell.hits.items() if _is_new(key, hit, base)}
         odd = cell.culprits - (base.culprits if base else frozenset())
         found.cases += [

@@ -27,8 +27,9 @@ _PROFILES = """
 _DRAWS = """
     SELECT
         d.case_id, d.repeat, q.asked, d.reading, d.n, d.used, d.chi2, d.degrees, d.p_value,
-        d.impossible, d.effect, d.detectable, d.looks_like
+        d.impossible, d.effect, d.detectable, d.looks_like, r.draws_power::DOUBLE AS power
     FROM draw_tests AS d
+    CROSS JOIN rules AS r
     INNER JOIN tries AS t USING (run_id, cell_id, node_id, attempt)
     LEFT JOIN sampling_asked AS q
         ON q.run_id = d.run_id AND q.suite = ? AND q.case_id = d.case_id

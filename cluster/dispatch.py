@@ -22,6 +22,8 @@ WINDOW = 200
 _POLL_S = 1.0
 _LIVENESS_S = 2.0
 _INTERRUPT_S = 5.0
+#: Options of the engines that say how many threads they take.
+_THREADS = ("threads", "n_threads", "n_threads_batch")
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def _submit(state: _State, terms: Terms, watcher: Watcher, task: Any, living: "_
 def _fits(state: _State, terms: Terms, placed: PlacedOrder) -> bool:
     """Whether the node has room: a CPU for each task, and one child on each compute device.
 
-    On its CPU several may compute where the terms say so, but none beside a timed one.
+    On its CPU several may compute where the terms say so, but none beside one that is timed or
+    takes several threads: those wait for each other by spinning, for long with too few CPUs.
     """
     there = [f.placed for f in state.flights.values() if f.placed.node.id == placed.node.id]
     if len(there) >= placed.node.cpus:
@@ -129,13 +132,15 @@ def _fits(state: _State, terms: Terms, placed: PlacedOrder) -> bool:
         return all(other.device != placed.device for other in there)
     beside = [other for other in there if other.order.backend == placed.order.backend]
     slots = placed.node.gpus if placed.takes_accelerator else 1
-    if placed.order.backend == "cpu" and not any(_timed(other) for other in (placed, *beside)):
+    if placed.order.backend == "cpu" and not any(_alone(other) for other in (placed, *beside)):
         slots = terms.cpu_slots
     return len(beside) < slots
 
 
-def _timed(placed: PlacedOrder) -> bool:
-    return placed.order.pass_ == "timed"
+def _alone(placed: PlacedOrder) -> bool:
+    options = placed.order.engine.options
+    threads = [options.get(name) for name in _THREADS]
+    return placed.order.pass_ == "timed" or any(isinstance(n, int) and n > 1 for n in threads)
 
 
 def _collect(state: _State, terms: Terms, watcher: Watcher, ref: Any) -> None:

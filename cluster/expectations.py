@@ -1,5 +1,7 @@
 """Declared differences that lie in files of their own, so that matrices share them."""
 
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydantic import Field
@@ -35,16 +37,22 @@ def with_shared(matrix: Matrix, base: Path, cases: list[Case]) -> Matrix:
 
 
 def _present(entry: Expected, cases: list[Case]) -> Expected | None:
-    """Return the entry as far as these cases can show it, None where they cannot."""
+    """Return the entry as far as these cases can show it, None where they cannot.
+
+    What it says must all hold, so a key that loses all that it gives cannot be left out: the entry
+    would excuse more than it was written for.
+    """
     own = [case for case in cases if case.stage == entry.stage]
-    if not entry.cases and not entry.tags:
-        return entry
     ids, tags = {case.id for case in own}, {tag for case in own for tag in case.tags}
-    kept = tuple(c for c in entry.cases if c in ids)
-    grouped = tuple(t for t in entry.tags if t in tags)
-    if not kept and not grouped:
-        return None
-    update: dict[str, object] = {"cases": kept, "tags": grouped}
+    given: dict[str, Collection[str]] = {"tags": tuple(t for t in entry.tags if t in tags)}
+    given["cases"] = tuple(c for c in entry.cases if _fits_any(c, ids))
     if isinstance(entry.signature, dict):
-        update["signature"] = {c: s for c, s in entry.signature.items() if c in ids}
-    return entry.model_copy(update=update)
+        given["signature"] = {c: s for c, s in entry.signature.items() if _fits_any(c, ids)}
+    if any(getattr(entry, key) and not left for key, left in given.items()):
+        return None
+    return entry.model_copy(update=given)
+
+
+def _fits_any(pattern: str, ids: Collection[str]) -> bool:
+    """Whether a case's id fits as by SQL's GLOB, with which analysis compares."""
+    return any(fnmatchcase(case_id, pattern) for case_id in ids)

@@ -102,19 +102,20 @@ def key_of(pair: Planned) -> Pair:
 def _reference_engine(plan: Plan) -> Engine:
     """Return the matrix's reference engine; the node that runs an order finds its interpreter.
 
-    Only the entry that goes by the engine's own name speaks for it: others are variations.
+    The entry that goes by the engine's own name speaks for it. Others are variations: the first
+    without a fault lends its environment, but not its options.
     """
     kind = plan.resolved.matrix.reference.engine
-    entry = next((e for e in plan.resolved.matrix.engines if e.label == kind), None)
+    same = [e for e in plan.resolved.matrix.engines if e.engine == kind and e.fault is None]
+    entry = next((e for e in same if e.label == kind), next(iter(same), None))
     if entry is None:
         return Engine(name=kind, engine=kind, python="")
-    python = plan.resolved.python(entry) or ""
     return Engine(
-        name=entry.label,
+        name=kind,
         engine=kind,
         version=entry.version,
-        python=python,
-        options=entry.options,
+        python=plan.resolved.python(entry) or "",
+        options=entry.options if entry.label == kind else {},
     )
 
 

@@ -113,6 +113,8 @@ class AttemptRecord:
             self._request(case_id, timing)
         self._answered.add(case_id)
         value = header.get("value")
+        if not isinstance(value, dict | None):
+            raise KeyError(f"value of {header['probe']} at {case_id}")
         unseen = header.get("unseen")
         observed = unseen or self._shown[stage]
         if stage == "config" and not unseen:
@@ -120,8 +122,6 @@ class AttemptRecord:
             value = {**(value or {}), "model": model_facts.get(fact)}
             if value["model"] is not None and value.get("seen") != value["model"]:
                 self.odd_facts[fact] = value.get("seen")
-        if stage == CHAIN:
-            self._note_chain(case_id, header)
         self._add(
             case_id=case_id,
             case_digest=case.digest if case else None,
@@ -142,6 +142,8 @@ class AttemptRecord:
             seconds=header.get("seconds"),
             **{name: array.tolist() for name, array in arrays.items()},
         )
+        if stage == CHAIN and case:
+            self._note_chain(case_id, header)
 
     def question(self, case_id: str) -> dict[str, Any]:
         """Return what a case asks, as the child takes it."""
@@ -150,10 +152,13 @@ class AttemptRecord:
 
     def no_swap(self, case_id: str, probe: str, error: str) -> None:
         """Record that a swap brought nothing, unless it did."""
+        case = self._cases[case_id]
         if (case_id, probe) not in self._swaps:
+            self._swaps.add((case_id, probe))
             self._add(
                 case_id=case_id,
-                case_digest=self._cases[case_id].digest,
+                case_digest=case.digest,
+                tags=list(case.tags),
                 stage=CHAIN,
                 probe=probe,
                 observed=self._shown[CHAIN],
@@ -161,6 +166,7 @@ class AttemptRecord:
             )
 
     def _note_chain(self, case_id: str, header: dict[str, Any]) -> None:
+        """Keep what swaps start from; KeyError for a cure of what was never asked whole."""
         probe = header["probe"]
         if probe == "whole":
             self._wholes[case_id] = header

@@ -95,8 +95,8 @@ def _truth(case: Case, order: WorkOrder, references: References) -> dict[str, An
         found["prompt_text"] = golden.prompt_text or (_json(frozen).get("text"))
     if case.script is not None:
         frozen = references.find(case, case.stage, _first_probe(case.stage)).get("value")
-        ids = golden.script_ids if golden.script_ids is not None else None
-        found["script_ids"] = list(ids) if ids is not None else _json(frozen).get("script_ids")
+        ids = golden.script_ids
+        found["script_ids"] = _json(frozen).get("script_ids") if ids is None else list(ids)
     if case.stage == "logits":
         found |= _distribution(case, references)
     if case.stage == "state":

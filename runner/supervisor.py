@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import Field
 
+from runner import infection
 from runner.child.protocol import PROTOCOL_VERSION, ProtocolError
 from runner.code import code_digest
-from runner.infection import infect
 from runner.machine import this_machine
 from runner.model_files import model_facts
 from runner.order import Ending, WorkOrder
@@ -55,7 +55,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
     load: dict[str, Any] = {}
     ending = _attempt(order, records, load)
-    infect(order, records, order.deadline_s - (time.monotonic() - clock))
+    infection.infect(order, records, clock + order.deadline_s + infection.OVERTIME_S)
     outcomes = []
     for cell in order.cells:
         record = records[cell.cell_id]

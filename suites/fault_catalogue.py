@@ -87,6 +87,9 @@ class TensorEdit(Frozen):
         for key in _OPERANDS[self.op]:
             if getattr(self, key) is None:
                 raise Mistake((), f"{self.op} needs {key!r}", fix=f"add `{key}:`").raised()
+        if self.op == "shuffle_blocks" and self.count < 2:
+            what = "shuffle_blocks reverses groups of blocks, and one block has no order"
+            raise Mistake((), what, fix="add `count:`, 2 or more").raised()
         return self
 
 

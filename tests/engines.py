@@ -44,9 +44,17 @@ def babbling_llama_cpp(folder: Path) -> str:
     return _wrapper(folder)
 
 
+def sleeping_python(folder: Path) -> str:
+    """Return an interpreter that never does anything."""
+    return _script(folder / "sleeping", "sleep 3600")
+
+
 def _wrapper(folder: Path) -> str:
-    script = folder / "python"
     real = engine_python("llama_cpp")
-    script.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{folder}" "{real}" "$@"\n')
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return str(script)
+    return _script(folder / "python", f'env PYTHONPATH="{folder}" "{real}" "$@"')
+
+
+def _script(path: Path, command: str) -> str:
+    path.write_text(f"#!/bin/sh\nexec {command}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)

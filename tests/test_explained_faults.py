@@ -8,12 +8,12 @@ import re
 
 import pytest
 
-from tests.command import fleetqual
 from tests.paths import ROOT
+from tests.selftested import FAULTS, SelfTested
 
 FOLDER = ROOT / "tests" / "explained"
 #: Fault → what a stranger must find in the text to know which part to mend.
-FAULTS = {
+NAMED = {
     "tools-dropped-by-template": "template",
     "pre-tokenizer-default": "tokenize",
     "theta-of-the-old-key": "rope_theta",
@@ -36,29 +36,14 @@ _CHANGING = (
 )
 
 
-@pytest.fixture(scope="module")
-def explained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return what ``explain`` says of each fault's cell."""
-    folder = tmp_path_factory.mktemp("explained")
-    chosen = [part for name in FAULTS for part in ("--fault", name)]
-    done = fleetqual("selftest", *chosen, "--results", folder, "--json")
-    assert done.code == 0, done.out + done.err
-    texts = {}
-    for found in done.json["faults"]:
-        asked = ("explain", found["cell"], "--run", found["run"])
-        said = fleetqual(*asked, "--results", folder / "selftest")
-        texts[found["id"]] = _steady(said.out)
-    return texts
-
-
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_stranger_reads_which_part_to_mend(fault: str, explained: dict[str, str]) -> None:
-    path = FOLDER / f"{fault}.txt"
+def test_a_stranger_reads_which_part_to_mend(fault: str, selftested: SelfTested) -> None:
+    path, text = FOLDER / f"{fault}.txt", _steady(selftested.explained(fault))
     if os.environ.get("FLEETQUAL_REWRITE") == "1":
         path.parent.mkdir(exist_ok=True)
-        path.write_text(explained[fault], encoding="utf-8")
-    assert FAULTS[fault] in explained[fault]
-    assert explained[fault] == path.read_text(encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
+    assert NAMED[fault] in text
+    assert text == path.read_text(encoding="utf-8")
 
 
 def _steady(text: str) -> str:

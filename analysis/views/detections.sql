@@ -1,7 +1,8 @@
 -- Which case detects what, and at what cost: would the case alone show an undeclared difference?
 --
 -- Exact stages, state and sampling: an undeclared mismatch (a tie is none). Logits: NaN, or a mean KL of
--- the case above the margin and above the mean of every benign configuration, and beyond its declared bound.
+-- the case above the margin and above the mean of every benign configuration, and beyond its declared bound;
+-- nothing of it where no working instrument vouches for the numbers.
 -- What was not compared detects nothing (`compared`). Cost counts the planned probes only: `seconds` of
 -- those that were timed, `tokens` of prompts and answers. For example the cheapest cases that found something:
 --   SELECT case_id, count(*) AS faults, avg(seconds) FROM detections WHERE detected GROUP BY ALL ORDER BY 3
@@ -17,8 +18,10 @@ probed AS (
         a.outcome IN ('match', 'mismatch', 'tie', 'noted', 'numeric') AS compared,
         CASE
             WHEN a.outcome = 'numeric'
-                THEN a.nonfinite > 0
+                THEN coalesce(i.verdict IN ('qualified', 'expected'), false) AND (
+                    a.nonfinite > 0
                     OR a.effect > p.margin AND a.effect > f.max_mean_kl AND a.effect > coalesce(b.bound, 0)
+                )
             ELSE a.outcome = 'mismatch' AND h.run_id IS NULL
         END AS detected,
         t.seconds, coalesce(len(t.prompt_ids), 0) + coalesce(len(t.output_ids), 0) AS tokens, t.case_id IS NOT NULL AS was_probed
@@ -35,6 +38,9 @@ probed AS (
         ON o.run_id = a.run_id AND o.cell_id = a.cell_id AND o.node_id = a.node_id
     LEFT JOIN floor_fits AS f
         ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.probe = a.probe
+    LEFT JOIN verdicts AS i
+        ON i.run_id = a.run_id AND i.cell_id = a.cell_id AND i.node_id = a.node_id
+        AND i.stage = 'instrument' AND i.case_group = '*'
     LEFT JOIN traces AS t ON a.trace_row = t.rowid
     WHERE a.judged
 )

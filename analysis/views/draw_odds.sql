@@ -12,41 +12,19 @@
 -- the others' odds among themselves do not depend on it. The tail is what was not stored of a large
 -- vocabulary (token_id -1); at another temperature than 1 its mass is not known, so it is a border too.
 --
--- used: draws of kept tokens. silent: the mass of those that come after the last one drawn.
-WITH drawn AS (
+-- used: draws of kept tokens. silent: the mass of those that come after the last one drawn. others: of all
+-- but the first. border_share: the most of all draws that the border can hold; 1 where nothing bounds it.
+-- bin: the tokens that are counted together, `bin_due` how often they are expected; every bin has a row.
+WITH requests AS (
     SELECT
-        s.trace_row, s.run_id, s.cell_id, s.node_id, s.attempt, s.case_id, s.repeat,
-        t.top_ids[1] AS ids, t.ref_topk_logprobs[1] AS logps, t.tail_logprob[1]::DOUBLE AS tail, t.prompt_ids,
-        TRY_CAST(t.value AS JSON) AS value,
-        a.* EXCLUDE (run_id, suite, case_id, measure, asked, draws),
-        greatest(r.tie_nats, f.max_flip_margin) AS tie
-    FROM self_traces AS s
-    CROSS JOIN rules AS r
-    INNER JOIN traces AS t ON s.trace_row = t.rowid
-    INNER JOIN pairs AS p ON p.run_id = s.run_id AND p.cell_id = s.cell_id AND p.node_id = s.node_id
-    INNER JOIN sampling_asked AS a ON a.run_id = s.run_id AND a.suite = p.suite AND a.case_id = s.case_id
-    LEFT JOIN pair_floors AS f ON f.run_id = s.run_id AND f.cell_id = s.cell_id AND f.node_id = s.node_id
-    WHERE s.stage = 'sampling' AND s.probe = 'draws' AND s.gap IS NULL AND s.judged
-        AND len(t.top_ids[1]) > 0 AND len(t.top_ids[1]) = len(t.ref_topk_logprobs[1])
-        AND t.tail_logprob[1] IS NOT NULL
-        AND coalesce((TRY_CAST(t.value AS JSON) ->> '$.nonfinite')::BIGINT, 0) = 0
-        -- A bias that favours a token whose log-probability is not known leaves no expectation.
-        AND len(list_filter(
-            map_entries(coalesce(TRY_CAST(TRY_CAST(t.value AS JSON) -> '$.bias' AS MAP (INTEGER, DOUBLE)), MAP {})),
-            lambda b: b.value > 0 AND NOT list_contains(t.top_ids[1], b.key)
-        )) = 0
-),
-
-requests AS (
-    SELECT
-        d.* EXCLUDE (ids, logps, prompt_ids),
-        (value ->> '$.lse')::DOUBLE AS lse,
+        * EXCLUDE (counts, biases, prompt_ids, ids, logps),
         -- At temperature 0 only the most probable may come.
-        CASE WHEN d.temperature > 0 THEN d.temperature ELSE 1 END AS warmth,
-        CASE WHEN d.temperature = 0 THEN 1 WHEN d.top_k > 0 THEN d.top_k ELSE 1e18::BIGINT END AS most,
-        d.temperature = 0 OR d.top_k > 0 OR d.top_p < 1 OR d.min_p > 0 AS cuts,
-        len(d.ids) AS known, d.logps[-1]::DOUBLE AS last_logp
-    FROM drawn AS d
+        CASE WHEN temperature > 0 THEN temperature ELSE 1 END AS warmth,
+        CASE WHEN temperature = 0 THEN 1 WHEN top_k > 0 THEN top_k ELSE 1e18::BIGINT END AS most,
+        temperature = 0 OR top_k > 0 OR top_p < 1 OR min_p > 0 AS cuts,
+        len(ids) AS known, list_min(logps) AS last_logp
+    FROM draw_traces
+    WHERE defect IS NULL
 ),
 
 readings AS (
@@ -66,27 +44,27 @@ readings AS (
 ),
 
 counts AS (
-    SELECT trace_row, unnest(e).key::BIGINT AS token_id, unnest(e).value::BIGINT AS drawn
-    FROM (SELECT trace_row, map_entries(TRY_CAST(value -> '$.counts' AS MAP (BIGINT, BIGINT))) AS e FROM drawn)
+    SELECT trace_row, c.token_id, c.drawn
+    FROM (SELECT trace_row, unnest(counts) AS c FROM draw_traces WHERE defect IS NULL)
 ),
 
 biases AS (
-    SELECT trace_row, unnest(e).key::BIGINT AS token_id, unnest(e).value::DOUBLE AS bias
-    FROM (SELECT trace_row, map_entries(TRY_CAST(value -> '$.bias' AS MAP (BIGINT, DOUBLE))) AS e FROM drawn)
+    SELECT trace_row, b.token_id, b.bias
+    FROM (SELECT trace_row, unnest(biases) AS b FROM draw_traces WHERE defect IS NULL)
 ),
 
 prompts AS (
     SELECT trace_row, token_id, count(*) AS times
     FROM (
         SELECT trace_row, unnest(prompt_ids) AS token_id
-        FROM drawn
-        WHERE repetition_penalty <> 1 OR presence_penalty <> 0 OR frequency_penalty <> 0
+        FROM draw_traces
+        WHERE defect IS NULL AND (repetition_penalty <> 1 OR presence_penalty <> 0 OR frequency_penalty <> 0)
     )
     GROUP BY ALL
 ),
 
 stored AS (
-    SELECT trace_row, unnest(ids)::BIGINT AS token_id, unnest(logps)::DOUBLE AS logp FROM drawn
+    SELECT trace_row, unnest(ids) AS token_id, unnest(logps) AS logp FROM draw_traces WHERE defect IS NULL
 ),
 
 -- Draws of ids that are not among those stored.
@@ -103,12 +81,12 @@ changed AS (
         CASE
             WHEN o.times IS NULL THEN k.logp + coalesce(b.bias, 0)
             ELSE
-                CASE WHEN k.logp + coalesce(b.bias, 0) + q.lse > 0
-                    THEN (k.logp + coalesce(b.bias, 0) + q.lse) / q.repetition_penalty
-                    ELSE (k.logp + coalesce(b.bias, 0) + q.lse) * q.repetition_penalty
+                CASE WHEN k.logp + coalesce(b.bias, 0) + coalesce(q.lse, 0) > 0
+                    THEN (k.logp + coalesce(b.bias, 0) + coalesce(q.lse, 0)) / q.repetition_penalty
+                    ELSE (k.logp + coalesce(b.bias, 0) + coalesce(q.lse, 0)) * q.repetition_penalty
                 END
                 - CASE WHEN g.prompt_too THEN q.presence_penalty + q.frequency_penalty * o.times ELSE 0 END
-                - q.lse
+                - coalesce(q.lse, 0)
         END AS x
     FROM stored AS k
     INNER JOIN readings AS g USING (trace_row)
@@ -139,17 +117,51 @@ placed AS (
     )
 ),
 
--- What a top_p is a share of: all that top_k, and perhaps min_p, leave. Of the tail only the mass at
--- temperature 1 is known.
+-- The mass m of the tail is known at temperature 1, and that none of its tokens is above the least one
+-- stored, u. At T the sum of their odds^(1/T) is m·min(m, u)^(1/T - 1) at most where T < 1, and at least where
+-- T > 1; towards the other side nothing but the number of its tokens would bound it, which nobody stored.
+tails AS (
+    SELECT
+        m.trace_row, m.variant, m.best, CASE WHEN m.variant & 1 = 1 THEN 1 ELSE q.warmth END AS warmth_of_cuts,
+        exp(q.tail - m.best) AS mass,
+        CASE
+            WHEN q.tail = '-inf'::DOUBLE OR q.warmth = 1 THEN exp(q.tail - m.best)
+            ELSE exp(q.tail - m.best + (1 / q.warmth - 1) * (least(q.tail, q.last_logp) - m.best))
+        END AS bound
+    FROM bests AS m
+    INNER JOIN requests AS q USING (trace_row)
+),
+
+-- What a top_p is a share of: all that top_k, and perhaps min_p, leave. least_whole and most_whole: with as
+-- little and as much of the tail as there may be.
 wholes AS (
     SELECT
         w.trace_row, w.variant,
-        sum(w.weight) FILTER (WHERE w.place <= q.most AND (w.variant & 2 = 0 OR w.weight >= q.min_p))
-        + any_value(CASE WHEN q.most > q.known AND w.variant & 2 = 0 THEN exp(q.tail - m.best) ELSE 0 END) AS whole
+        sum(w.weight) FILTER (WHERE w.place <= q.most AND (w.variant & 2 = 0 OR w.weight >= q.min_p)) AS here,
+        any_value(CASE
+            WHEN q.most < 1e18::BIGINT OR w.variant & 2 <> 0 THEN 0
+            WHEN t.warmth_of_cuts = 1 THEN t.mass
+            WHEN t.warmth_of_cuts < 1 THEN 0
+            ELSE t.bound
+        END) AS tail_least,
+        any_value(CASE
+            WHEN q.most <= q.known THEN 0
+            WHEN t.warmth_of_cuts = 1 THEN t.mass
+            WHEN t.warmth_of_cuts < 1 OR t.mass = 0 THEN t.bound
+            ELSE 'inf'::DOUBLE
+        END) AS tail_most,
+        any_value(exp((q.last_logp - t.best) / t.warmth_of_cuts)) AS last_weight, any_value(q.min_p) AS least_p
     FROM placed AS w
-    INNER JOIN bests AS m USING (trace_row, variant)
+    INNER JOIN tails AS t USING (trace_row, variant)
     INNER JOIN requests AS q USING (trace_row)
     GROUP BY w.trace_row, w.variant
+),
+
+bounded AS (
+    SELECT
+        trace_row, variant, here + tail_least AS least_whole,
+        here + CASE WHEN variant & 2 <> 0 AND last_weight < least_p THEN 0 ELSE tail_most END AS most_whole
+    FROM wholes
 ),
 
 inside AS (
@@ -157,14 +169,15 @@ inside AS (
         w.trace_row, w.variant, w.token_id, w.place, w.drawn, w.x, w.odds, q.tie,
         w.place = 1 OR (
             w.place <= q.most AND w.weight >= q.min_p * exp(q.tie / CASE WHEN w.variant & 1 = 1 THEN 1 ELSE q.warmth END)
-            AND (q.top_p >= 1 OR w.better / t.whole < q.top_p - q.tie / 4)
+            AND (q.top_p >= 1 OR w.better / t.least_whole < q.top_p - q.tie * r.tie_share)
         ) AS surely,
         w.place = 1 OR (
             w.place <= q.most AND w.weight >= q.min_p * exp(-q.tie / CASE WHEN w.variant & 1 = 1 THEN 1 ELSE q.warmth END)
-            AND (q.top_p >= 1 OR w.better / t.whole < q.top_p + q.tie / 4)
+            AND (q.top_p >= 1 OR w.better / t.most_whole < q.top_p + q.tie * r.tie_share)
         ) AS perhaps
     FROM placed AS w
-    INNER JOIN wholes AS t USING (trace_row, variant)
+    CROSS JOIN rules AS r
+    INNER JOIN bounded AS t USING (trace_row, variant)
     INNER JOIN requests AS q USING (trace_row)
 ),
 
@@ -190,7 +203,7 @@ standing AS (
     SELECT
         e.trace_row, e.variant, -1, q.known + 1,
         coalesce(f.drawn, 0),
-        exp(q.tail - e.best),
+        CASE WHEN q.warmth > 1 AND t.mass > 0 THEN 'inf'::DOUBLE ELSE t.bound END,
         CASE
             WHEN q.tail = '-inf'::DOUBLE OR NOT e.nothing_cut THEN 'cut'
             WHEN q.cuts OR q.warmth <> 1 THEN 'border'
@@ -198,6 +211,7 @@ standing AS (
         END
     FROM edges AS e
     INNER JOIN requests AS q USING (trace_row)
+    INNER JOIN tails AS t USING (trace_row, variant)
     LEFT JOIN foreigners AS f USING (trace_row)
 ),
 
@@ -210,21 +224,60 @@ lasts AS (
 
 totals AS (
     SELECT
-        s.trace_row, s.variant, sum(s.odds) AS whole, sum(s.drawn) AS used,
-        coalesce(sum(s.odds) FILTER (WHERE s.place > l.last_place), 0) / sum(s.odds) AS silent
+        s.trace_row, s.variant, sum(s.odds) FILTER (WHERE s.standing = 'kept') AS whole,
+        sum(s.drawn) FILTER (WHERE s.standing = 'kept') AS used,
+        sum(s.odds) FILTER (WHERE s.standing = 'border') AS border,
+        coalesce(sum(s.odds) FILTER (WHERE s.standing = 'kept' AND s.place > 1), 0) AS others,
+        coalesce(sum(s.odds) FILTER (WHERE s.standing = 'kept' AND s.place > l.last_place), 0) AS unseen
     FROM standing AS s
     LEFT JOIN lasts AS l USING (trace_row, variant)
-    WHERE s.standing = 'kept'
     GROUP BY ALL
+),
+
+due AS (
+    SELECT
+        s.* EXCLUDE (odds),
+        CASE WHEN s.standing = 'kept' THEN t.used * s.odds / t.whole ELSE 0.0 END AS expected_draws,
+        coalesce(t.used, 0)::BIGINT AS used, t.unseen / t.whole AS silent, t.others / t.whole AS others,
+        CASE
+            WHEN t.border IS NULL THEN 0.0
+            WHEN t.whole IS NULL OR t.border = 'inf'::DOUBLE THEN 1.0
+            ELSE t.border / (t.whole + t.border)
+        END AS border_share
+    FROM standing AS s
+    INNER JOIN totals AS t USING (trace_row, variant)
+),
+
+-- The rarer ones in order, as many to a bin as span twice the least number of draws: as each is expected
+-- less often than that, every full bin is expected at least that often.
+grouped_tokens AS (
+    SELECT
+        d.*,
+        CASE
+            WHEN d.standing <> 'kept' THEN NULL
+            WHEN d.expected_draws >= r.min_expected_draws THEN -d.place
+            ELSE floor((sum(d.expected_draws) OVER rarer - d.expected_draws) / (2 * r.min_expected_draws))::BIGINT
+        END AS bin
+    FROM due AS d
+    CROSS JOIN rules AS r
+    WINDOW rarer AS (
+        PARTITION BY d.trace_row, d.variant, d.standing, d.expected_draws >= r.min_expected_draws
+        ORDER BY d.place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    )
+),
+
+filled AS (
+    SELECT
+        *, sum(expected_draws) OVER (PARTITION BY trace_row, variant, bin) AS bin_due,
+        row_number() OVER (PARTITION BY trace_row, variant, bin ORDER BY place) = 1 AS opens_bin
+    FROM grouped_tokens
 )
 
 SELECT
     q.run_id, q.cell_id, q.node_id, q.attempt, q.case_id, q.repeat, q.trace_row, g.reading, s.token_id, s.place,
-    s.drawn::BIGINT AS drawn, s.standing,
-    CASE WHEN s.standing = 'kept' THEN t.used * s.odds / t.whole ELSE 0.0 END AS expected_draws,
-    coalesce(t.used, 0)::BIGINT AS used, t.silent
-FROM standing AS s
-LEFT JOIN totals AS t USING (trace_row, variant)
+    s.drawn::BIGINT AS drawn, s.standing, s.expected_draws, s.used, s.silent, s.others, s.border_share,
+    s.bin, s.bin_due, q.most = 1 AS is_fixed
+FROM filled AS s
 INNER JOIN requests AS q USING (trace_row)
 INNER JOIN readings AS g USING (trace_row, variant)
-WHERE s.drawn > 0 OR (s.standing = 'kept' AND t.used * s.odds / t.whole >= 1) OR s.place = 1
+WHERE s.drawn > 0 OR s.expected_draws >= 1 OR s.place = 1 OR s.bin IS NOT NULL AND s.opens_bin

@@ -17,8 +17,8 @@ WITH counted AS (
         count(*) FILTER (WHERE outcome = 'not_observed') AS unseen,
         string_agg(DISTINCT case_id, ', ' ORDER BY case_id) FILTER (WHERE outcome = 'not_observed') AS unseen_cases,
         min(observed) FILTER (WHERE outcome = 'not_observed') AS unseen_how,
-        -- The least that these tests would have shown, said of the weakest.
-        max_by(detail, detectable) FILTER (WHERE outcome = 'match') AS weakest,
+        -- The least that these tests would have shown, said of the weakest; what tells no least shows nothing.
+        max_by(detail, coalesce(detectable, 'inf'::DOUBLE)) FILTER (WHERE outcome = 'match') AS weakest,
         list(case_id || coalesce(': ' || detail, '') ORDER BY severity DESC NULLS LAST, case_id, probe, repeat) FILTER (WHERE is_divergent) AS cases_told,
         count(*) FILTER (WHERE outcome <> 'not_observed' AND observed = 'reenacted') AS reenacted,
         string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome NOT IN ('missing', 'not_observed')) AS observed,
@@ -67,7 +67,7 @@ judged AS (
             WHEN coalesce(c.n, 0) = 0 THEN 'inconclusive'
             WHEN c.gaps > 0 THEN 'inconclusive'
             WHEN g.takes = 'none' AND g.lost_traces IS NOT NULL THEN 'inconclusive'
-            WHEN g.stage = 'instrument' AND coalesce(i.probes, 0) < 5 THEN 'inconclusive'
+            WHEN g.stage = 'instrument' AND coalesce(i.probes, 0) < r.instrument_probes THEN 'inconclusive'
             WHEN c.reenacted > 0 THEN 'inconclusive'
             WHEN c.expected > 0 THEN 'expected'
             ELSE 'qualified'
@@ -75,8 +75,9 @@ judged AS (
         c.* EXCLUDE (run_id, cell_id, node_id, attempt, stage, case_group, observed),
         coalesce(g.star, c.observed) AS observed,
         g.star, g.star_error, g.lost_traces, g.planned, g.takes, g.disagreement,
-        coalesce(i.probes, 0) AS repeats
+        coalesce(i.probes, 0) AS repeats, r.instrument_probes
     FROM grid AS g
+    CROSS JOIN rules AS r
     LEFT JOIN counted AS c
         ON g.run_id = c.run_id AND g.cell_id = c.cell_id AND g.node_id = c.node_id AND g.stage = c.stage
     LEFT JOIN repeats_asked AS i
@@ -104,7 +105,7 @@ SELECT
                 WHEN gaps > 0
                     THEN format('{} of {} not compared ({} missing, {} failed, {} without truth); first: {}', gaps, greatest(n, gaps), missing, failed, without_truth, first_gap)
                         || coalesce('; ' || lost_traces, '')
-                WHEN stage = 'instrument' AND repeats < 5 THEN format('only {} of 5 repeats answered', repeats)
+                WHEN stage = 'instrument' AND repeats < instrument_probes THEN format('only {} of {} repeats answered', repeats, instrument_probes)
                 ELSE format('{} of {} are reenacted, which can show a divergence but never alone qualifies', reenacted, n)
             END
     END AS reason,

@@ -8,11 +8,17 @@
 --
 -- The best is sought among the stored most probable ids and the token taken. A token beyond those cannot
 -- be the best unless all of them were penalised below it, or a bias lifts it: then nobody knows (`unknown`).
+-- An answer with a number missing or not finite, of its own or beside one of its tokens, is not here.
 WITH answers AS (
     SELECT
         s.trace_row, s.run_id, s.cell_id, s.node_id, s.attempt, s.case_id, s.repeat, t.output_ids,
         t.prompt_ids,
-        t.top_ids, t.ref_topk_logprobs AS logps, t.logprobs, TRY_CAST(t.value AS JSON) AS value,
+        t.top_ids, t.ref_topk_logprobs AS logps, t.logprobs,
+        TRY_CAST(TRY_CAST(t.value AS JSON) -> '$.lse' AS DOUBLE[]) AS lses,
+        list_transform(
+            map_entries(TRY_CAST(TRY_CAST(t.value AS JSON) -> '$.bias' AS MAP (VARCHAR, VARCHAR))),
+            lambda e: {token_id: TRY_CAST(e.key AS INTEGER), bias: TRY_CAST(e.value AS DOUBLE)}
+        ) AS told_biases,
         a.repetition_penalty, a.presence_penalty, a.frequency_penalty,
         greatest(r.tie_nats, f.max_flip_margin) AS tie
     FROM self_traces AS s
@@ -24,7 +30,19 @@ WITH answers AS (
     WHERE s.stage = 'sampling' AND s.probe = 'greedy' AND s.gap IS NULL AND s.judged
         AND len(t.output_ids) > 0 AND len(t.output_ids) = len(t.top_ids)
         AND len(t.output_ids) = len(t.ref_topk_logprobs) AND len(t.output_ids) = len(t.logprobs)
-        AND coalesce((TRY_CAST(t.value AS JSON) ->> '$.nonfinite')::BIGINT, 0) = 0
+        AND NOT a.unreadable
+        AND TRY_CAST(coalesce(TRY_CAST(t.value AS JSON) ->> '$.nonfinite', '0') AS BIGINT) = 0
+        AND len(lses) = len(t.output_ids)
+        AND list_bool_and(list_transform(lses, lambda x: coalesce(isfinite(x), false)))
+        AND list_bool_and(list_transform(t.logprobs, lambda x: coalesce(isfinite(x) OR x = '-inf'::FLOAT, false)))
+        AND list_bool_and(list_transform(list_zip(t.top_ids, t.ref_topk_logprobs), lambda z: coalesce(
+            len(z[1]) > 0 AND len(z[1]) = len(z[2]) AND isfinite(z[2][1])
+            AND list_bool_and(list_transform(z[2], lambda x: coalesce(isfinite(x) OR x = '-inf'::FLOAT, false))), false
+        )))
+        AND (
+            coalesce(json_type(TRY_CAST(t.value AS JSON), '$.bias'), 'NULL') = 'NULL' OR len(told_biases) = 0
+            OR list_bool_and(list_transform(told_biases, lambda b: coalesce(b.token_id >= 0 AND isfinite(b.bias), false)))
+        )
 ),
 
 unpenalised AS (
@@ -82,8 +100,8 @@ prompts AS (
 ),
 
 biases AS (
-    SELECT trace_row, unnest(e).key::BIGINT AS token_id, unnest(e).value::DOUBLE AS bias
-    FROM (SELECT trace_row, map_entries(TRY_CAST(value -> '$.bias' AS MAP (BIGINT, DOUBLE))) AS e FROM answers)
+    SELECT trace_row, b.token_id, b.bias
+    FROM (SELECT trace_row, unnest(told_biases) AS b FROM answers)
 ),
 
 -- The most that a token which was not stored can have by its bias.
@@ -92,7 +110,7 @@ lifted AS (
     FROM steps AS s
     INNER JOIN answers AS a USING (trace_row)
     INNER JOIN biases AS b USING (trace_row)
-    WHERE b.bias > 0 AND a.output_ids[s.step] <> b.token_id AND NOT list_contains(a.top_ids[s.step], b.token_id::INTEGER)
+    WHERE b.bias > 0 AND a.output_ids[s.step] <> b.token_id AND NOT list_contains(a.top_ids[s.step], b.token_id)
     GROUP BY ALL
 ),
 
@@ -100,7 +118,7 @@ counted AS (
     SELECT
         c.*, c.logp + coalesce(b.bias, 0) AS x, coalesce(p.times, 0) AS in_prompt,
         len(list_filter(a.output_ids[:c.step - 1], lambda z: z = c.token_id)) AS in_answer,
-        coalesce((a.value -> '$.lse' ->> (c.step - 1))::DOUBLE, 0) AS lse
+        a.lses[c.step] AS lse
     FROM candidates AS c
     INNER JOIN answers AS a USING (trace_row)
     LEFT JOIN prompts AS p ON p.trace_row = c.trace_row AND p.token_id = c.token_id
@@ -141,15 +159,15 @@ led AS (
     SELECT
         trace_row, definition, any_value(accepted) AS accepted, step, any_value(taken) AS taken,
         arg_max(token_id, y) AS best, max(y) - max(y) FILTER (WHERE token_id = taken) AS ahead, max(y) AS highest,
-        arg_max(in_prompt + in_answer > 0, y) AS best_seen_before,
-        bool_or(in_prompt + in_answer > 0) FILTER (WHERE token_id = taken) AS taken_seen_before
+        arg_max(in_prompt + in_answer > 0, y) AS best_seen_before
     FROM penalised
     GROUP BY trace_row, definition, step
 )
 
 SELECT
     a.run_id, a.cell_id, a.node_id, a.attempt, a.case_id, a.repeat, l.* EXCLUDE (highest),
-    coalesce(m.at_most > l.highest, false) AS unknown,
+    -- What was not stored lies no higher than the last that was.
+    coalesce(m.at_most > l.highest, false) OR a.logps[l.step][-1] > l.highest AS unknown,
     -- A lead that is no number (NULL) is none that was honoured.
     coalesce(l.ahead > a.tie, true) AS violates
 FROM led AS l

@@ -10,9 +10,15 @@
 WITH asked AS (
     SELECT
         t.*, t.rowid AS trace_row, a.judged, a.later, a.margin,
-        coalesce((TRY_CAST(t.value AS JSON) ->> '$.nonfinite')::BIGINT, 0) AS nonfinite,
+        coalesce(greatest(TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.nonfinite' AS INTEGER), 0), 0)::BIGINT AS nonfinite,
+        -- A count or an error that is no number, or a row that nobody can point at.
+        coalesce(TRY_CAST(coalesce(TRY_CAST(t.value AS JSON) ->> '$.nonfinite', '0') AS INTEGER), -1) < 0
+        OR (TRY_CAST(t.value AS JSON) ->> '$.mass_error') IS NOT NULL
+        AND TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.mass_error' AS DOUBLE) IS NULL
+        OR t.probe = 'aligned' AND t.value IS NOT NULL
+        AND coalesce(TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.first' AS INTEGER), -1) < 0 AS misread,
         greatest(
-            (TRY_CAST(t.value AS JSON) ->> '$.mass_error')::DOUBLE,
+            TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.mass_error' AS DOUBLE),
             list_max(list_transform(
                 list_zip(t.ref_topk_logprobs, t.tail_logprob),
                 lambda z: abs(1 - list_sum(list_transform(z[1], lambda p: exp(p::DOUBLE))) - exp(z[2]::DOUBLE))
@@ -59,7 +65,7 @@ SELECT
     c.case_digest, c.tags, c.observed, c.repeat, 'self' AS truth, NULL::VARCHAR AS reference_id,
     CASE
         WHEN c.observed NOT IN ('path', 'endpoint', 'reenacted') THEN 'not_observed'
-        WHEN c.error IS NOT NULL OR c.payload_digest IS NULL THEN 'error'
+        WHEN c.error IS NOT NULL OR c.payload_digest IS NULL OR c.misread THEN 'error'
         WHEN c.probe = 'aligned' AND (c.tokens IS NULL OR c.tokens < r.min_aligned_tokens) THEN 'no_truth'
         WHEN c.probe = 'aligned' THEN CASE WHEN c.shift IS NULL THEN 'match' ELSE 'mismatch' END
         WHEN c.no_first OR c.first_error IS NOT NULL THEN 'error'
@@ -76,6 +82,7 @@ SELECT
     CASE
         WHEN c.error IS NOT NULL THEN c.error
         WHEN c.payload_digest IS NULL THEN 'the probe brought nothing'
+        WHEN c.misread THEN 'what the probe tells of its numbers cannot be read'
         WHEN c.probe = 'aligned' AND (c.tokens IS NULL OR c.tokens < r.min_aligned_tokens)
             THEN format('{} tokens of its own answers are too few to tell whether its numbers are shifted', coalesce(c.tokens, 0))
         WHEN c.shift IS NOT NULL
@@ -96,7 +103,7 @@ SELECT
         WHEN NOT c.same AND c.margin IS NULL THEN 'answers differ and no margin is declared for this pass'
     END AS detail,
     c.payload_digest, c.trace_row, CASE WHEN c.same OR c.probe IN ('first', 'aligned') THEN 0.0 ELSE c.mean_kl END AS effect,
-    c.positions
+    c.positions, c.not_finite AS nonfinite
 FROM compared AS c
 CROSS JOIN rules AS r
 LEFT JOIN (

@@ -8,10 +8,9 @@ WITH instrument AS (
 ),
 
 leaking AS (
-    -- `state_compared` ranks secrets above all numbers.
     SELECT DISTINCT run_id, cell_id, node_id, unnest(list_concat(['*'], list_distinct(coalesce(tags, [])))) AS case_group
     FROM state_compared
-    WHERE judged AND outcome = 'mismatch' AND severity >= 1e9
+    WHERE judged AND leak
 ),
 
 exact AS (

@@ -16,7 +16,7 @@ scenes AS (
     SELECT
         b.run_id, b.cell_id, b.node_id, b.attempt, b.stage, b.probe, b.case_id, b.repeat,
         b.trace_row, a.trace_row AS alone_row,
-        1 + coalesce((TRY_CAST(t.value AS JSON) ->> '$.start')::BIGINT, 0) AS first
+        1 + coalesce(TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.start' AS INTEGER), 0)::BIGINT AS first
     FROM self_traces AS b
     INNER JOIN self_traces AS a USING (run_id, cell_id, node_id, attempt, stage, case_id)
     INNER JOIN traces AS t ON b.trace_row = t.rowid

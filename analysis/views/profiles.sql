@@ -7,7 +7,7 @@
 WITH starts AS (
     SELECT
         o.run_id, o.cell_id, o.node_id, o.attempt, o.stage, o.probe, o.case_id, o.repeat,
-        coalesce((TRY_CAST(t.value AS JSON) ->> '$.start')::BIGINT, 0) AS start
+        coalesce(TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.start' AS BIGINT), 0) AS start
     FROM observations AS o
     INNER JOIN traces AS t ON o.trace_row = t.rowid
     WHERE o.judged AND o.stage = 'logits' AND o.outcome = 'numeric'
@@ -19,7 +19,9 @@ pooled AS (
         avg(p.x) AS y, sum(p.kl) AS total
     FROM positions AS p
     INNER JOIN starts AS s USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
-    WHERE p.kind = 'reference' AND NOT p.nonfinite
+    CROSS JOIN rules AS r
+    -- What an engine tells of itself is not trusted: of no such place anything can be said.
+    WHERE s.start BETWEEN 0 AND r.max_position AND p.kind = 'reference' AND NOT p.nonfinite
     GROUP BY ALL
 ),
 
@@ -59,7 +61,7 @@ fitted AS (
     GROUP BY ALL
 ),
 
-borders AS (
+bordering AS (
     SELECT run_id, cell_id, node_id, 'the sliding window of ' || width AS border, width, 0 AS rank
     FROM (
         SELECT run_id, cell_id, node_id, TRY_CAST(unnest([seen, expected]) AS BIGINT) AS width
@@ -82,7 +84,14 @@ borders AS (
     UNION
     SELECT run_id, cell_id, node_id, '2^' || power, 2 ^ power, 2
     FROM pairs
-    CROSS JOIN range(4, 24) AS powers (power)
+    CROSS JOIN range(0, 63) AS powers (power)
+),
+
+borders AS (
+    SELECT b.*
+    FROM bordering AS b
+    CROSS JOIN rules AS r
+    WHERE b.width BETWEEN r.profile_least_border AND r.max_position
 ),
 
 shaped AS (
@@ -112,7 +121,7 @@ bordered AS (
     FROM located AS l
     LEFT JOIN borders AS b
         ON b.run_id = l.run_id AND b.cell_id = l.cell_id AND b.node_id = l.node_id
-        AND l.kind = 'step' AND b.width >= 16 AND abs(b.width - l.place_at) <= 1
+        AND l.kind = 'step' AND abs(b.width - l.place_at) <= (SELECT profile_border_slack FROM rules)
     QUALIFY row_number() OVER (
         PARTITION BY l.run_id, l.cell_id, l.node_id, l.probe ORDER BY b.rank NULLS LAST, abs(b.width - l.place_at), b.border
     ) = 1

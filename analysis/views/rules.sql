@@ -33,12 +33,21 @@ SELECT
     -- only an answer that its own rows do not predict is looked at. Fewer tokens are no evidence.
     0.9 AS aligned_share,
     4 AS min_aligned_tokens,
+    -- Instrument: first, again, reordered, uncached and aligned; an instrument that was asked in fewer ways
+    -- is not vouched for. A number of probes, no estimate: it has no error rate.
+    5 AS instrument_probes,
 
-    -- Sampling, draws: χ² over tokens expected at least this often (Cochran 1954), the others pooled.
+    -- Sampling, draws: χ² over bins expected at least this often (Cochran 1954), rare tokens several to a bin.
     5.0 AS min_expected_draws,
+    -- Sampling, draws: where less than this share of the draws can be tested, because the rest fell where a
+    -- tie or an unknown tail leaves open what is due, more stands outside of the test than inside. It decides
+    -- between a match and no truth only, so it can alarm nothing.
+    0.5 AS min_used_share,
+    -- A tie of t nats in one logit moves a share p by p(1 - p)·t, so by this of t at most: p = 1/2.
+    0.25 AS tie_share,
     -- Sampling, draws: nominal chance of a false alarm per test. With bins of 5 expected draws the true
     -- one is larger at this depth: 4e-6 to 1e-5 in 4 million simulated tests each of 500 and 2000 draws
-    -- over 17 to 57 bins, before it is halved for two tests. A run of 200 cells with 10 such cases makes
+    -- over 17 to 57 bins, before it is divided by three for three tests. A run of 200 cells with 10 such cases makes
     -- 2000 tests and so 0.002 false alarms by its name, 0.02 as measured. That the best of the readings
     -- of a request is taken only lowers it.
     1e-6 AS draws_alpha,
@@ -65,4 +74,12 @@ SELECT
     -- And it must rise by this much in ln KL: a factor of 4. Between equal positions a factor of 2 is common.
     ln(4) AS profile_rise,
     -- A single position that holds this share of the summed KL.
-    0.9 AS profile_single_share
+    0.9 AS profile_single_share,
+    -- A step this near to a border is named after it: a border of n rows shows at row n, or one off where
+    -- an engine counts the first token otherwise.
+    1 AS profile_border_slack,
+    -- The least border that is named. Below 16 nearly every position lies within one of a power of two; from
+    -- there on a chance step does at 3 of 16 places, then 3 of 32 and so on.
+    16 AS profile_least_border,
+    -- Positions beyond this are no positions: no model has so long a context (the longest have 10^7).
+    2 ^ 24 AS max_position

@@ -7,11 +7,12 @@
 WITH answers AS (
     SELECT
         t.run_id, t.cell_id, t.node_id, t.attempt, t.output_ids, t.top_ids,
-        (TRY_CAST(t.value AS JSON) ->> '$.first')::BIGINT + 1 AS first
+        TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.first' AS INTEGER)::BIGINT + 1 AS first
     FROM traces AS t
     INNER JOIN tries AS a USING (run_id, cell_id, node_id, attempt)
     WHERE t.stage = 'instrument' AND t.probe = 'aligned' AND t.error IS NULL
         AND t.output_ids IS NOT NULL AND t.top_ids IS NOT NULL
+        AND TRY_CAST(TRY_CAST(t.value AS JSON) ->> '$.first' AS INTEGER) >= 0
 ),
 
 tokens AS (

@@ -8,9 +8,11 @@
 -- one that leaves it always is. Without a margin there is no truth, only equality of bits.
 --
 -- concurrent: the greedy answer must be the one it gives alone. The first other token is a tie where the
--- lead of its own was no more than benign configurations flip (`pair_floors`), and beyond `sure_lead_nats`
--- it is none with or without a floor. The text after it may be another then, but never hold the canary of
+-- lead of either was no more than benign configurations flip (`pair_floors`), and beyond `sure_lead_nats`
+-- it is none with or without a floor: nor where the answer alone is not the best of its own numbers. The text after it may be another then, but never hold the canary of
 -- another conversation: such a secret stands in one prompt only, so no rounding explains it.
+--
+-- Where canaries are declared, an answer that cannot be searched for them is an error. leak: one was found.
 --
 -- NaN as in `instrument_compared`: with broken weights it is noted here and judged there.
 -- first_position: the first row of `alone` (0-based) whose KL exceeds the margin.
@@ -27,7 +29,8 @@ WITH beside AS (
 scenarios AS (
     SELECT
         run_id, suite, case_id,
-        TRY_CAST(TRY_CAST(input AS JSON) -> '$.scenario.canaries' AS VARCHAR[]) AS canaries
+        TRY_CAST(TRY_CAST(input AS JSON) -> '$.scenario.canaries' AS VARCHAR[]) AS canaries,
+        coalesce(json_type(TRY_CAST(input AS JSON), '$.scenario.canaries'), 'NULL') NOT IN ('NULL', 'ARRAY') AS canaries_unread
     FROM cases
     WHERE stage = 'state'
     QUALIFY row_number() OVER (PARTITION BY run_id, suite, case_id ORDER BY rowid DESC) = 1
@@ -49,18 +52,31 @@ firsts AS (
     GROUP BY ALL
 ),
 
+-- What stands where a count belongs and is none.
+miscounts AS (
+    SELECT b.trace_row, string_agg(k.name, ', ' ORDER BY k.name) AS names
+    FROM beside AS b
+    CROSS JOIN (VALUES ('size'), ('row'), ('cached'), ('start'), ('nonfinite')) AS k (name)
+    WHERE (b.value ->> k.name) IS NOT NULL
+        AND NOT coalesce(TRY_CAST(b.value ->> k.name AS BIGINT) BETWEEN CASE k.name WHEN 'size' THEN 1 ELSE 0 END AND 1e12::BIGINT, false)
+    GROUP BY b.trace_row
+),
+
 sides AS (
     SELECT
-        b.*,
-        (b.value ->> '$.size')::BIGINT AS size, (b.value ->> '$.row')::BIGINT AS place,
-        (b.value ->> '$.cached')::BIGINT AS cached, coalesce((b.value ->> '$.start')::BIGINT, 0) AS start,
-        coalesce((b.value ->> '$.nonfinite')::BIGINT, 0) AS own_nonfinite,
+        b.*, m.names AS miscounted,
+        nullif(TRY_CAST(b.value ->> '$.size' AS BIGINT), 0) AS size, TRY_CAST(b.value ->> '$.row' AS BIGINT) AS place,
+        TRY_CAST(b.value ->> '$.cached' AS BIGINT) AS cached,
+        CASE WHEN m.names IS NULL THEN coalesce(TRY_CAST(b.value ->> '$.start' AS BIGINT), 0) ELSE 0 END AS start,
+        CASE WHEN m.names IS NULL THEN coalesce(TRY_CAST(b.value ->> '$.nonfinite' AS BIGINT), 0) ELSE 0 END AS own_nonfinite,
+        list_concat([b.text], b.value ->> '$.others[*][1]') AS texts,
         a.trace_row IS NULL AS no_alone, a.prompt_ids AS alone_ids, a.output_ids AS alone_output,
         a.text AS alone_text, a.rows AS alone_rows, a.tails AS alone_tails, a.top_ids AS alone_top,
-        w.run_id IS NOT NULL AS weights_broken, c.canaries,
+        w.run_id IS NOT NULL AS weights_broken, c.canaries, c.canaries_unread,
         f.max_flip_margin, r.tie_nats, r.sure_lead_nats
     FROM beside AS b
     CROSS JOIN rules AS r
+    LEFT JOIN miscounts AS m ON m.trace_row = b.trace_row
     LEFT JOIN beside AS a
         ON a.run_id = b.run_id AND a.cell_id = b.cell_id AND a.node_id = b.node_id
         AND a.attempt = b.attempt AND a.case_id = b.case_id AND a.probe = 'alone'
@@ -76,9 +92,7 @@ sides AS (
 -- Conversation 1 is the case's own; the others follow in order. A secret that stands in the answer alone
 -- as well came from its own prompt.
 answers AS (
-    SELECT
-        run_id, cell_id, node_id, attempt, case_id, repeat, canaries, alone_text,
-        list_concat([text], TRY_CAST(value -> '$.others[*][1]' AS VARCHAR[])) AS texts
+    SELECT run_id, cell_id, node_id, attempt, case_id, repeat, canaries, alone_text, texts
     FROM sides
     WHERE probe = 'concurrent' AND len(canaries) > 1
 ),
@@ -118,14 +132,24 @@ generated AS (
 compared AS (
     SELECT
         s.*, n.mean_kl, n.positions, n.flips, coalesce(n.nonfinite, 0) + s.own_nonfinite AS not_finite,
-        s.start + f.first_above AS first_position, k.says AS leak, g.differs_at, g.lead,
+        s.start + f.first_above AS first_position, k.says AS leaked, g.differs_at, g.lead,
         s.probe <> 'concurrent'
         AND s.rows = s.alone_rows[s.start + 1:s.start + len(s.rows)]
         AND s.tails = s.alone_tails[s.start + 1:s.start + len(s.tails)] AS same,
         CASE
+            WHEN s.miscounted IS NOT NULL THEN 'it tells no such numbers as ' || s.miscounted
+            WHEN s.probe IN ('batched', 'chunked', 'concurrent') AND s.size IS NULL THEN 'it does not tell its size'
             WHEN s.no_alone THEN 'there is no answer alone to compare with'
             WHEN s.probe = 'concurrent' THEN
-                CASE WHEN s.output_ids IS NULL OR s.alone_output IS NULL THEN 'the probe brought no answer' END
+                CASE
+                    WHEN s.output_ids IS NULL OR s.alone_output IS NULL THEN 'the probe brought no answer'
+                    WHEN s.canaries_unread OR len(list_filter(s.canaries, lambda c: c IS NULL)) > 0
+                        THEN 'the secrets of its conversations cannot be read'
+                    WHEN len(s.canaries) > 0 AND (
+                        len(s.texts) <> len(s.canaries) OR len(list_filter(s.texts, lambda t: t IS NULL)) > 0
+                    )
+                        THEN format('{} of {} answers can be searched for secrets', len(list_filter(s.texts, lambda t: t IS NOT NULL)), len(s.canaries))
+                END
             WHEN s.rows IS NULL OR s.tails IS NULL OR len(s.rows) = 0 THEN 'the probe brought no log-probabilities'
             WHEN s.prompt_ids IS DISTINCT FROM s.alone_ids THEN 'it was not asked the sequence that was asked alone'
             WHEN s.start < 0 OR s.start + len(s.rows) > len(s.alone_rows) OR len(s.rows) <> len(s.tails)
@@ -158,12 +182,12 @@ judged AS (
     SELECT
         *,
         CASE
+            WHEN leaked IS NOT NULL THEN 'mismatch'
             WHEN defect IS NOT NULL THEN 'error'
-            WHEN leak IS NOT NULL THEN 'mismatch'
             WHEN probe = 'concurrent' THEN
                 CASE
-                    WHEN differs_at IS NULL OR lead <= greatest(tie_nats, max_flip_margin) THEN 'match'
-                    WHEN max_flip_margin IS NULL AND lead <= sure_lead_nats THEN 'no_truth'
+                    WHEN differs_at IS NULL OR abs(lead) <= greatest(tie_nats, max_flip_margin) THEN 'match'
+                    WHEN max_flip_margin IS NULL AND abs(lead) <= sure_lead_nats THEN 'no_truth'
                     ELSE 'mismatch'
                 END
             WHEN probe = 'prefix' AND coalesce(cached, start) = 0 THEN 'not_observed'
@@ -180,15 +204,15 @@ told AS (
     SELECT
         *,
         CASE
+            WHEN leaked IS NOT NULL THEN coalesce(scene || ': ', '') || leaked
             WHEN defect IS NOT NULL THEN defect
             WHEN outcome = 'not_observed' THEN 'nothing of the shared beginning came from a cache'
-            WHEN leak IS NOT NULL THEN scene || ': ' || leak
             WHEN differs_at IS NOT NULL
                 THEN format(
                     '{}: token {} of the answer is {}, alone it is {}', scene, differs_at,
                     coalesce(output_ids[differs_at]::VARCHAR, 'the end'), coalesce(alone_output[differs_at]::VARCHAR, 'the end')
                 )
-                || coalesce(format(', which was ahead by {:.2g} nats', lead), '')
+                || coalesce(format(', which was {} by {:.2g} nats', CASE WHEN lead < 0 THEN 'behind' ELSE 'ahead' END, abs(lead)), '')
                 || CASE outcome
                     WHEN 'match' THEN ': a tie'
                     WHEN 'no_truth' THEN '; without a floor a tie cannot be told from a fault'
@@ -221,16 +245,16 @@ SELECT
     'the answer it gives alone' AS expected,
     CASE outcome WHEN 'match' THEN 'the answer it gives alone' WHEN 'mismatch' THEN 'another answer' END AS seen,
     detail, payload_digest, trace_row,
-    CASE WHEN same THEN 0.0 WHEN probe <> 'concurrent' AND defect IS NULL THEN mean_kl END AS effect,
+    CASE WHEN same THEN 0.0 WHEN probe <> 'concurrent' AND defect IS NULL AND not_finite = 0 THEN mean_kl END AS effect,
     positions, flips AS mismatches, not_finite AS nonfinite,
-    -- What is certain comes first: another's secret, then NaN, then the larger difference.
-    CASE WHEN leak IS NOT NULL THEN 1e9 WHEN not_finite > 0 THEN 1e6 ELSE coalesce(mean_kl, lead, 0) END AS severity,
-    probe AS kind, size, place AS row, cached, start, first_position, margin
+    -- What is certain comes first: another's secret or NaN, then the larger difference.
+    CASE WHEN leaked IS NOT NULL OR not_finite > 0 THEN 'inf'::DOUBLE ELSE coalesce(mean_kl, abs(lead), 0) END AS severity,
+    leaked IS NOT NULL AS leak, probe AS kind, size, place AS row, cached, start, first_position, margin
 FROM told
 UNION ALL BY NAME
 SELECT
     run_id, cell_id, node_id, attempt, judged, later, stage, probe, case_id, case_digest, tags, observed,
     repeat, 'self' AS truth, NULL::VARCHAR AS reference_id, gap AS outcome, why AS detail, payload_digest,
-    trace_row, 0.0 AS severity, probe AS kind, margin
+    trace_row, 0.0 AS severity, false AS leak, probe AS kind, margin
 FROM self_traces
 WHERE stage = 'state' AND gap IS NOT NULL

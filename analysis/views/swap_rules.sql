@@ -1,23 +1,53 @@
--- What confirms a culprit: a swap with an effect, beside a placebo (another stage's swap) that does not
--- make the same. Several rows of a culprit are alternatives.
+-- What confirms a culprit, by the symptom of the case: a swap with an effect, beside placebos (other swaps)
+-- that do not make the same. Several rows of a culprit and a symptom are alternatives.
 --
 -- cures: the answer becomes the truth's. infects: the reference shows the symptom. persists: the truth's
 -- tokens, forced, still give a wrong answer, so that what comes after sampling is at fault.
+--
+-- A placebo must be able to fail, else it proves nothing. So each stands only beside symptoms where it may
+-- go either way; a swap that changes nothing there, or whose answer is settled by the effect itself, is none:
+--   prompt: only cure/template and cure/tokenize can heal a prompt, and cure/tokenize overrides the template
+--     too; infect/tokenize gives the prompt itself. Neither speaks against a template. A template heals also
+--     a prompt that a wrong tokenizer never spoilt, so for tokenize it is a real placebo.
+--   output_ids, the prompt being right: cure/template, cure/tokenize, infect/template and infect/tokenize
+--     change nothing: they ask again. On the candidate's side that is a placebo for sampling: what asking again
+--     cures was not steady. cure/sampling and infect/logits force the same tokens on two engines, so each
+--     follows from the other. Other tensors and other facts are rivals of the logits and of each other.
+--   output_ids behind a hidden prompt ('hidden'): the candidate's logits cannot be asked for its own prompt,
+--     nor its prompt ids be put in, so neither cure/sampling, infect/logits nor infect/tokenize is there.
+--   text, finish_reason, message: the tokens are the truth's already, so forcing them always gives the
+--     symptom, and the reference made to give them never does. No swap is there to contrast with, nor one that
+--     tells stop, detokenize and parse apart: `is_sole` counts a case only for the one divergent stage that
+--     could have made its symptom.
+--
+-- needed: all placebos must have answered. Else those that were run count (other tensors and facts are put in
+-- only where they differ), and where none was, `alone` says why the effect stands alone.
 SELECT * FROM (
     VALUES
-        ('template', 'cure/template', 'cures', 'cure/sampling'),
-        ('template', 'infect/template', 'infects', 'infect/logits'),
-        ('tokenize', 'cure/tokenize', 'cures', 'cure/template'),
-        ('tokenize', 'infect/tokenize', 'infects', 'infect/template'),
-        ('config', 'infect/config', 'infects', 'infect/template'),
-        ('weights', 'infect/weights', 'infects', 'infect/tokenize'),
-        ('logits', 'infect/logits', 'infects', 'infect/tokenize'),
-        ('sampling', 'cure/sampling', 'cures', 'infect/logits'),
-        ('sampling', 'infect/sampling', 'infects', 'infect/logits'),
-        ('stop', 'cure/logits', 'persists', 'infect/sampling'),
-        ('stop', 'cure/logits', 'persists', 'infect/logits'),
-        ('detokenize', 'cure/logits', 'persists', 'infect/sampling'),
-        ('detokenize', 'cure/logits', 'persists', 'infect/logits'),
-        ('parse', 'cure/logits', 'persists', 'infect/sampling'),
-        ('parse', 'cure/logits', 'persists', 'infect/logits')
-) AS confirming (part, swap, effect, placebo)
+        ('template', 'prompt', 'cure/template', 'cures', [], false, false, 'no other swap heals the text of a prompt'),
+        ('template', 'prompt', 'infect/template', 'infects', ['infect/config'], false, false, 'no other facts were put in, and no other swap spoils a prompt'),
+        ('tokenize', 'prompt', 'cure/tokenize', 'cures', ['cure/template'], true, false, NULL),
+        ('tokenize', 'prompt', 'infect/tokenize', 'infects', ['infect/template'], true, false, NULL),
+        ('config', 'prompt', 'infect/config', 'infects', ['infect/template'], true, false, NULL),
+
+        ('config', 'output_ids', 'infect/config', 'infects', ['infect/weights'], false, false, 'no other tensors were put in'),
+        ('weights', 'output_ids', 'infect/weights', 'infects', ['infect/config'], false, false, 'no other facts were put in'),
+        ('logits', 'output_ids', 'infect/logits', 'infects', ['infect/weights', 'infect/config'], false, false, 'neither other tensors nor other facts were put in'),
+        ('sampling', 'output_ids', 'cure/sampling', 'cures', ['cure/tokenize'], true, false, NULL),
+        ('sampling', 'output_ids', 'infect/sampling', 'infects', ['infect/logits', 'cure/tokenize'], true, false, NULL),
+        ('stop', 'output_ids', 'cure/logits', 'persists', ['infect/sampling'], true, false, NULL),
+        ('stop', 'output_ids', 'cure/logits', 'persists', ['infect/logits'], true, false, NULL),
+
+        ('template', 'hidden', 'cure/template', 'cures', [], false, false, 'behind a hidden prompt no other swap tells'),
+        ('template', 'hidden', 'infect/template', 'infects', ['infect/weights', 'infect/config'], false, false, 'neither other tensors nor other facts were put in'),
+        ('tokenize', 'hidden', 'cure/tokenize', 'cures', ['cure/template'], true, false, NULL),
+        ('config', 'hidden', 'infect/config', 'infects', ['infect/template', 'infect/weights'], false, false, 'no other tensors were put in, and the prompt is hidden'),
+        ('weights', 'hidden', 'infect/weights', 'infects', ['infect/template', 'infect/config'], false, false, 'no other facts were put in, and the prompt is hidden'),
+        ('stop', 'hidden', 'cure/logits', 'persists', ['infect/sampling'], true, false, NULL),
+
+        ('stop', 'text', 'cure/logits', 'persists', [], false, true, 'it is the only divergent part that can make this'),
+        ('stop', 'finish_reason', 'cure/logits', 'persists', [], false, true, 'it is the only divergent part that can make this'),
+        ('detokenize', 'text', 'cure/logits', 'persists', [], false, true, 'it is the only divergent part that can make this'),
+        ('parse', 'finish_reason', 'cure/logits', 'persists', [], false, true, 'it is the only divergent part that can make this'),
+        ('parse', 'message', 'cure/logits', 'persists', [], false, true, 'it is the only divergent part that can make this')
+) AS confirming (part, symptom, swap, effect, placebos, needed, is_sole, alone)

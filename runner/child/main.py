@@ -112,13 +112,16 @@ def _serve(adapter: Adapter, order: dict[str, Any], cell: dict[str, Any], events
         header = {"event": "trace", "cell_id": cell["cell_id"], **probed.header()}
         write_frame(events, header, probed.arrays)
 
-    freeze = bool(order.get("freeze"))
-    infected = [case for case in cell["cases"] if case.get("infections")]
-    if infected:
-        for case in infected:
+    if order.get("infect"):
+        for case in cell["cases"]:
             _each(probe_infections(adapter, case), report)
         return
-    subject = Subject(adapter, DECLARATIONS[order["engine"]], freeze)
+    subject = Subject(
+        adapter,
+        DECLARATIONS[order["engine"]],
+        freeze=bool(order.get("freeze")),
+        timed=order["load"]["pass_"] == "timed",
+    )
     _each(probe_engine(subject, cell["cases"], set(cell["stages"]), tell), report)
     _each(probe_cell(subject, cell["cases"], tell), report)
     write_frame(events, {"event": "cell_done", "cell_id": cell["cell_id"]})

@@ -6,7 +6,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from runner.faults.tensor_edits import Place, edited, edited_blocks, edits_of
+from runner.faults.tensor_edits import Place, edited, edited_blocks, edits_of, refuse_unfelt
 from suites.errors import UserError
 from suites.fault_catalogue import GgufInjection, TensorEdit
 
@@ -19,7 +19,7 @@ def faulty_gguf(source: Path, target: Path, injection: GgufInjection) -> Path:
     """Copy a GGUF file with a fault in it; all else keeps its bytes.
 
     Raises:
-        UserError: the fault names what the file does not have.
+        UserError: the fault names what the file does not have, or changes nothing in it.
     """
     reader = gguf.GGUFReader(source)
     architecture = _content(reader, "general.architecture") or "llama"
@@ -34,12 +34,20 @@ def faulty_gguf(source: Path, target: Path, injection: GgufInjection) -> Path:
         writer.add_key_value(name, value, kind, sub_type=sub if is_list else None)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     edits = edits_of(injection.tensors, list(tensors), str(source))
+    unfelt = list(injection.tensors)
     place = Place(lambda name: _values(tensors[name]), _heads(reader, architecture, list(tensors)))
     for tensor in reader.tensors:
         own = edits.get(tensor.name, [])
         if any(edit.op == "drop" for edit in own):
+            unfelt = [edit for edit in unfelt if edit.op != "drop" or edit not in own]
             continue
-        writer.add_tensor(tensor.name, _data(tensor, own, place), raw_dtype=tensor.tensor_type)
+        data = tensor.data
+        for edit in own:
+            before, data = data, _edited(tensor, data, edit, place)
+            if np.ascontiguousarray(before).tobytes() != np.ascontiguousarray(data).tobytes():
+                unfelt = [other for other in unfelt if other != edit]
+        writer.add_tensor(tensor.name, data, raw_dtype=tensor.tensor_type)
+    refuse_unfelt(unfelt, str(source))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -60,6 +68,9 @@ def _changed(reader: Any, injection: GgufInjection, source: Path) -> dict[str, A
     for name in (*changed, *injection.without):
         if name not in reader.fields:
             raise UserError(f"has no metadata {name!r}", where=str(source))
+    for name, value in changed.items():
+        if value == _content(reader, name):
+            raise UserError(f"{name!r} is what the fault puts there already", where=str(source))
     return changed
 
 
@@ -74,24 +85,21 @@ def _values(tensor: Any) -> Any:
     return np.asarray(found, np.float32).reshape(shape)
 
 
-def _data(tensor: Any, edits: list[TensorEdit], place: Place) -> Any:
-    """Return a tensor's data after its edits, in the type in which it is stored."""
-    data = tensor.data
-    plain = tensor.tensor_type in (
+def _edited(tensor: Any, data: Any, edit: TensorEdit, place: Place) -> Any:
+    """Return a tensor's data after one more edit, in the type in which it is stored."""
+    kind = tensor.tensor_type
+    plain = kind in (
         gguf.GGMLQuantizationType.F32,
         gguf.GGMLQuantizationType.F16,
         gguf.GGMLQuantizationType.BF16,
     )
-    for edit in edits:
-        if plain:
-            shape = tuple(int(n) for n in reversed(tensor.shape))
-            values = gguf.quants.dequantize(data, tensor.tensor_type).reshape(shape)
-            data = gguf.quants.quantize(
-                edited(tensor.name, values, edit, place), tensor.tensor_type
-            )
-        else:
-            data = edited_blocks(tensor.name, np.array(data), edit)
-    return data
+    if plain:
+        shape = tuple(int(n) for n in reversed(tensor.shape))
+        values = gguf.quants.dequantize(data, kind).reshape(shape)
+        return gguf.quants.quantize(edited(tensor.name, values, edit, place), kind)
+    if kind != gguf.GGMLQuantizationType.Q8_0:
+        raise UserError(f"{tensor.name} is stored as {kind.name}: only Q8_0 blocks can be edited")
+    return edited_blocks(tensor.name, np.array(data), edit)
 
 
 def _heads(reader: Any, architecture: str, names: list[str]) -> dict[str, int]:

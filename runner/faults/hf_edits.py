@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from runner.faults.tensor_edits import Place, edited, edits_of
+from runner.faults.tensor_edits import Place, edited, edits_of, refuse_unfelt
 from suites.errors import UserError
 from suites.fault_catalogue import HfInjection
 
@@ -22,7 +22,7 @@ def faulty_folder(source: Path, target: Path, injection: HfInjection) -> Path:
     """Copy a model folder with a fault in it; files that it does not touch keep their bytes.
 
     Raises:
-        UserError: the fault names what the folder does not have.
+        UserError: the fault names what the folder does not have, or changes nothing in it.
     """
     target.mkdir(parents=True)
     for pattern in _PARTS:
@@ -35,7 +35,10 @@ def faulty_folder(source: Path, target: Path, injection: HfInjection) -> Path:
             raise UserError(f"there is no {name} to edit", where=str(source))
         body = json.loads(path.read_text(encoding="utf-8"))
         for change in changes:
+            before = json.dumps(body)
             change(body, str(path))
+            if json.dumps(body) == before:
+                raise UserError(f"one of its edits in {name} changes nothing", where=str(source))
         path.write_text(json.dumps(body, ensure_ascii=False, indent=2), encoding="utf-8")
     if injection.tensors:
         _edit_tensors(target, injection)
@@ -48,9 +51,15 @@ def _edit_template(path: Path, injection: HfInjection) -> None:
         text = path.read_text(encoding="utf-8")
         if old not in text:
             raise UserError(f"holds no {old!r}", where=str(path))
-        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        _rewrite(path, text.replace(old, new, 1))
     if injection.whole_template is not None:
-        path.write_text(injection.whole_template, encoding="utf-8")
+        _rewrite(path, injection.whole_template)
+
+
+def _rewrite(path: Path, text: str) -> None:
+    if path.read_text(encoding="utf-8") == text:
+        raise UserError("the template is what the fault puts there already", where=str(path))
+    path.write_text(text, encoding="utf-8")
 
 
 Change = Callable[[Any, str], None]
@@ -135,11 +144,16 @@ def _edit_tensors(target: Path, injection: HfInjection) -> None:
     edits = edits_of(injection.tensors, list(tensors), str(path))
     untouched = dict(tensors)
     place = Place(lambda name: np.asarray(untouched[name], np.float32), {})
+    unfelt = list(injection.tensors)
     for name, own in edits.items():
         for edit in own:
-            if edit.op == "drop":
-                del tensors[name]
+            before = tensors.pop(name).copy()
+            if edit.op != "drop":
+                found = edited(name, np.asarray(before, np.float32), edit, place)
+                tensors[name] = found.astype(before.dtype)
+            if name not in tensors or tensors[name].tobytes() != before.tobytes():
+                unfelt = [other for other in unfelt if other != edit]
+            if name not in tensors:
                 break
-            values = np.asarray(tensors[name], np.float32)
-            tensors[name] = edited(name, values, edit, place).astype(untouched[name].dtype)
+    refuse_unfelt(unfelt, str(path))
     save_file(tensors, path, metadata=about)

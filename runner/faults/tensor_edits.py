@@ -1,6 +1,6 @@
 """What an edit does to a tensor's values, or to the bytes of its quantised blocks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -45,6 +45,13 @@ def edits_of(
         for name in matching:
             found.setdefault(name, []).append(edit)
     return found
+
+
+def refuse_unfelt(edits: Sequence[TensorEdit], where: str) -> None:
+    """Raise UserError if there are edits that changed no byte: a fault that is none is no test."""
+    for edit in edits:
+        said = edit.model_dump_json(exclude_defaults=True)
+        raise UserError(f"the edit {said} changes nothing", where=where)
 
 
 def edited(name: str, values: Values, edit: TensorEdit, place: Place) -> Values:

@@ -199,7 +199,8 @@ def _case_rows(case_id: str, case: dict[str, Any]) -> list[dict[str, Any]]:
                 "tool_calls": [{"name": "f", "arguments": '{"b": 1, "a": 2}'}],
             }
         )
-        return [_row(case_id, stage, "isolate", message=message, text="raw", finish_reason="stop")]
+        columns = {"message": message, "text": "raw", "finish_reason": "stop"}
+        return [_row(case_id, stage, probe, **columns) for probe in ("isolate", "stream")]
     answer = chain_answer(case_id)
     streamed = _row(case_id, "chain", "stream", text=answer["text"])
     return [_row(case_id, "chain", "whole", **answer), streamed]

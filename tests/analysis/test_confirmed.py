@@ -10,6 +10,7 @@ import pytest
 from analysis.catalog import VIEWS
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, runner_up
+from tests.analysis.handmade_sampling import plan_sampling, seeds
 
 Judge = Callable[[Bench], Judged]
 CASE = "chain/plain"
@@ -51,6 +52,10 @@ def spoil(attempt: Attempt, culprit: str) -> None:
 def confirmed(
     bench: Bench, judged: Judge, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]
 ) -> dict[str, Any]:
+    if culprit == "sampling":
+        # The same seed gives another answer.
+        case = plan_sampling(bench, "seed", "seed", temperature=1.0)
+        seeds(bench.attempt, case, [[3, 4, 5, 6], [3, 4, 5, 7], [1, 2, 3, 4], [9]], -3.0)
     spoil(bench.attempt, culprit)
     bench.attempt.change("chain", CASE, "whole", **symptom)
     for name, answer in swaps.items():
@@ -68,12 +73,12 @@ PROOFS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "template-cure": (
         "template",
         OTHER_PROMPT,
-        {"cure/template": RIGHT, "cure/sampling": OTHER_PROMPT},
+        {"cure/template": RIGHT},
     ),
     "template-infect": (
         "template",
         OTHER_PROMPT,
-        {"infect/template": OTHER_PROMPT, "infect/logits": {**WRONG}},
+        {"infect/template": OTHER_PROMPT},
     ),
     "tokenize-cure": (
         "tokenize",
@@ -85,16 +90,18 @@ PROOFS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         OTHER_PROMPT,
         {"infect/tokenize": OTHER_PROMPT, "infect/template": RIGHT},
     ),
-    "config-infect": ("config", WRONG, {"infect/config": WRONG, "infect/template": RIGHT}),
+    "config-infect": ("config", WRONG, {"infect/config": WRONG}),
     # A fact that logits would show is confirmed by the logits too.
-    "config-stage": ("config", WRONG, {"infect/logits": WRONG, "infect/tokenize": RIGHT}),
-    "weights": ("weights", WRONG, {"infect/weights": WRONG, "infect/tokenize": RIGHT}),
-    "logits": ("logits", WRONG, {"infect/logits": WRONG, "infect/tokenize": RIGHT}),
+    "config-stage": ("config", WRONG, {"infect/logits": WRONG}),
+    "weights": ("weights", WRONG, {"infect/weights": WRONG, "infect/config": RIGHT}),
+    "weights-alone": ("weights", WRONG, {"infect/weights": WRONG}),
+    "logits": ("logits", WRONG, {"infect/logits": WRONG, "infect/weights": RIGHT}),
+    "logits-alone": ("logits", WRONG, {"infect/logits": WRONG}),
     # Infected with the symptom; what follows it need not be the same.
     "logits-then-other": (
         "logits",
         WRONG,
-        {"infect/logits": {**WRONG, "output_ids": [4, 9, 8, 8]}, "infect/tokenize": RIGHT},
+        {"infect/logits": {**WRONG, "output_ids": [4, 9, 8, 8]}},
     ),
     "stop-runs-on": ("stop", RUN_ON, {"cure/logits": RUN_ON, "infect/sampling": RIGHT}),
     # The reference ends where the script ends, but it says so.
@@ -103,8 +110,21 @@ PROOFS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         CUT,
         {"cure/logits": CUT, "infect/sampling": {**CUT, "finish_reason": "length"}},
     ),
-    "detokenize": ("detokenize", TEXT, {"cure/logits": TEXT, "infect/logits": RIGHT}),
-    "parse": ("parse", MESSAGE, {"cure/logits": MESSAGE, "infect/sampling": RIGHT}),
+    "stop-cut-by-length": (
+        "stop",
+        CUT,
+        {"cure/logits": CUT, "infect/sampling": CUT, "infect/logits": RIGHT},
+    ),
+    # Asked again it is as wrong as before, so it is the sampler and not chance.
+    "sampling-cure": ("sampling", WRONG, {"cure/sampling": RIGHT, "cure/tokenize": WRONG}),
+    "sampling-infect": (
+        "sampling",
+        WRONG,
+        {"infect/sampling": WRONG, "infect/logits": RIGHT, "cure/tokenize": WRONG},
+    ),
+    # Nothing else that diverges can make these symptoms.
+    "detokenize": ("detokenize", TEXT, {"cure/logits": TEXT}),
+    "parse": ("parse", MESSAGE, {"cure/logits": MESSAGE}),
 }
 
 
@@ -117,11 +137,33 @@ def test_a_swap_confirms_a_culprit_where_its_placebo_does_not_do_the_same(
     assert f"(confirmed in {CASE}: " in cell["explanation"]
 
 
+#: Symptoms where a constant swap stood for a placebo, and what is said instead of a contrast.
+ALONE = {
+    "template-cure": "no other swap heals the text of a prompt",
+    "weights-alone": "no other facts were put in",
+    "logits-alone": "neither other tensors nor other facts were put in",
+    "parse": "it is the only divergent part that can make this",
+}
+
+
+@pytest.mark.parametrize("name", PROOFS)
+def test_an_effect_that_stands_alone_claims_no_contrast(
+    bench: Bench, judged: Judge, name: str
+) -> None:
+    culprit, symptom, swaps = PROOFS[name]
+    # What asks again with nothing changed always answers so, and is no contrast to anything here.
+    constant = {"infect/tokenize": RIGHT} if name in ALONE else {}
+    cell = confirmed(bench, judged, culprit, symptom, swaps | constant)
+    contrast = "nothing to contrast it with: " + ALONE.get(name, "")
+    assert (contrast in cell["explanation"]) == (len(swaps) == 1)
+    assert "with these prompt ids" not in cell["explanation"] or "tokenize" in name
+
+
 DOUBTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "nothing-cured": (
         "template",
         OTHER_PROMPT,
-        {"cure/template": {**WRONG}, "cure/sampling": OTHER_PROMPT},
+        {"cure/template": OTHER_PROMPT},
     ),
     "prompt-healed-answer-not": ("template", OTHER_PROMPT, {"cure/template": WRONG}),
     # The right tokens over the wrong prompt are no cure of a prompt.
@@ -130,31 +172,18 @@ DOUBTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         OTHER_PROMPT,
         {"cure/template": {**RIGHT, "prompt_ids": [1, 1, 9]}},
     ),
-    "placebo-cures-too": (
-        "template",
-        OTHER_PROMPT,
-        {"cure/template": RIGHT, "cure/sampling": RIGHT},
-    ),
-    "nothing-infected": ("weights", WRONG, {"infect/weights": RIGHT, "infect/tokenize": RIGHT}),
+    "nothing-infected": ("weights", WRONG, {"infect/weights": RIGHT}),
     "another-token": (
         "logits",
         WRONG,
-        {"infect/logits": {**WRONG, "output_ids": [4, 8, 9, 2]}, "infect/tokenize": RIGHT},
+        {"infect/logits": {**WRONG, "output_ids": [4, 8, 9, 2]}},
     ),
-    "placebo-infects-too": ("logits", WRONG, {"infect/logits": WRONG, "infect/tokenize": WRONG}),
-    "right-when-forced": ("parse", MESSAGE, {"cure/logits": RIGHT, "infect/sampling": RIGHT}),
-    "the-tokens-bring-it": (
-        "detokenize",
-        TEXT,
-        {"cure/logits": TEXT, "infect/sampling": TEXT, "infect/logits": TEXT},
-    ),
+    "right-when-forced": ("parse", MESSAGE, {"cure/logits": RIGHT}),
 }
 
 
 @pytest.mark.parametrize("name", DOUBTS)
-def test_a_swap_without_its_effect_or_with_a_placebo_that_has_it_too_contradicts(
-    bench: Bench, judged: Judge, name: str
-) -> None:
+def test_a_swap_without_its_effect_contradicts(bench: Bench, judged: Judge, name: str) -> None:
     cell = confirmed(bench, judged, *DOUBTS[name])
     assert cell["confirmed"] == "no"
     assert "(not confirmed in " in cell["explanation"]
@@ -171,8 +200,39 @@ OPEN: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     ),
     "not-run": ("template", OTHER_PROMPT, {}, "no swap was run"),
     "failed": ("template", OTHER_PROMPT, {"cure/template": {"error": "boom"}}, "boom"),
-    "no-placebo": ("template", OTHER_PROMPT, {"cure/template": RIGHT}, "no swap was run"),
-    "placebo-alone": ("template", OTHER_PROMPT, {"cure/sampling": RIGHT}, "no swap was run"),
+    "no-placebo": ("tokenize", OTHER_PROMPT, {"cure/tokenize": RIGHT}, "no swap was run"),
+    "placebo-alone": ("tokenize", OTHER_PROMPT, {"cure/template": RIGHT}, "no swap was run"),
+    "healed-by-the-template": (
+        "tokenize",
+        OTHER_PROMPT,
+        {"cure/tokenize": RIGHT, "cure/template": RIGHT},
+        "another swap does the same: with the truth's prompt ids",
+    ),
+    "infected-by-the-tensors": (
+        "logits",
+        WRONG,
+        {"infect/logits": WRONG, "infect/weights": WRONG},
+        "another swap does the same: the reference taking the argmax of these logits",
+    ),
+    "healed-by-asking-again": (
+        "sampling",
+        WRONG,
+        {"cure/sampling": RIGHT, "cure/tokenize": RIGHT},
+        "another swap does the same",
+    ),
+    "the-tokens-bring-it": (
+        "stop",
+        RUN_ON,
+        {"cure/logits": RUN_ON, "infect/sampling": RUN_ON, "infect/logits": RUN_ON},
+        "another swap does the same",
+    ),
+    # The candidate's own logits cannot be asked for a prompt that it hides.
+    "hidden-prompt": (
+        "logits",
+        {**WRONG, "prompt_ids": []},
+        {"infect/logits": WRONG},
+        "no swap shows a fault of logits in such an answer",
+    ),
 }
 
 
@@ -184,6 +244,23 @@ def test_without_a_symptom_or_a_swap_nothing_is_confirmed_or_denied(
     cell = confirmed(bench, judged, culprit, symptom, swaps)
     assert cell["confirmed"] == "not_applicable"
     assert reason in cell["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("culprit", "rival", "symptom"),
+    [
+        ("stop", "parse", {**RIGHT, "finish_reason": "tool_calls"}),
+        ("stop", "detokenize", TEXT),
+    ],
+)
+def test_where_two_parts_could_have_made_it_no_swap_of_the_tokens_tells_which(
+    bench: Bench, judged: Judge, culprit: str, rival: str, symptom: dict[str, Any]
+) -> None:
+    spoil(bench.attempt, rival)
+    swaps = {"cure/logits": symptom, "infect/sampling": RIGHT}
+    cell = confirmed(bench, judged, culprit, symptom, swaps)
+    assert cell["confirmed"] == "not_applicable"
+    assert f"no swap tells in {CASE} whether it or {rival} made the symptom" in cell["explanation"]
 
 
 def test_one_case_that_confirms_outweighs_one_that_contradicts(bench: Bench, judged: Judge) -> None:
@@ -225,7 +302,8 @@ def test_where_the_prompt_is_hidden_other_tokens_may_come_from_the_template(
     bench: Bench, judged: Judge
 ) -> None:
     hidden = {**WRONG, "prompt_ids": []}
-    proof = {"cure/template": {**RIGHT, "prompt_ids": []}, "cure/sampling": hidden}
+    # The tokens that the template made cause the symptom wherever they are forced: no contrast.
+    proof = {"cure/template": {**RIGHT, "prompt_ids": []}, "infect/logits": hidden}
     assert confirmed(bench, judged, "template", hidden, proof)["confirmed"] == "yes"
 
 
@@ -282,8 +360,14 @@ def test_every_rule_speaks_of_known_swaps_and_of_stages() -> None:
             con.execute(f"CREATE TABLE {name} AS {(VIEWS / f'{name}.sql').read_text()}")
         foreign = con.execute(
             "SELECT swap FROM swap_rules WHERE swap NOT IN (SELECT swap FROM swap_kinds) UNION "
-            "SELECT placebo FROM swap_rules WHERE placebo NOT IN (SELECT swap FROM swap_kinds) "
+            "SELECT p FROM (SELECT unnest(placebos) AS p FROM swap_rules) "
+            "WHERE p NOT IN (SELECT swap FROM swap_kinds) "
             "UNION SELECT part FROM swap_rules WHERE part NOT IN (SELECT stage FROM stages) "
             "UNION SELECT stage FROM causes WHERE stage NOT IN (SELECT stage FROM stages)"
         ).fetchall()
+        mute = con.execute(
+            "SELECT * FROM swap_rules "
+            "WHERE needed = (alone IS NOT NULL) OR needed AND len(placebos) = 0"
+        ).fetchall()
     assert foreign == []
+    assert mute == [], "a row either needs its placebos or says why an effect may stand alone"

@@ -3,8 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tests.analysis.conftest import Judged
-from tests.analysis.handmade import LOGITS, Bench, runner_up
+from tests.analysis.handmade import (
+    LOGITS,
+    Bench,
+    distribution,
+    runner_up,
+    true_ids,
+    true_logits,
+)
 
 Judge = Callable[[Bench], Judged]
 
@@ -50,6 +59,18 @@ def test_without_a_floor_numbers_detect_nothing_but_nan(bench: Bench, judged: Ju
     nan = {"ref_topk_logprobs": [[float("nan")] * 4] * 12, "tail_logprob": [float("nan")] * 12}
     bench.attempt.change("logits", "logits/l2", "decode", **nan)
     assert detecting(judged(bench)) == {"logits/l2"}
+
+
+def test_numbers_of_a_broken_instrument_detect_nothing(bench: Bench, judged: Judge) -> None:
+    bench.attempt.logits(0.3, cases=LOGITS[:1])
+    bench.attempt.change("template", "template/plain", prompt_text="other")
+    noisy = true_logits(LOGITS[0]) + np.random.default_rng(1).normal(0, 1, (12, 32))
+    bench.attempt.change(
+        "instrument", LOGITS[0], "again", **distribution(noisy, true_ids(LOGITS[0]))
+    )
+    found = judged(bench)
+    assert not of(found, LOGITS[0], "logits")["detected"]
+    assert of(found, "template/plain", "template")["detected"]
 
 
 def test_what_is_declared_or_a_tie_detects_nothing(bench: Bench, judged: Judge) -> None:

@@ -1,5 +1,6 @@
 """What a stranger reads of a fault: which part to fix, and what shows it."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from analysis.explain import explain
+from analysis.explain_tables import print_draws
 from analysis.report import write_report
+from analysis.stage_evidence import stage_evidence
+from suites.errors import UserError
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
     LOGITS,
@@ -169,3 +174,22 @@ def test_a_numeric_fault_tells_its_profile(bench: Bench, capsys: Capture, tmp_pa
     assert "prefill over 12 positions: step at 6; it steps up at position 6" in told(bench, capsys)
     assert "positions: flat" not in told(bench, capsys, "c1:clean")
     assert "prefill: step at 6" in page(bench, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["smoke/other/f32/structure", "other/f32/structure"])
+def test_a_skipped_cell_is_found_by_its_name_and_says_why(bench: Bench, name: str) -> None:
+    bench.cells = [Cell("c1:0001"), Cell("c1:skipped", engine="other", reason="not installed")]
+    bench.write()
+    with pytest.raises(UserError, match="was skipped: not installed"):
+        explain(bench.results, name)
+
+
+def test_the_power_that_is_told_is_the_one_of_the_rules(bench: Bench, judged: Judge) -> None:
+    plan_draws(bench, {}, temperature=1.0)
+    catalog = judged(bench).catalog
+    catalog.con.execute("UPDATE rules SET draws_power = 0.9")
+    (cell,) = catalog.rows("SELECT * FROM qualification")
+    (draws,) = stage_evidence(catalog, cell, "sampling/draws")["draws"]
+    out = Console(width=200, record=True, file=io.StringIO())
+    print_draws(out, [draws])
+    assert "detectable with power 0.9: w" in out.export_text()

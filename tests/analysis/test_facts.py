@@ -55,3 +55,13 @@ def test_a_pre_tokenizer_that_is_not_known_is_not_compared(bench: Bench, judged:
     found = judged(bench)
     assert found.verdict("config") == "qualified"
     assert "tekken" not in found.stage("config")["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"), [("sliding_window", "divergent"), ("rope_theta", "qualified")]
+)
+def test_a_window_that_the_model_has_not_differs_where_other_silence_leaves_free(
+    bench: Bench, judged: Judge, name: str, verdict: str
+) -> None:
+    fact(bench, name, seen=256, model=None)
+    assert judged(bench).verdict("config") == verdict

@@ -28,15 +28,21 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
-def profile(
+def profile(con: duckdb.DuckDBPyConnection, kl: np.ndarray, **given: Any) -> dict[str, Any]:
+    """Return the only row of ``profiles``."""
+    (row,) = profiles(con, kl, **given)
+    return row
+
+
+def profiles(
     con: duckdb.DuckDBPyConnection,
     kl: np.ndarray,
     *,
-    start: int = 0,
+    start: Any = 0,
     window: int | None = None,
     options: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the profile of KL [cases, positions], with noise of a factor of 2 upon it.
+) -> list[dict[str, Any]]:
+    """Return the profiles of KL [cases, positions], with noise of a factor of 2 upon it.
 
     What a short case does not reach is NaN.
     """
@@ -73,8 +79,7 @@ def profile(
     con.execute(f"CREATE TABLE attempts AS SELECT {keys}, '{{}}' AS probe_overrides")
     config = {"matrix": {"engines": [{"engine": "llama_cpp", "options": options or {}}]}}
     con.execute(f"CREATE TABLE runs AS SELECT 'r' AS run_id, '{json.dumps(config)}' AS config")
-    (row,) = con.sql(view("profiles")).to_arrow_table().to_pylist()
-    return dict(row)
+    return [dict(row) for row in con.sql(view("profiles")).to_arrow_table().to_pylist()]
 
 
 def level(cases: int = 6) -> np.ndarray:
@@ -157,6 +162,31 @@ def test_positions_of_decoding_count_from_the_beginning_of_the_ids(
     kl = level()
     kl[:, 28:] *= 1000
     assert profile(con, kl, start=100)["shape"] == "step at 128"
+
+
+@pytest.mark.parametrize("start", ["x", None, 1.0, "1e40", {"at": 3}])
+def test_a_start_that_is_no_number_counts_from_the_beginning(
+    con: duckdb.DuckDBPyConnection, start: Any
+) -> None:
+    kl = level()
+    kl[:, 128:] *= 1000
+    found = profile(con, kl, start=start)
+    assert found["shape"] == f"step at {129 if start == 1.0 else 128}"
+
+
+@pytest.mark.parametrize("start", [-5, -1, 2**24 + 1, 2**63 - 1])
+def test_of_positions_that_cannot_be_nothing_is_said(
+    con: duckdb.DuckDBPyConnection, start: int
+) -> None:
+    assert profiles(con, level(), start=start) == []
+
+
+@pytest.mark.parametrize("width", [-(2**63), 2**63 - 1, "wide", 1])
+def test_an_option_that_is_no_border_is_none(con: duckdb.DuckDBPyConnection, width: Any) -> None:
+    kl = level()
+    kl[:, 100:] *= 1000
+    found = profile(con, kl, options={"n_batch": width})
+    assert (found["shape"], found["border"]) == ("step at 100", None)
 
 
 def test_a_divergent_stage_says_its_profile(bench: Bench, judged: Judge) -> None:

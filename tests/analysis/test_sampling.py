@@ -1,6 +1,7 @@
 """The sampler does what is asked, and nothing else: each measure, both ways."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.functions import binomial_p, chi2_power, chi2_upper_tail
+from analysis.functions import (
+    binomial_p,
+    binomial_power,
+    binomial_upper_tail,
+    chi2_power,
+    chi2_upper_tail,
+)
 from analysis.likely_sampler import likely_sampler
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Bench
@@ -226,9 +233,10 @@ def test_the_stated_power_is_that_of_the_noncentral_chi2(degrees: int, n: int) -
 
 @given(st.floats(), st.floats(), st.floats(), st.floats())
 def test_the_tails_are_total(a: float, b: float, c: float, d: float) -> None:
-    assert 0 <= chi2_upper_tail(a, b) <= 1
-    assert 0 <= binomial_p(a, b, c) <= 1
+    for p in (chi2_upper_tail(a, b), binomial_p(a, b, c), binomial_upper_tail(a, b, c)):
+        assert math.isnan(p) or 0 <= p <= 1
     assert chi2_power(a, min(b, 1e6), c, d) > 0
+    assert binomial_power(a, b, c, d) >= 0
 
 
 # Greedy
@@ -341,7 +349,8 @@ ANSWER = [1, 2, 3] * 6
         ([ANSWER, [1, 2, 9], [1, 4], [5]], -1.0, ("mismatch", "match")),
         ([ANSWER] * 4, -1.0, ("match", "mismatch")),
         ([ANSWER] * 4, -0.01, ("match", "match")),
-        ([ANSWER] * 4, None, ("match", "noted")),
+        ([ANSWER] * 4, None, ("match", "no_truth")),
+        ([ANSWER] * 4, float("nan"), ("match", "error")),
     ],
 )
 def test_seeds_are_honoured(
@@ -355,8 +364,9 @@ def test_seeds_are_honoured(
     seeds(bench.attempt, case_id, answers, logprob)
     found = judged(bench)
     assert outcomes(found) == {"case 1": outcome[0], "case 2": outcome[1]}
-    diverges = "mismatch" in outcome
-    assert found.verdict("sampling") == ("divergent" if diverges else "qualified")
+    worst = {"mismatch": "divergent", "no_truth": "inconclusive", "error": "inconclusive"}
+    verdicts = [worst[o] for o in outcome if o in worst]
+    assert found.verdict("sampling") == (verdicts[0] if verdicts else "qualified")
     says = str(told(found)["case 1"]["detail"]) + str(told(found)["case 2"]["detail"])
     assert ("so probable that chance makes it again" in says) == (logprob == -0.01)
     assert ("the seed were ignored" in says) == (outcome[1] == "mismatch")

@@ -110,8 +110,18 @@ def test_a_cell_that_failed_is_an_error_and_never_a_detection() -> None:
     finding = found(fault(), failed, cell("clean-structure"))
     assert not finding.detected
     assert finding.errors == ["smoke: crashed: SIGSEGV"]
-    assert Assessment([finding], [], {}).exit_code == 3
+    assert Assessment([finding], [], {}, []).exit_code == 3
     assert found(fault()).errors == ["it was not run"]
+
+
+def test_an_untouched_cell_that_diverges_is_a_false_alarm_and_hides_no_control() -> None:
+    clean = diverging("clean-structure", "logits")
+    control = fault("halved", kind="control", stages=[])
+    alarmed = found(control, diverging("halved", "logits"), clean)
+    assert alarmed.detected
+    totals = Assessment([], [alarmed], {}, [clean]).totals
+    assert (totals["controls"], totals["false_alarms"]) == (2, 2)
+    assert "llama_cpp+clean-structure (smoke)" in totals["alarmed"]
 
 
 def test_a_sweep_counts_once_and_tells_its_smallest_strength() -> None:
@@ -132,7 +142,7 @@ def assessment(detected: int, missed: int, alarms: int = 0) -> Assessment:
         found(fault(f"c{n}", kind="control", stages=[]), diverging(f"c{n}", "logits"))
         for n in range(alarms)
     ]
-    return Assessment(seen + unseen, controls, {})
+    return Assessment(seen + unseen, controls, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -159,7 +169,7 @@ def test_the_smallest_set_of_cases_detects_everything_cheaply() -> None:
     findings = [found(fault(f"f{n}"), cells[n]) for n in range(3)]
     costs = {("smoke", "logits", "dear"): {"seconds": 9.0}}
     costs[("smoke", "logits", "cheap")] = {"seconds": 1.0}
-    chosen = Assessment(findings, [], costs).minimal()
+    chosen = Assessment(findings, [], costs, []).minimal()
     assert [(c["case"], c["detects"]) for c in chosen] == [
         ("cheap", ["f0", "f1"]),
         ("dear", ["f2"]),

@@ -135,9 +135,50 @@ def test_engines_that_have_a_machine_each_cannot_be_told_from_their_machines() -
     found = components([row for row in rows if row[2][1:] == row[3][1:]])
     assert found["engine"]["share"] is None
     assert found["hardware"]["share"] is None
-    assert "cannot be told apart" in found["engine"]["says"]
+    for name, other in (("engine", "hardware"), ("hardware", "engine")):
+        assert f"cannot be told apart from the {other}" in found[name]["says"]
     assert found["prompt"]["share"] is not None
-    assert found["interactions"]["variance"] == pytest.approx(4 * _spread(rows), rel=0.5)
+    joint = found["engine or hardware"]
+    assert joint["variance"] == pytest.approx(4 * _spread(rows), rel=0.5)
+    # There is neither interaction nor noise in these numbers.
+    assert found["interactions"]["share"] == pytest.approx(0, abs=1e-9)
+    assert sum(row["share"] or 0 for row in found.values()) == pytest.approx(1)
+
+
+def test_what_differs_by_an_engine_on_its_own_machine_is_no_interaction() -> None:
+    """The normal fleet: nothing but the cell makes a difference, and nothing else is blamed."""
+    rows = [
+        (p, i, f"e{e}", f"h{e}", shift + noise)
+        for p, i in itertools.product("abcdef", "stuvwxyz")
+        for e, shift in enumerate((-2.0, 0.0, 0.0, 2.0))
+        for noise in (-0.1, 0.1)
+    ]
+    found = components(rows)
+    assert found["engine or hardware"]["share"] > 0.9
+    assert found["interactions"]["share"] < 0.01
+
+
+def test_of_engines_within_machines_only_the_rest_is_shared() -> None:
+    """Each machine has engines of its own: what they add to it is joint."""
+    deviations = {"engine": 1.0, "hardware": 2.0, "noise": 0.1}
+    rows = [
+        row
+        for row in simulated((4, 5, 60, 20), deviations, repeats=1, seed=6)
+        if int(row[2][1:]) % 20 == int(row[3][1:])
+    ]
+    found = components(rows)
+    assert found["engine"]["share"] is None
+    assert found["hardware"]["variance"] == pytest.approx(4, rel=0.6)
+    assert found["engine or hardware"]["variance"] == pytest.approx(1, rel=0.5)
+    assert sum(row["share"] or 0 for row in found.values()) == pytest.approx(1)
+
+
+def test_interactions_are_unknown_where_prompt_and_item_are_confounded() -> None:
+    rows = [(f"p{k}", f"i{k}", e, "h0", float(k)) for k in range(6) for e in ("e0", "e1")]
+    found = components(rows)
+    assert {found[name]["share"] for name in ("prompt", "item", "interactions")} == {None}
+    assert "no share of its own" in found["interactions"]["says"]
+    assert sum(row["share"] or 0 for row in found.values()) < 0.01
 
 
 def _spread(rows: Sequence[Outcome]) -> float:

@@ -20,7 +20,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         con.execute(f"CREATE TABLE logits_verdicts ({_VERDICTS})")
         con.execute(
             "CREATE TABLE state_compared (run_id VARCHAR, cell_id VARCHAR, node_id VARCHAR, "
-            "judged BOOLEAN, outcome VARCHAR, severity DOUBLE, tags VARCHAR[])"
+            "judged BOOLEAN, leak BOOLEAN, tags VARCHAR[])"
         )
         yield con
 
@@ -81,11 +81,9 @@ def test_what_was_not_observed_stays_not_observed(con: duckdb.DuckDBPyConnection
     assert judged(con, "divergent", "state", "not_observed")[0] == "not_observed"
 
 
-@pytest.mark.parametrize(("severity", "verdict"), [(1e9, "divergent"), (0.5, "inconclusive")])
+@pytest.mark.parametrize(("leak", "verdict"), [(True, "divergent"), (False, "inconclusive")])
 def test_a_foreign_secret_is_no_number_and_stays_a_fault(
-    con: duckdb.DuckDBPyConnection, severity: float, verdict: str
+    con: duckdb.DuckDBPyConnection, leak: bool, verdict: str
 ) -> None:
-    con.execute(
-        "INSERT INTO state_compared VALUES ('r', 'c', 'n', true, 'mismatch', ?, [])", [severity]
-    )
+    con.execute("INSERT INTO state_compared VALUES ('r', 'c', 'n', true, ?, [])", [leak])
     assert judged(con, "divergent", "state", "divergent")[0] == verdict

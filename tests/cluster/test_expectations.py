@@ -18,7 +18,7 @@ expected:
     cases: [stop/earliest-string-in-token, stop/of-another-suite]
     signature: {stop/earliest-string-in-token: "p1:b", stop/of-another-suite: "p1:c"}
     reason: cut in the order of the list
-  - {engine: llama_cpp, stage: parse, cases: [parse/of-another-suite], signature: "p1:d", reason: raw}
+  - {engine: llama_cpp, stage: parse, cases: [parse/of-another-suite], signature: "p1:d", reason: x}
   - {engine: vllm, stage: stop, cases: [stop/limit], signature: "p1:e", reason: another engine}
 """
 
@@ -41,6 +41,37 @@ def test_a_matrix_takes_of_a_shared_file_what_its_suites_and_engines_can_show(
     assert nfd.tags == ("nfd",)
     assert stop.cases == ("stop/earliest-string-in-token",)
     assert stop.signature == {"stop/earliest-string-in-token": "p1:b"}
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("cases: ['stop/e*-token', 'stop/none-*'], tags: [string]", ("stop/e*-token",)),
+        ("cases: ['stop/none-*'], tags: [string]", None),
+        ("cases: ['stop/e*-token'], tags: [of-no-case]", None),
+        ("cases: ['stop/E*']", None),
+    ],
+)
+def test_an_entry_keeps_all_its_keys_or_is_left_out(
+    said: str, left: tuple[str, ...] | None, with_shared: Callable[[str], Path]
+) -> None:
+    """What would excuse more cases than it names is never made of it."""
+    entry = f"expected:\n  - {{engine: llama_cpp, stage: stop, {said}, signature: 's', reason: x}}"
+    found = resolve(with_shared(entry)).matrix.expected
+    assert [e.cases for e in found] == ([] if left is None else [left])
+    assert all(e.tags == ("string",) for e in found)
+
+
+def test_signatures_of_patterns_are_kept_for_the_cases_that_fit(
+    with_shared: Callable[[str], Path],
+) -> None:
+    (stop,) = resolve(
+        with_shared(
+            "expected:\n  - {engine: llama_cpp, stage: stop, reason: x,\n"
+            "     signature: {'stop/e*': 'p1:a', 'stop/none-*': 'p1:b'}}"
+        )
+    ).matrix.expected
+    assert stop.signature == {"stop/e*": "p1:a"}
 
 
 def test_a_mistake_in_a_shared_file_is_told_with_its_own_line(

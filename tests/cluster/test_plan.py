@@ -23,6 +23,7 @@ from cluster.resolve import (
 )
 from runner.order import Model, Variant
 from suites.errors import UserError
+from suites.fault_catalogue import Wrap
 from suites.stages import Backend, Pass
 from suites.suite import Case, Suite
 
@@ -353,3 +354,32 @@ def test_a_deadline_is_what_was_declared_else_several_times_the_estimate(
     assert made.timeout_s(declared, 1000.0) == 7.0
     monkeypatch.setenv("FLEETQUAL_TIMEOUT_S", "5")
     assert made.timeout_s(declared, 1000.0) == 5.0
+
+
+_EAGER = EngineEntry(
+    engine="transformers", name="eager", version="5.0", options={"attn_implementation": "eager"}
+)
+_FAULTY = EngineEntry(
+    engine="transformers", name="faulty", version="4.0", fault=Wrap(at="stop", how="string-kept")
+)
+_PLAIN = EngineEntry(engine="transformers", version="6.0", options={"dtype": "f32"})
+
+
+@pytest.mark.parametrize(
+    ("engines", "version", "options"),
+    [
+        ([_EAGER, _PLAIN], "6.0", {"dtype": "f32"}),
+        ([_FAULTY, _EAGER], "5.0", {}),
+        ([_FAULTY], None, {}),
+    ],
+)
+def test_the_reference_engine_has_a_healthy_entry_s_environment(
+    engines: list[EngineEntry], version: str | None, options: dict[str, Any]
+) -> None:
+    """A variation lends its environment alone: its options are what varies."""
+    made = resolved(backends=["cpu"], engines=[EngineEntry(engine="llama_cpp"), *engines])
+    reference = make_orders(make_plan(made, [node("a")]), "run", "/results")[0].order.reference
+    assert reference is not None
+    assert (reference.name, reference.version) == ("transformers", version)
+    assert reference.options == options
+    assert reference.fault is None

@@ -190,8 +190,12 @@ def test_two_untimed_children_share_a_cpu_node_where_the_terms_say_so(
     running, waiting = (
         replace(placed, order=placed.order.model_copy(update={"pass_": p})) for p in passes
     )
+    terms = Terms(results="r", cpu_slots=slots)
     state = _State([], {"ref": _Flight(running, None, 0.0)})  # type: ignore[arg-type]
-    assert _fits(state, Terms(results="r", cpu_slots=slots), waiting) is fits
+    assert _fits(state, terms, waiting) is fits
+    engine = waiting.order.engine.model_copy(update={"options": {"n_threads": 2}})
+    threaded = replace(waiting, order=waiting.order.model_copy(update={"engine": engine}))
+    assert not _fits(state, terms, threaded)
 
 
 def test_clean_cells_vary_benign_options_and_nodes(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from runner.child.adapters.llama_cpp_sampling import stated_defaults
+from runner.child.adapters.streamed import StreamedMessage
 from runner.child.messages import canonical_message
 from tests.paths import ROOT
 from tests.runner.asking import ENGINES, ask
@@ -135,7 +136,7 @@ def _parse_cases() -> list[dict[str, Any]]:
     return [case for case in suite["cases"] if case["stage"] == "parse"]
 
 
-def _parsed(engine: str) -> dict[str, tuple[dict[str, Any], str]]:
+def _parsed(engine: str, *, stream: bool = False) -> dict[str, tuple[dict[str, Any], str]]:
     cases = [
         [c["id"], c["golden"]["script_ids"], c.get("template_options", {})] for c in _parse_cases()
     ]
@@ -145,7 +146,7 @@ def _parsed(engine: str) -> dict[str, tuple[dict[str, Any], str]]:
         "answer = []\n"
         "for name, script, options in cases:\n"
         "    reply = adapter.chat(Request(USER, template_options=options, script=script,\n"
-        "                                 max_tokens=len(script)))\n"
+        f"                                 max_tokens=len(script), stream={stream}))\n"
         "    answer.append([name, reply.message, reply.finish_reason])\n",
     )
     return {name: (canonical_message(message), reason) for name, message, reason in found}
@@ -157,6 +158,60 @@ def test_transformers_parses_every_message_but_never_says_that_it_calls() -> Non
         message, reason = found[case["id"]]
         assert message == case["golden"]["message"], case["id"]
         assert reason == case["golden"]["finish_reason"].replace("tool_calls", "stop"), case["id"]
+
+
+@ENGINES
+def test_a_message_put_together_from_a_stream_is_the_one_given_at_once(engine: str) -> None:
+    assert _parsed(engine, stream=True) == _parsed(engine)
+
+
+def test_transformers_parses_what_was_streamed_and_not_the_ids_behind_it() -> None:
+    call = json.dumps('<tool_call>\n{"name": "x", "arguments": {}}\n</tool_call>')
+    whole, streamed = ask(
+        "transformers",
+        f"script = adapter.encode_output({call})\n"
+        "from runner.child.adapters import transformers as module\n"
+        "def lossy(lib, tokenizer, started, pieces):\n"
+        "    pieces.append((0.0, 'lost'))\n"
+        "    return real(lib, tokenizer, started, [])\n"
+        "real, module.streamer = module.streamer, lossy\n"
+        "asked = dict(script=script, max_tokens=len(script))\n"
+        "try:\n"
+        "    answer = [adapter.chat(Request(USER, stream=s, **asked)).message\n"
+        "              for s in (False, True)]\n"
+        "finally:\n"
+        "    module.streamer = real\n",
+    )
+    assert [call["name"] for call in canonical_message(whole)["tool_calls"]] == ["x"]
+    assert canonical_message(streamed) == canonical_message({"content": "lost"})
+
+
+def test_a_streamed_message_is_assembled_from_all_deltas() -> None:
+    first = {"index": 0, "id": "a", "function": {"name": "add", "arguments": '{"a"'}}
+    streamed = StreamedMessage()
+    brought = [
+        streamed.add(delta)
+        for delta in (
+            {"role": "assistant", "content": None},
+            {"reasoning_content": "Let me "},
+            {"reasoning_content": "see."},
+            {"content": "I "},
+            {"content": "call."},
+            {"tool_calls": [{"index": 1, "id": "b", "function": {"name": "stop"}}, first]},
+            {"tool_calls": [{"index": 0, "id": "a", "function": {"arguments": ": 1}"}}]},
+            {},
+        )
+    ]
+    assert brought == [False, *[True] * 6, False]
+    assert streamed.message() == {
+        "role": "assistant",
+        "content": "I call.",
+        "reasoning_content": "Let me see.",
+        "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}},
+            {"id": "b", "type": "function", "function": {"name": "stop", "arguments": ""}},
+        ],
+    }
 
 
 def test_llama_cpp_hands_markup_out_as_content() -> None:

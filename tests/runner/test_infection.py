@@ -1,18 +1,25 @@
-"""The reference's chain shows the candidate's symptom where the fault is put in, and nowhere else."""
+"""The symptom appears in the reference's chain where the fault is put in, and nowhere else."""
 
+import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from runner import infection
+from runner.artifact import GgufFile, HfFolder
 from runner.faults.gguf_edits import faulty_gguf
 from runner.freeze import freeze
-from runner.order import Engine, WorkOrder
+from runner.machine import this_machine
+from runner.order import Ending, Engine, WorkOrder
+from runner.recording import AttemptRecord
 from runner.store import Store
 from runner.supervisor import execute
 from suites.fault_catalogue import GgufInjection, TensorEdit
 from suites.suite import Case, Suite
-from tests.engines import engine_python
+from tests.engines import engine_python, sleeping_python
 from tests.paths import TINY_CHAT
 from tests.runner.conftest import OrderMaker
 
@@ -73,11 +80,9 @@ def _reference(python: str | None = None) -> Engine:
 def test_the_symptom_follows_the_part_that_is_put_into_the_reference(
     fault: str, make_order: OrderMaker, frozen: str, tmp_path: Path
 ) -> None:
-    injection, swap = FAULTS[fault]
-    artifact = faulty_gguf(F32, tmp_path / "faulty.gguf", injection)
-    order = make_order(
-        suite=SUITE, artifact=artifact, references=(frozen,), reference=_reference()
-    )
+    put_in, swap = FAULTS[fault]
+    artifact = faulty_gguf(F32, tmp_path / "faulty.gguf", put_in)
+    order = make_order(suite=SUITE, artifact=artifact, references=(frozen,), reference=_reference())
     seen = _answers(order, tmp_path / "results")
     swapped = sorted({case for case, probe in seen if probe.startswith("infect/")})
     assert swapped
@@ -100,6 +105,116 @@ def test_a_healthy_chain_is_never_infected(
     assert not [probe for _, probe in _answers(order, tmp_path / "results") if "/" in probe]
 
 
+def test_a_reference_that_hangs_costs_the_infections_and_not_the_attempt(
+    make_order: OrderMaker, frozen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All infections end this long before the deadline, so that no test waits for it.
+    monkeypatch.setattr(infection, "OVERTIME_S", -100.0)
+    artifact = faulty_gguf(F32, tmp_path / "faulty.gguf", FAULTS["template"][0])
+    order = make_order(
+        suite=SUITE,
+        artifact=artifact,
+        references=(frozen,),
+        reference=_reference(sleeping_python(tmp_path)),
+        deadline_s=110,
+    )
+    infected = _infections(_answers(order, tmp_path / "results"))
+    assert infected
+    for row in infected:
+        assert "infections end -100 s after the deadline" in row["error"]
+
+
+def test_an_infection_that_breaks_is_told_and_the_attempt_is_written(
+    make_order: OrderMaker, frozen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(infection, "_run", broken)
+    artifact = faulty_gguf(F32, tmp_path / "faulty.gguf", FAULTS["template"][0])
+    order = make_order(suite=SUITE, artifact=artifact, references=(frozen,), reference=_reference())
+    infected = _infections(_answers(order, tmp_path / "results"))
+    assert infected
+    assert {row["error"] for row in infected} == {"RuntimeError: nobody thought of this"}
+
+
+def _symptomatic(order: WorkOrder, results: Path) -> AttemptRecord:
+    record = AttemptRecord(order, order.cells[0], Store(str(results)))
+    case = {"stage": "chain", "case_id": "chain/0"}
+    record.trace({**case, "probe": "whole", "output_ids": [1, 2]}, {}, {})
+    record.trace({**case, "probe": "cure/template", "output_ids": [1, 2]}, {}, {})
+    return record
+
+
+@pytest.mark.parametrize(("artifact", "same"), [("f32", True), ("q8_0", False)])
+def test_the_reference_runs_over_the_weights_that_the_truth_was_made_over(
+    artifact: str,
+    same: bool,
+    make_order: OrderMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = []
+
+    def run(_order: WorkOrder, _engine: Engine, host: Any, *_: object) -> None:
+        loaded.append(HfFolder(host.model()).tensors()["output.weight"].values())
+
+    monkeypatch.setattr(infection, "_run", run)
+    path = TINY_CHAT / f"tiny-chat-{artifact}.gguf"
+    order = make_order(suite=SUITE, artifact=path, reference=_reference("python"))
+    records = {order.cells[0].cell_id: _symptomatic(order, tmp_path)}
+    infection.infect(order, records, time.monotonic() + 60)
+    model = HfFolder(TINY_CHAT).tensors()["output.weight"].values()
+    assert [np.array_equal(weights, model) for weights in loaded] == [same]
+    own = GgufFile(path).tensors()["output.weight"].values()
+    np.testing.assert_array_equal(loaded[0], own)
+
+
+def test_weights_that_take_too_long_to_copy_are_not(
+    make_order: OrderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infection, "LARGEST_COPY", 1 << 20)
+    path = TINY_CHAT / "tiny-chat-q8_0.gguf"
+    order = make_order(suite=SUITE, artifact=path, reference=_reference("python"))
+    record = _symptomatic(order, tmp_path)
+    infection.infect(order, {order.cells[0].cell_id: record}, time.monotonic() + 60)
+    record.write(Ending(status="ok"), dt.datetime.now(dt.UTC), {}, this_machine())
+    rows = Store(str(tmp_path)).read(order.run_id, "traces")
+    (told,) = [row["error"] for row in rows if row["probe"] == "infect/sampling"]
+    assert "fp32 weights are not copied" in told
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"case_id": "chain/0", "probe": "cure/logits"},
+        {"case_id": "chain/0", "probe": "whole", "value": [1]},
+        {"case_id": "chain/0"},
+    ],
+    ids=["never-asked-whole", "value", "no-probe"],
+)
+def test_a_malformed_event_is_a_key_error(
+    event: dict[str, Any], make_order: OrderMaker, tmp_path: Path
+) -> None:
+    order = make_order(suite=SUITE)
+    record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
+    with pytest.raises(KeyError):
+        record.trace({"stage": "chain", **event}, {}, {})
+
+
+def test_a_chain_case_that_nobody_asked_is_no_symptom(
+    make_order: OrderMaker, tmp_path: Path
+) -> None:
+    order = make_order(suite=SUITE)
+    record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
+    record.trace({"stage": "chain", "case_id": "chain/x", "probe": "cure/logits"}, {}, {})
+    assert record.symptoms == {}
+
+
+def _infections(answers: Answers) -> list[dict[str, Any]]:
+    return [row for (_, probe), row in answers.items() if probe.startswith("infect/")]
+
+
 def test_a_reference_that_cannot_start_costs_the_infections_and_not_the_attempt(
     make_order: OrderMaker, frozen: str, tmp_path: Path
 ) -> None:
@@ -110,10 +225,6 @@ def test_a_reference_that_cannot_start_costs_the_infections_and_not_the_attempt(
         references=(frozen,),
         reference=_reference(str(tmp_path / "no-python")),
     )
-    infected = [
-        row
-        for (_, probe), row in _answers(order, tmp_path / "results").items()
-        if probe.startswith("infect/")
-    ]
+    infected = _infections(_answers(order, tmp_path / "results"))
     assert infected
     assert all("cannot be started" in row["error"] for row in infected)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from runner.child.adapters import DECLARATIONS
-from runner.child.adapters.base import Adapter, Logits
+from runner.child.adapters.base import Adapter, Logits, Reply, Request
 from runner.child.probed import CaseInput, Probed
 from runner.child.probes import probe_cell
 from runner.child.stages.subject import Subject, greedy_ids
@@ -59,7 +59,7 @@ def test_what_a_probe_raises_is_its_case_s_error_and_the_next_case_is_asked() ->
     # It has no chunks: what was seen before stays.
     assert (lacking.probe, lacking.error) == (
         "*",
-        "AttributeError: 'Counting' object has no attribute 'chunked'",
+        "AttributeError: 'Counting' object has no attribute 'chunk_size'",
     )
     assert all(p.seconds is not None and p.seconds >= 0 for p in (failed, alone, lacking))
 
@@ -78,6 +78,64 @@ def test_the_argmax_is_found_whatever_is_guessed_and_sooner_with_a_good_guess(
     adapter = _adapter()
     assert greedy_ids(adapter, [4, 5], 12, guess) == [6, 7, 8, EOS]
     assert adapter.passes == passes
+
+
+class Mute(Counting):
+    """Returns no logits."""
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        return np.zeros((0, 16), np.float32)
+
+
+def test_without_any_logits_the_search_for_the_argmax_ends() -> None:
+    with pytest.raises(ValueError, match="no logits came for position 1"):
+        greedy_ids(cast(Adapter, Mute()), [4, 5], 12)
+
+
+class Chunking(Counting):
+    """Takes a prompt in chunks of up to 4 ids."""
+
+    def chunk_size(self, asked: int | None) -> int | None:
+        return min(asked or 4, 4)
+
+    def chunked(self, ids: Sequence[int], size: int) -> Logits:
+        return self.prefill(ids)
+
+
+@pytest.mark.parametrize(("length", "unseen"), [(3, {3, 4, 8}), (6, {4, 8})])
+def test_a_chunk_that_cuts_nothing_otherwise_than_alone_is_not_observed(
+    length: int, unseen: set[int]
+) -> None:
+    case = _case("state/sizes", list(range(length)))
+    case["scenario"]["sizes"] = [2, 3, 4, 8]
+    alone, *forms = _probed(Chunking(), [case])
+    assert (alone.probe, alone.unseen) == ("alone", None)
+    assert [form.repeat for form in forms] == [0, 1, 2, 3]
+    for form in forms:
+        size = (form.value or {})["size"]
+        assert form.unseen == ("absent" if size in unseen else None)
+        assert bool(form.error) == (size in unseen) != bool(form.arrays)
+
+
+class Chatting(Counting):
+    """Answers nothing but a wrong text; what would look into it fails."""
+
+    def render(self, request: Request) -> str:
+        return "prompt"
+
+    def chat(self, request: Request) -> Reply:
+        return Reply([4], [5], "wrong", None, "stop", [], 0.0)
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        raise AssertionError("a timed engine keeps no logits")
+
+
+@pytest.mark.parametrize("truth", [{"text": "right", "output_ids": [6]}, {}])
+def test_what_is_only_timed_is_neither_instrumented_nor_swapped(truth: dict[str, Any]) -> None:
+    case = {"id": "chain/a", "stage": "chain", "max_tokens": 4, "truth": truth}
+    subject = Subject(cast(Adapter, Chatting()), DECLARATIONS["llama_cpp"], timed=True)
+    found = list(probe_cell(subject, [case], lambda _: None))
+    assert [(p.probe, p.error) for p in found] == [("whole", None), ("stream", None)]
 
 
 def test_the_argmax_ends_at_the_limit() -> None:

@@ -153,6 +153,13 @@ class Adapter(ABC):
         """Return logits [len(ids), V] of a prefill in the engine's own chunks of ``size`` ids."""
         raise NotImplementedError
 
+    def chunk_size(self, asked: int | None) -> int | None:
+        """Return how many ids ``chunked`` puts into a chunk if ``asked`` are asked for.
+
+        For None, how many ``prefill`` does; None if it never cuts.
+        """
+        return asked
+
     def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
         """Serve ``earlier`` prompts one after the other, then ``ids``, reusing a cached prefix.
 

@@ -19,6 +19,7 @@ from runner.child.adapters.base import Adapter, Declaration, Load, Loaded, Logit
 from runner.child.adapters.clock import frozen_clock
 from runner.child.adapters.llama_cpp_facts import GGML_F32, kv_type, loaded_facts, stored_type
 from runner.child.adapters.llama_cpp_state import State
+from runner.child.adapters.streamed import StreamedMessage
 
 DECLARATION = Declaration(
     engine="llama_cpp",
@@ -169,6 +170,10 @@ class LlamaCpp(Adapter):
     def chunked(self, ids: Sequence[int], size: int) -> Logits:
         return self._state.chunked(ids, size)
 
+    def chunk_size(self, asked: int | None) -> int | None:
+        largest = int(self._llama.n_batch)
+        return largest if asked is None else min(asked, largest)
+
     def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
         return self._state.warm(earlier, ids)
 
@@ -203,14 +208,13 @@ class LlamaCpp(Adapter):
             started = time.perf_counter()
             answer = self._complete(request)
             if request.stream:
-                pieces, finish_reason = [], None
+                streamed, finish_reason = StreamedMessage(), None
                 for chunk in answer:
                     choice = chunk["choices"][0]
                     finish_reason = choice.get("finish_reason") or finish_reason
-                    if piece := choice["delta"].get("content"):
+                    if streamed.add(choice["delta"]):
                         arrivals.append(time.perf_counter() - started)
-                        pieces.append(piece)
-                message = {"role": "assistant", "content": "".join(pieces)}
+                message = streamed.message()
             else:
                 message = answer["choices"][0]["message"]
                 finish_reason = answer["choices"][0]["finish_reason"]

@@ -109,11 +109,14 @@ class State:
     def _slots(self, count: int, tokens: int) -> "Slots":
         """Return empty slots for ``tokens`` in all, those of the last call if they are as many."""
         shared = tokens <= self._llama.n_ctx()
-        made = self._made.get(shared)
-        if made is None or made.count < count:
-            if made is not None:
-                made.close()
-            made = self._made[shared] = Slots(self._lib, self._llama, count, shared=shared)
+        # Held again only once it is whole: there may be no memory for larger ones.
+        made = self._made.pop(shared, None)
+        if made is not None and made.count < count:
+            made.close()
+            made = None
+        if made is None:
+            made = Slots(self._lib, self._llama, count, shared=shared)
+        self._made[shared] = made
         made.clear()
         return made
 

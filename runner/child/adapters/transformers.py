@@ -194,6 +194,9 @@ class Transformers(Adapter):
     def chunked(self, ids: Sequence[int], size: int) -> Logits:
         return self._state.chunked(ids, size)
 
+    def chunk_size(self, asked: int | None) -> int | None:
+        return asked or self._chunk or None
+
     def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
         return self._state.warm(earlier, ids)
 
@@ -244,7 +247,8 @@ class Transformers(Adapter):
             prompt_ids=prompt,
             output_ids=output,
             text=text,
-            message=self._parsed(prompt, output),
+            # What was streamed is all that a client has: it lacks special tokens.
+            message=self._parsed(prompt, text if request.stream else self.decode_ids(output)),
             finish_reason="stop" if stopped else "length",
             arrivals_s=[at for at, piece in pieces if piece],
             total_s=total,
@@ -275,13 +279,11 @@ class Transformers(Adapter):
             self._seen_text = None
         return made if request.prompt_ids is None else list(request.prompt_ids)
 
-    def _parsed(self, prompt: list[int], output: list[int]) -> Message | None:
-        """Return the message as the library's pipelines parse it, if the model says how."""
+    def _parsed(self, prompt: list[int], text: str) -> Message | None:
+        """Return a text's message as the library's pipelines parse it, if the model says how."""
         if getattr(self._tokenizer, "response_template", None) is None:
             return None
-        message: Message = self._tokenizer.parse_response(
-            self.decode_ids(output), prefix=self.decode_ids(prompt)
-        )
+        message: Message = self._tokenizer.parse_response(text, prefix=self.decode_ids(prompt))
         return message
 
     def _forward(self, ids: list[int], cache: Any, *, use_cache: bool = True) -> Any:

@@ -60,6 +60,9 @@ class Mutated(Adapter):
     def chunked(self, ids: Sequence[int], size: int) -> Logits:
         return self.inner.chunked(ids, size)
 
+    def chunk_size(self, asked: int | None) -> int | None:
+        return self.inner.chunk_size(asked)
+
     def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
         return self.inner.warm(earlier, ids)
 

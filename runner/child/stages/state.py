@@ -54,10 +54,21 @@ def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Probed]:
     truth, kind = case["truth"], case["scenario"]["kind"]
     ids = [*truth["prompt_ids"], *truth["output_ids"]]
     for repeat, (form, first, rows) in enumerate(_forms(adapter, case)):
+        value = {"size": None, "row": None, "cached": None, **form}
+        if rows is None:
+            yield Probed(
+                "state",
+                case["id"],
+                kind,
+                repeat=repeat,
+                value=value,
+                unseen="absent",
+                error=f"chunks of {form['size']} cut this sequence as it is cut alone",
+            )
+            continue
         if not len(rows):
             raise ValueError("all positions came from the cache: nothing was computed anew")
         following = np.array(ids[first + 1 : first + 1 + len(rows)], np.int32)
-        value = {"size": None, "row": None, "cached": None, **form}
         yield Probed(
             "state",
             case["id"],
@@ -70,10 +81,13 @@ def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Probed]:
         )
 
 
-def _forms(adapter: Adapter, case: CaseInput) -> Iterator[tuple[dict[str, Any], int, Logits]]:
+def _forms(
+    adapter: Adapter, case: CaseInput
+) -> Iterator[tuple[dict[str, Any], int, Logits | None]]:
     """Yield what the scenario is this time, the first position seen, and logits [n, V] from there.
 
-    The last position is left out, as nothing follows it.
+    The last position is left out, as nothing follows it. No logits at all mean that this form is
+    computed just as alone, so that nothing could be compared.
     """
     truth, scenario = case["truth"], case["scenario"]
     own = (list(truth["prompt_ids"]), list(truth["output_ids"]))
@@ -86,7 +100,8 @@ def _forms(adapter: Adapter, case: CaseInput) -> Iterator[tuple[dict[str, Any], 
                 yield {"size": size, "row": row}, 0, adapter.batch(together)[row]
     elif scenario["kind"] == "chunked":
         for size in scenario["sizes"]:
-            yield {"size": size}, 0, adapter.chunked(ids, size)[:-1]
+            same = _first_cut(adapter, None, ids) == _first_cut(adapter, size, ids)
+            yield {"size": size}, 0, None if same else adapter.chunked(ids, size)[:-1]
     elif scenario["kind"] == "prefix":
         # A repeated prompt goes in without its answer: else nothing would be left to compute.
         earlier = [prompt if prompt == own[0] else prompt + output for prompt, output in beside]
@@ -97,6 +112,10 @@ def _forms(adapter: Adapter, case: CaseInput) -> Iterator[tuple[dict[str, Any], 
             yield {}, 0, adapter.reused(prompt + output, ids)[:-1]
     else:
         raise ValueError(f"no scenario is called {scenario['kind']!r}")
+
+
+def _first_cut(adapter: Adapter, asked: int | None, ids: Sequence[int]) -> int:
+    return min(adapter.chunk_size(asked) or len(ids), len(ids))
 
 
 def _concurrent(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:

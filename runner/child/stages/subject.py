@@ -19,6 +19,8 @@ class Subject:
     declaration: Declaration
     freeze: bool = False
     """Whether its answers become the truth, of which there is none yet."""
+    timed: bool = False
+    """Whether its requests are only timed: then nothing is instrumented, and nothing swapped."""
     symptoms: list[tuple[CaseInput, Probed]] = field(default_factory=list)
     """Chain cases whose answer is not the truth's, with that answer."""
 
@@ -65,11 +67,16 @@ def greedy_ids(
 
     No sampler is involved. ``guess`` is what probably comes out: as far as it is right, one forward
     pass confirms it all.
+
+    Raises:
+        ValueError: the engine returned no logits for the next token.
     """
     ends, ids = set(adapter.eos_ids()), list[int]()
     while len(ids) < limit and not (ids and ids[-1] in ends):
         tried = [*ids, *guess[len(ids) : limit - 1]]
         rows = adapter.prefill([*prompt, *tried])[len(prompt) - 1 + len(ids) :]
+        if not len(rows):
+            raise ValueError(f"no logits came for position {len(prompt) - 1 + len(ids)}")
         for best in rows.argmax(axis=1).tolist():
             ids.append(int(best))
             if best in ends or tried[len(ids) - 1 : len(ids)] != [best]:

@@ -72,6 +72,8 @@ def test_a_piece_of_the_template_is_replaced_once(tmp_path: Path) -> None:
         ({"tensors": [{"name": UP, "op": "transpose"}]}, "no square matrix"),
         ({"tensors": [{"name": UP, "op": "unpermute"}]}, "are not interleaved"),
         ({"tensors": [{"name": UP, "op": "flip_block", "block": 0}]}, "does not apply"),
+        ({"tensors": [{"name": UP, "op": "scale", "by": 1.0}]}, "changes nothing"),
+        ({"fields": {"general.architecture": "llama"}}, "there already"),
         ({"tensors": [{"name": UP, "op": "copy", "of": "output.weight"}]}, "another shape"),
     ],
 )
@@ -213,6 +215,9 @@ def test_json_is_edited_by_path(tmp_path: Path) -> None:
         {"without": {"config.json": ["nothing"]}},
         {"reverse": {"config.json": ["model_type"]}},
         {"template": ["no such text", ""]},
+        {"template": ["bos_token", "bos_token"]},
+        {"json": {"config.json": {"model_type": "llama"}}},
+        {"tensors": [{"name": "model.norm.weight", "op": "add", "by": 0.0}]},
     ],
     ids=str,
 )
