@@ -99,8 +99,8 @@ def binomial_upper_tail(seen: float, n: float, share: float) -> float:
 def binomial_power(n: float, share: float, alpha: float, power: float) -> float:
     """Return by how much a share must rise that a two-sided test of ``n`` draws shows it.
 
-    The least additional share whose draws are, with this power, so many that p < ``alpha``. Infinite
-    where not even all draws would be.
+    The least additional share whose draws are, with this power, so many that p < ``alpha``.
+    Infinite where not even all draws would be.
     """
     if not (1 <= n < math.inf and 0 <= share <= 1 and 0 < alpha < power < 1):
         return math.inf

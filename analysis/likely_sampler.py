@@ -83,7 +83,8 @@ def likely_sampler(ids: Sequence[int], logprobs: Sequence[float], value: str, as
 
 def _found(raw: Floats, bias: Floats, counts: Floats, request: dict[str, Any]) -> str:
     if np.count_nonzero(counts) == 1:
-        return "every draw is one and the same token: looks greedy"
+        # What was not stored is many tokens.
+        return "" if counts[-1] else "every draw is one and the same token: looks greedy"
     sides = {True: _in_order(raw + bias, counts), False: _in_order(raw, counts)}
     for family in _families(request):
         likely, best = -np.inf, ""

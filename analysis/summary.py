@@ -11,8 +11,8 @@ ROWS = list[dict[str, Any]]
 _ATTEMPTS = """
     SELECT
         p.suite, p.engine, p.variant, p.pass, a.cell_id, a.node_id, a.attempt, a.status,
-        a.stage_reached, a.error, a.exit_code, a.signal, a.started, a.load_s, a.duration_s, a.peak_memory,
-        a.engine_version, a.engine_build, a.compute_dtype, a.kv_dtype, a.hardware
+        a.stage_reached, a.error, a.exit_code, a.signal, a.started, a.load_s, a.duration_s,
+        a.peak_memory, a.engine_version, a.engine_build, a.compute_dtype, a.kv_dtype, a.hardware
     FROM attempts AS a
     LEFT JOIN pairs AS p USING (run_id, cell_id, node_id)
     WHERE a.run_id = ?

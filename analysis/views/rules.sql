@@ -47,9 +47,9 @@ SELECT
     0.25 AS tie_share,
     -- Sampling, draws: nominal chance of a false alarm per test. With bins of 5 expected draws the true
     -- one is larger at this depth: 4e-6 to 1e-5 in 4 million simulated tests each of 500 and 2000 draws
-    -- over 17 to 57 bins, before it is divided by three for three tests. A run of 200 cells with 10 such cases makes
-    -- 2000 tests and so 0.002 false alarms by its name, 0.02 as measured. That the best of the readings
-    -- of a request is taken only lowers it.
+    -- over 17 to 57 bins, before it is divided by three for three tests (so divided: 1 in 3 million over 40
+    -- to 150 bins). A run of 200 cells with 10 such cases makes 2000 tests and so 0.002 false alarms by its
+    -- name, 0.02 as measured. That the best of the readings of a request is taken only lowers it.
     1e-6 AS draws_alpha,
     -- Power that is promised for the effect that is printed beside a passed test.
     0.99 AS draws_power,

@@ -44,8 +44,13 @@ counts AS (
     GROUP BY ALL
 ),
 
+-- One trace says of a whole case that the engine cannot be asked it; of one among several forms it
+-- speaks for that form alone.
 unseen_cases AS (
-    SELECT DISTINCT run_id, cell_id, node_id, attempt, stage, case_id FROM found WHERE unseen
+    SELECT run_id, cell_id, node_id, attempt, stage, case_id
+    FROM found
+    GROUP BY ALL
+    HAVING bool_and(unseen)
 ),
 
 absent AS (

@@ -115,3 +115,22 @@ def test_flat_logits_of_broken_weights_are_left_to_the_weights(bench: Bench, jud
 def test_the_clean_answer_is_what_its_rows_predict() -> None:
     for case_id in ASKED:
         assert aligned_answer(case_id)["output_ids"] == true_ids(case_id)[1:-1, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("probe", "value"),
+    [
+        *(("first", {"nonfinite": wrong}) for wrong in ("x", -3, 1e30, [])),
+        ("again", {"nonfinite": "x"}),
+        ("first", {"mass_error": "x"}),
+        *(("aligned", {"first": wrong}) for wrong in ("x", -1, 9.2e18, None)),
+    ],
+)
+def test_numbers_about_numbers_that_are_none_vouch_for_nothing(
+    bench: Bench, judged: Judge, probe: str, value: dict[str, object]
+) -> None:
+    for case_id in ASKED:
+        bench.attempt.change("instrument", case_id, probe, value=json.dumps(value))
+    found = judged(bench)
+    assert found.verdict("instrument") == "inconclusive"
+    assert "cannot be read" in found.stage("instrument")["reason"]

@@ -1,17 +1,21 @@
 """What the tests of a sampler cannot show is no match: borders, flat distributions, seeds, ties."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.functions import (
     binomial_p,
     binomial_power,
     binomial_upper_tail,
+    chi2_power,
     chi2_upper_tail,
 )
 from tests.analysis.conftest import Judged
@@ -44,6 +48,10 @@ def told(found: Judged, name: str, repeat: int = 0) -> dict[str, Any]:
     return row
 
 
+def outcomes(found: Judged) -> list[str]:
+    return [r["outcome"] for r in found.catalog.rows("SELECT outcome FROM sampling_compared")]
+
+
 # Borders
 
 
@@ -72,16 +80,14 @@ def test_draws_from_the_tail_alone_are_rejected_at_a_low_temperature(
     assert told(judged(bench), "case")["outcome"] == "mismatch"
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("warmth", [0.5, 0.9])
-def test_the_tail_of_a_flat_distribution_is_within_its_bound(
-    bench: Bench, judged: Judge, seed: int, warmth: float
-) -> None:
-    logits = first_logits(seed, 0.4)
-    case_id = plan_sampling(bench, "case", "draws", temperature=warmth)
-    p = sampled(logits, {"temperature": warmth})
-    draws(bench.attempt, case_id, p, logits, kept=150, n=2000, seed=seed)
-    assert told(judged(bench), "case")["outcome"] == "match"
+def test_the_tail_of_a_flat_distribution_is_within_its_bound(bench: Bench, judged: Judge) -> None:
+    for seed in range(3):
+        logits = first_logits(seed, 0.4)
+        for warmth in (0.5, 0.9):
+            case_id = plan_sampling(bench, f"{seed}/{warmth}", "draws", temperature=warmth)
+            p = sampled(logits, {"temperature": warmth})
+            draws(bench.attempt, case_id, p, logits, kept=150, n=2000, seed=seed)
+    assert set(outcomes(judged(bench))) == {"match"}
 
 
 def test_where_most_draws_cannot_be_tested_there_is_no_truth(bench: Bench, judged: Judge) -> None:
@@ -94,17 +100,16 @@ def test_where_most_draws_cannot_be_tested_there_is_no_truth(bench: Bench, judge
     assert found.verdict("sampling") == "inconclusive"
 
 
-@pytest.mark.parametrize(("warmth", "top_p"), [(2.0, 0.95), (1.5, 0.7), (1.3, 0.9)])
-@pytest.mark.parametrize("kept", [40, 130])
-@pytest.mark.parametrize("late", [False, True])
-def test_a_top_p_that_an_unknown_tail_moves_is_no_mismatch(
-    bench: Bench, judged: Judge, warmth: float, top_p: float, kept: int, late: bool
-) -> None:
+def test_a_top_p_that_an_unknown_tail_moves_is_no_mismatch(bench: Bench, judged: Judge) -> None:
     logits = first_logits(3, 1.2)
-    asked = {"temperature": warmth, "top_p": top_p}
-    case_id = plan_sampling(bench, "case", "draws", **asked)
-    draws(bench.attempt, case_id, sampled(logits, asked, late=late), logits, n=2000, kept=kept)
-    assert told(judged(bench), "case")["outcome"] in ("match", "no_truth")
+    for warmth, top_p in ((2.0, 0.95), (1.5, 0.7), (1.3, 0.9)):
+        asked = {"temperature": warmth, "top_p": top_p}
+        for kept in (40, 130):
+            for late in (False, True):
+                case_id = plan_sampling(bench, f"{warmth}/{kept}/{late}", "draws", **asked)
+                p = sampled(logits, asked, late=late)
+                draws(bench.attempt, case_id, p, logits, n=2000, kept=kept)
+    assert set(outcomes(judged(bench))) == {"match", "no_truth"}
 
 
 def test_only_ties_of_the_best_are_right_at_temperature_zero(bench: Bench, judged: Judge) -> None:
@@ -174,6 +179,22 @@ def test_the_stated_power_of_counting_is_that_of_the_binomial(n: int, share: flo
     assert binomial_power(3, 0.5, 1e-6, 0.99) == np.inf
 
 
+@pytest.mark.parametrize(("degrees", "n"), [(1, 100), (16, 500), (60, 2000)])
+def test_the_stated_power_is_that_of_the_noncentral_chi2(degrees: int, n: int) -> None:
+    w = chi2_power(degrees, n, 1e-6, 0.99)
+    critical = stats.chi2.isf(1e-6, degrees)
+    assert stats.ncx2.sf(critical, degrees, n * w * w) == pytest.approx(0.99)
+    assert chi2_upper_tail(critical, degrees) == pytest.approx(1e-6)
+
+
+@given(st.floats(), st.floats(), st.floats(), st.floats())
+def test_the_tails_are_total(a: float, b: float, c: float, d: float) -> None:
+    for p in (chi2_upper_tail(a, b), binomial_p(a, b, c), binomial_upper_tail(a, b, c)):
+        assert math.isnan(p) or 0 <= p <= 1
+    assert chi2_power(a, min(b, 1e6), c, d) > 0
+    assert binomial_power(a, b, c, d) >= 0
+
+
 # What is no number
 
 
@@ -186,9 +207,9 @@ def test_the_tails_of_what_is_no_number_are_none() -> None:
     assert chi2_upper_tail(np.inf, 3) == 0
 
 
-@pytest.mark.parametrize("wrong", [NAN, float("inf"), None])
+@pytest.mark.parametrize("wrong", [NAN, float("inf")])
 def test_draws_beside_numbers_that_are_none_are_an_error(
-    bench: Bench, judged: Judge, wrong: float | None
+    bench: Bench, judged: Judge, wrong: float
 ) -> None:
     """Also where the probe itself counted no such number."""
     case_id = plan_sampling(bench, "case", "draws")
@@ -221,27 +242,19 @@ def test_greedy_beside_nan_is_an_error(bench: Bench, judged: Judge) -> None:
 # Seeds
 
 
-def seeded(bench: Bench, leads: float, **asked: Any) -> None:
+def seeded(bench: Bench, name: str, leads: float, **asked: Any) -> None:
     """Let four seeds give the best token of three possible ones, 18 times."""
-    case_id = plan_sampling(bench, "case", "seed", **asked)
+    case_id = plan_sampling(bench, name, "seed", **asked)
     rows = np.full((18, 8), -20.0)
     rows[:, :3] = [leads, 0.0, -0.1]
+    columns: dict[str, Any] = {"prompt_ids": PROMPT, "output_ids": [0] * 18}
     for repeat in range(4):
         more = distribution(rows) if repeat == 0 else {}
-        bring(
-            bench.attempt,
-            case_id,
-            "seed",
-            repeat=repeat,
-            prompt_ids=PROMPT,
-            output_ids=[0] * 18,
-            **more,
-        )
+        bring(bench.attempt, case_id, "seed", repeat=repeat, **columns, **more)
 
 
-@pytest.mark.parametrize(
-    ("leads", "asked", "outcome"),
-    [
+def test_an_ignored_seed_is_seen_where_it_can_be_told(bench: Bench, judged: Judge) -> None:
+    asked: list[tuple[float, dict[str, Any], str]] = [
         (0.5, {"temperature": 0.7}, "mismatch"),
         (6.0, {"temperature": 0.7}, "match"),
         (0.5, {"temperature": 1.5}, "mismatch"),
@@ -250,63 +263,57 @@ def seeded(bench: Bench, leads: float, **asked: Any) -> None:
         (6.0, {"temperature": 0.7, "top_k": 2}, "match"),
         (0.5, {"presence_penalty": 1.0}, "no_truth"),
         (0.5, {"logit_bias": {"x": 1}}, "no_truth"),
-    ],
-)
-def test_an_ignored_seed_is_seen_where_it_can_be_told(
-    bench: Bench, judged: Judge, leads: float, asked: dict[str, Any], outcome: str
-) -> None:
-    seeded(bench, leads, **asked)
-    assert told(judged(bench), "case", 2)["outcome"] == outcome
+    ]
+    for i, (leads, what, _) in enumerate(asked):
+        seeded(bench, f"case{i}", leads, **what)
+    found = judged(bench)
+    seen = [told(found, f"case{i}", 2)["outcome"] for i in range(len(asked))]
+    assert seen == [outcome for _, _, outcome in asked]
 
 
 # What no probe would write
 
-WRONG = ["x", None, 1e400, -1, [], {}, True]
+
+def each(name: str, *values: Any) -> list[dict[str, Any]]:
+    return [{name: value} for value in values]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *({"counts": wrong} for wrong in ("x", [1], None, {"x": 3}, {"1": "x"}, {"01": 5})),
-        *({"counts": {"1": wrong}} for wrong in (-5, 1e30, None, [], {})),
-        *({"bias": wrong} for wrong in ("x", [1], {"x": 1.0}, {"1": "x"}, {"1": NAN})),
-        *({"draws": wrong} for wrong in WRONG),
-        *({"nonfinite": wrong} for wrong in ("x", -1, 1e30, [])),
+def test_draws_that_cannot_be_read_are_an_error(bench: Bench, judged: Judge) -> None:
+    values: list[Any] = [
+        *each("counts", "x", [1], None, {"x": 3}, {"1": "x"}, {"01": 5}),
+        *each("counts", *each("1", -5, 1e30, None, [], {})),
+        *each("bias", "x", [1], {"x": 1.0}, {"1": "x"}, {"1": NAN}),
+        *each("draws", "x", None, 1e400, -1, [], {}, True),
+        *each("nonfinite", "x", -1, 1e30, []),
         "nothing",
         [],
-    ],
-)
-def test_draws_that_cannot_be_read_are_an_error(bench: Bench, judged: Judge, value: object) -> None:
-    columns = draws(
-        bench.attempt, plan_sampling(bench, "case", "draws"), sampled(LOGITS, {}), LOGITS
-    )
-    whole = json.loads(columns["value"]) | value if isinstance(value, dict) else value
-    columns["value"] = json.dumps(whole)
-    assert told(judged(bench), "case")["outcome"] == "error"
+    ]
+    for i, value in enumerate(values):
+        case_id = plan_sampling(bench, f"case{i}", "draws")
+        columns = draws(bench.attempt, case_id, sampled(LOGITS, {}), LOGITS)
+        whole = json.loads(columns["value"]) | value if isinstance(value, dict) else value
+        columns["value"] = json.dumps(whole)
+    asked: list[dict[str, Any]] = [
+        {"temperature": "x"},
+        {"top_p": -1},
+        {"top_k": 1.0e30},
+        {"repetition_penalty": 0},
+    ]
+    for i, what in enumerate(asked):
+        case_id = plan_sampling(bench, f"asked{i}", "draws", **what)
+        draws(bench.attempt, case_id, sampled(LOGITS, {}), LOGITS)
+    found = judged(bench)
+    assert outcomes(found) == ["error"] * (len(values) + len(asked))
+    assert found.verdict("sampling") == "inconclusive"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *({"lse": wrong} for wrong in ("x", None, [], [1.0], ["x"] * 40, [NAN] * 40, {})),
-        *({"bias": wrong} for wrong in ("x", [1], {"x": 1.0}, {"1": "x"}, {"3000000000": 1.0})),
+def test_greedy_answers_that_cannot_be_read_are_an_error(bench: Bench, judged: Judge) -> None:
+    values: list[dict[str, Any]] = [
+        *each("lse", "x", None, [], [1.0], ["x"] * 40, [NAN] * 40, {}),
+        *each("bias", "x", [1], {"x": 1.0}, {"1": "x"}, {"3000000000": 1.0}),
         {"nonfinite": "x"},
-    ],
-)
-def test_a_greedy_answer_that_cannot_be_read_is_an_error(
-    bench: Bench, judged: Judge, value: dict[str, Any]
-) -> None:
-    columns = greedy(bench.attempt, plan_sampling(bench, "case", "greedy"))
-    columns["value"] = json.dumps(json.loads(columns["value"]) | value)
-    assert told(judged(bench), "case")["outcome"] == "error"
-
-
-@pytest.mark.parametrize(
-    "asked", [{"temperature": "x"}, {"top_p": -1}, {"top_k": 1.0e30}, {"repetition_penalty": 0}]
-)
-def test_a_request_that_cannot_be_read_is_an_error(
-    bench: Bench, judged: Judge, asked: dict[str, Any]
-) -> None:
-    case_id = plan_sampling(bench, "case", "draws", **asked)
-    draws(bench.attempt, case_id, sampled(LOGITS, {}), LOGITS)
-    assert told(judged(bench), "case")["outcome"] == "error"
+    ]
+    for i, value in enumerate(values):
+        columns = greedy(bench.attempt, plan_sampling(bench, f"case{i}", "greedy"))
+        columns["value"] = json.dumps(json.loads(columns["value"]) | value)
+    assert outcomes(judged(bench)) == ["error"] * len(values)
