@@ -18,7 +18,7 @@ WITH counted AS (
         string_agg(DISTINCT case_id, ', ' ORDER BY case_id) FILTER (WHERE outcome = 'not_observed') AS unseen_cases,
         min(observed) FILTER (WHERE outcome = 'not_observed') AS unseen_how,
         -- The least that these tests would have shown, said of the weakest; what tells no least shows nothing.
-        max_by(detail, coalesce(detectable, 'inf'::DOUBLE)) FILTER (WHERE outcome = 'match') AS weakest,
+        max_by(detail, coalesce(detectable, 'inf'::DOUBLE)) FILTER (WHERE outcome = 'match' AND stage = 'sampling') AS weakest,
         list(case_id || coalesce(': ' || detail, '') ORDER BY severity DESC NULLS LAST, case_id, probe, repeat) FILTER (WHERE is_divergent) AS cases_told,
         count(*) FILTER (WHERE outcome <> 'not_observed' AND observed = 'reenacted') AS reenacted,
         string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome NOT IN ('missing', 'not_observed')) AS observed,

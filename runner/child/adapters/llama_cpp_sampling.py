@@ -53,6 +53,9 @@ def generate(
         for token in real(tokens, **flags):
             seen.append(int(token))
             yield token
+            # While it holds back a character the library does not look at its own limit.
+            if len(seen) == max_tokens:
+                return
 
     llama.generate = watched
     try:
