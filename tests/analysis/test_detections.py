@@ -95,7 +95,7 @@ def test_what_is_missing_was_not_compared_and_detects_nothing(bench: Bench, judg
     bench.attempt.drop("stop", "stop/eos")
     bench.attempt.fail("parse", "parse/call", "boom")
     found = judged(bench)
-    for case, stage, probes in (("stop/eos", "stop", 0), ("parse/call", "parse", 1)):
+    for case, stage, probes in (("stop/eos", "stop", 0), ("parse/call", "parse", 2)):
         row = of(found, case, stage)
         assert (row["detected"], row["compared"], row["probes"]) == (False, False, probes)
 
