@@ -230,7 +230,7 @@ def test_the_best_token_each_time_is_greedy_with_what_was_asked(
     for name, what in asked.items():
         applied = {key.removesuffix("_penalty"): value for key, value in what.items()}
         case_id = plan_sampling(bench, name, "greedy", **what)
-        greedy(bench.attempt, case_id, **applied)  # type: ignore[arg-type]
+        greedy(bench.attempt, case_id, **applied)  # type: ignore[arg-type]  # columns
     case_id = plan_sampling(bench, "too", "greedy", presence_penalty=3.0)
     greedy(bench.attempt, case_id, presence=3.0, prompt_too=True, prompt=[58])
     case_id = plan_sampling(bench, "bias", "greedy", logit_bias={"x": 3})

@@ -191,6 +191,7 @@ def test_two_untimed_children_share_a_cpu_node_where_the_terms_say_so(
         replace(placed, order=placed.order.model_copy(update={"pass_": p})) for p in passes
     )
     terms = Terms(results="r", cpu_slots=slots)
+    # No time is needed: nothing is late here.
     state = _State([], {"ref": _Flight(running, None, 0.0)})  # type: ignore[arg-type]
     assert _fits(state, terms, waiting) is fits
     engine = waiting.order.engine.model_copy(update={"options": {"n_threads": 2}})
