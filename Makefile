@@ -6,22 +6,26 @@ ENGINES := $(VENV)/engines
 MODEL := suites/models/tiny-chat
 LLAMA := $(ENGINES)/llama_cpp-0.3.36
 TRANSFORMERS := $(ENGINES)/transformers-5.19.0
+MLX := $(ENGINES)/mlx-0.32.2
+EARLIER_MLX := $(ENGINES)/mlx-0.31.3
+VLLM := $(ENGINES)/vllm-0.32.0
+EARLIER_LLAMA := $(ENGINES)/llama_cpp-0.3.35
+TESTED := $(LLAMA)/.done $(TRANSFORMERS)/.done $(MLX)/.done $(EARLIER_MLX)/.done
 PIP_QUIET := --quiet --disable-pip-version-check
 
-# llama.cpp is compiled on the spot: only the library, for this machine's instruction set.
-LLAMA_FLAGS := -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
-	-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
-
-.PHONY: qualify test lint variants engines setup clean help
+.PHONY: qualify test test-engines lint variants engines setup clean help
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 qualify: $(VENV)/.base $(LLAMA)/.done variants ## qualify llama.cpp on the shipped model
 	$(BIN)/fleetqual run infra/matrices/smoke.yaml
 
-test: $(VENV)/.dev $(LLAMA)/.done $(TRANSFORMERS)/.done variants ## run all tests on real engines
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+test: $(VENV)/.dev $(TESTED) variants ## run the tests on real engines
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
+
+test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done variants ## also the slow engines
+	$(BIN)/pytest -m engines
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -30,7 +34,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 setup: $(VENV)/.base ## the base install alone
-engines: $(LLAMA)/.done $(TRANSFORMERS)/.done ## environments of both engines
+engines: $(TESTED) ## environments of the engines that the tests use
 
 variants: $(MODEL)/tiny-chat-q8_0.gguf ## f16, bf16 and q8_0 files of the shipped model
 
@@ -46,14 +50,11 @@ $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/pip install $(PIP_QUIET) -c constraints.txt -e '.[dev]'
 	touch $@
 
-$(LLAMA)/.done: infra/engines/llama_cpp.txt | $(VENV)/.base
-	test -x $(LLAMA)/bin/python || $(PYTHON) -m venv $(LLAMA)
-	CMAKE_ARGS="$(LLAMA_FLAGS)" $(LLAMA)/bin/pip install $(PIP_QUIET) -r $<
-	touch $@
-
-$(TRANSFORMERS)/.done: infra/engines/transformers.txt | $(VENV)/.base
-	test -x $(TRANSFORMERS)/bin/python || $(PYTHON) -m venv $(TRANSFORMERS)
-	$(TRANSFORMERS)/bin/pip install $(PIP_QUIET) -r $<
+# One recipe for all: the name of the folder says which engine and version. An environment that the
+# recipe of today would make otherwise is made anew.
+$(ENGINES)/%/.done: $(wildcard cluster/recipes/*) | $(VENV)/.base
+	FLEETQUAL_ENVIRONMENTS=$(CURDIR)/$(ENGINES) $(BIN)/fleetqual engine install \
+		$(subst -,==,$*) --backend cpu --replace
 	touch $@
 
 clean: ## remove the environments and the made variants

@@ -6,10 +6,16 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cluster.environments import command_that_adds, installed_version, interpreter
+from cluster.engine_list import USED, Environment, environments
+from cluster.engine_recipes import backends_here
+from cluster.environments import (
+    command_that_adds,
+    installed_version,
+    interpreter,
+    needs_no_environment,
+)
 from cluster.matrix import EngineKind
-from runner.child.adapters import DECLARATIONS
-from runner.machine import this_machine
+from runner.machine import Machine, this_machine
 from suites.suite import Frozen
 
 _LOW_DISK = 2 << 30
@@ -32,11 +38,13 @@ class Finding(Frozen):
 
 def examine(results: str) -> list[Finding]:
     """Return everything a user may have to mend before a run on this machine."""
-    return [*_hardware(), *(_engine(name) for name in _ENGINES), *_software(), _disk(results)]
-
-
-def _hardware() -> list[Finding]:
     machine = this_machine(visible_only=True)
+    there = environments()
+    engines = [row for name in _ENGINES for row in _engine(name, machine, there)]
+    return [*_hardware(machine), *engines, *_software(), _disk(results)]
+
+
+def _hardware(machine: Machine) -> list[Finding]:
     memory = f"{machine.memory / 2**30:.0f} GiB"
     found = []
     for backend, slug in machine.hardware.items():
@@ -50,21 +58,38 @@ def _hardware() -> list[Finding]:
     return [node, *found]
 
 
-def _engine(name: EngineKind) -> Finding:
-    if name not in DECLARATIONS:
-        return Finding(kind="engine", name=name, ok=False, value="fleetqual has no adapter yet")
+def _engine(name: EngineKind, machine: Machine, there: list[Environment]) -> list[Finding]:
+    """Return a row for each environment of an engine, or one that says how to get the first."""
+    if needs_no_environment(name):
+        return [Finding(kind="engine", name=name, ok=True, value="needs no environment")]
+    rows = [_environment(e) for e in there if e.engine == name]
+    if any(row.ok for row in rows):
+        return rows
     python = interpreter(name)
     found = installed_version(name, python) if python else None
-    if python is None or found is None:
-        return Finding(
-            kind="engine",
-            name=name,
-            ok=False,
-            value="not installed",
-            where=python or "",
-            fix=command_that_adds(name),
-        )
-    return Finding(kind="engine", name=name, ok=True, value=found, where=python)
+    if python is not None and found is not None:
+        return [*rows, Finding(kind="engine", name=name, ok=True, value=found, where=python)]
+    if rows:
+        return rows
+    possible = backends_here(name)
+    backend = next((b for b in machine.hardware if b in possible), None)
+    fix = command_that_adds(name, backend=backend)
+    return [Finding(kind="engine", name=name, ok=False, value="not installed", fix=fix)]
+
+
+def _environment(found: Environment) -> Finding:
+    """Return what is to be said of one environment; a used one may still want another recipe."""
+    used = found.state in USED
+    told = [found.version or "unknown version", found.backend, ", ".join(found.serving)]
+    told += [] if found.state == "ready" else [found.state]
+    return Finding(
+        kind="engine",
+        name=found.engine,
+        ok=used,
+        value=" · ".join(part for part in told if part),
+        where=found.python,
+        fix="" if used else f"{command_that_adds(found.engine, found.version)} --replace",
+    )
 
 
 def _software() -> list[Finding]:
