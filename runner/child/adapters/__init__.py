@@ -4,12 +4,16 @@ An adapter's module may be imported anywhere: it imports its engine only when an
 """
 
 import importlib
+from collections.abc import Callable
 
-from runner.child.adapters.base import Adapter, Declaration
+from runner.child.adapters.base import Adapter, Declaration, Load
 
 _MODULES = {
     "llama_cpp": "runner.child.adapters.llama_cpp",
     "transformers": "runner.child.adapters.transformers",
+    "vllm": "runner.child.adapters.vllm",
+    "mlx": "runner.child.adapters.mlx",
+    "openai": "runner.child.servers.external",
 }
 
 DECLARATIONS: dict[str, Declaration] = {
@@ -17,7 +21,8 @@ DECLARATIONS: dict[str, Declaration] = {
 }
 
 
-def adapter_type(engine: str) -> type[Adapter]:
-    """Return the adapter class of an engine; KeyError for one that has none."""
-    found: type[Adapter] = importlib.import_module(_MODULES[engine]).ADAPTER
+def adapter_maker(engine: str, serving: str) -> Callable[[Load], Adapter]:
+    """Return what makes the adapter of an engine as it is served; KeyError for an unknown one."""
+    module = _MODULES[engine] if serving == "in_process" else "runner.child.servers.adapter"
+    found: Callable[[Load], Adapter] = importlib.import_module(module).ADAPTER
     return found

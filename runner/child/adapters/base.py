@@ -12,29 +12,54 @@ Logits = npt.NDArray[np.float32]
 Message = dict[str, Any]
 
 
+class Unseen(Exception):
+    """What is asked for cannot be seen here: the engine hides it, or has no such thing."""
+
+    def __init__(self, how: str, why: str = "") -> None:
+        """``how`` is hidden or absent."""
+        super().__init__(why)
+        self.how = how
+
+
+class EngineGone(Exception):
+    """The engine no longer answers: its last answer says nothing, and asking on is useless."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one way of asking an engine shows of it."""
+
+    stages: dict[str, str]
+    """Stage → path, endpoint, reenacted; or hidden, absent, not_probed."""
+    calls: dict[str, str]
+    """Stage that is shown → the call through which it is seen, for the documentation."""
+    scenarios: tuple[str, ...] = ()
+    """Kinds of ``state`` scenario that it can be put into."""
+    samplers: tuple[str, ...] = ()
+    """Sampling parameters that it can be asked for."""
+
+
 @dataclass(frozen=True)
 class Declaration:
-    """What an engine can be asked, known without importing it."""
+    """What an engine can be asked in process, known without importing it."""
 
     engine: str
     module: str
     """Python module whose presence means that the engine is installed."""
-    package: str
-    """Distribution that carries the version."""
+    packages: tuple[str, ...]
+    """Distributions that carry the version; the first that is installed counts."""
     formats: tuple[str, ...]
     """Artifact formats: hf, gguf."""
     backends: tuple[str, ...]
     servings: tuple[str, ...]
     structure_types: tuple[str, ...]
     """Weights types that it can compute at fp32."""
-    stages: dict[str, str]
-    """Stage → path, endpoint, reenacted; or hidden, absent, not_probed."""
+    shown: Shown
+    """What it shows in process."""
     option_names: tuple[str, ...]
     """Engine options accepted in a matrix."""
-    scenarios: tuple[str, ...] = ()
-    """Kinds of ``state`` scenario that it can be put into."""
-    samplers: tuple[str, ...] = ()
-    """Sampling parameters that it can be asked for."""
+    dialect: str | None = None
+    """What its own server speaks, where it can be managed."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +72,16 @@ class Load:
     pass_: str
     weights_type: str
     options: dict[str, Any]
+    engine: str = ""
+    serving: str = "in_process"
+    base_url: str | None = None
+    dialect: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    """Secret; only ever sent to ``base_url``."""
+    deadline_s: float = 180.0
+    """When the whole child ends; one request of a server gets a part of it."""
+    proxy: dict[str, Any] | None = None
+    """A known fault between client and server (self-test)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +95,8 @@ class Loaded:
     device_uuids: list[str]
     overrides: dict[str, Any]
     """Options that the probes needed and the user did not ask for."""
+    device: dict[str, str] = field(default_factory=dict)
+    """What computes: its name and the runtime beneath, as the engine itself states them."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +121,10 @@ class Request:
 class Reply:
     """What came back from one call."""
 
-    prompt_ids: list[int]
-    output_ids: list[int]
-    """Ids that the generation loop produced, an EOS included."""
+    prompt_ids: list[int] | None
+    """None where they are hidden."""
+    output_ids: list[int] | None
+    """Ids that the generation loop produced, an EOS included; None where they are hidden."""
     text: str
     """What the user receives as text: content as the engine hands it out."""
     message: Message | None
@@ -95,12 +133,23 @@ class Reply:
     arrivals_s: list[float]
     """Seconds from the call to each streamed piece; empty when not streamed."""
     total_s: float
+    prompt_count: int | None = None
+    """Tokens of the prompt as the engine counts them; None where it does not."""
+    output_count: int | None = None
+
+    @property
+    def shown_ids(self) -> list[int]:
+        """The ids that came out; Unseen where they are hidden."""
+        if self.output_ids is None:
+            raise Unseen("hidden", "the ids of an answer are not shown")
+        return self.output_ids
 
 
 class Adapter(ABC):
     """One loaded engine. Methods raise what the engine raises: the probe records it."""
 
     loaded: Loaded
+    shown: Shown
 
     @abstractmethod
     def __init__(self, load: Load) -> None: ...
@@ -179,6 +228,10 @@ class Adapter(ABC):
 
         A finished request frees its slot for the next prompt, where the engine works like that.
         """
+        raise NotImplementedError
+
+    def converse(self, requests: Sequence[Request], slots: int) -> list[Reply]:
+        """Ask several chats, up to ``slots`` at a time; answers come in the order of requests."""
         raise NotImplementedError
 
     def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:

@@ -15,34 +15,45 @@ from typing import Any
 import numpy as np
 
 from runner.child.adapters import llama_cpp_sampling as sampling
-from runner.child.adapters.base import Adapter, Declaration, Load, Loaded, Logits, Reply, Request
+from runner.child.adapters.base import (
+    Adapter,
+    Declaration,
+    Load,
+    Loaded,
+    Logits,
+    Reply,
+    Request,
+    Shown,
+)
 from runner.child.adapters.clock import frozen_clock
+from runner.child.adapters.llama_cpp_devices import chosen
 from runner.child.adapters.llama_cpp_facts import GGML_F32, kv_type, loaded_facts, stored_type
 from runner.child.adapters.llama_cpp_state import State
 from runner.child.adapters.streamed import StreamedMessage
 
+_CALLS = {
+    "instrument": "Llama.eval, Llama.scores",
+    "config": "Llama.metadata, llama_model_*, llama_vocab_*",
+    "weights": "the GGUF file, tensor by tensor",
+    "template": "Llama.create_chat_completion, up to Llama.tokenize",
+    "tokenize": "Llama.create_chat_completion and create_completion, from Llama.tokenize on",
+    "logits": "Llama.eval, Llama.scores",
+    "state": "llama_decode over several sequences; Llama.generate's own prefix reuse",
+    "sampling": "Llama.generate over Llama.sample",
+    "stop": "Llama.create_chat_completion, forced by a logits_processor",
+    "detokenize": "Llama.create_chat_completion, forced by a logits_processor",
+    "parse": "Llama.create_chat_completion, forced by a logits_processor",
+    "chain": "Llama.create_chat_completion",
+}
 DECLARATION = Declaration(
     engine="llama_cpp",
     module="llama_cpp",
-    package="llama-cpp-python",
+    packages=("llama-cpp-python",),
     formats=("gguf",),
     backends=("cuda", "rocm", "metal", "vulkan", "cpu"),
-    servings=("in_process",),
+    servings=("in_process", "managed"),
     structure_types=("f32",),
-    stages={
-        "instrument": "path",
-        "config": "path",
-        "weights": "path",
-        "template": "path",
-        "tokenize": "path",
-        "logits": "path",
-        "state": "path",
-        "sampling": "path",
-        "stop": "path",
-        "detokenize": "path",
-        "parse": "path",
-        "chain": "path",
-    },
+    dialect="llama-cpp-python",
     option_names=(
         "n_ctx",
         "n_batch",
@@ -61,8 +72,25 @@ DECLARATION = Declaration(
         "chat_format",
         "seed",
     ),
-    scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
-    samplers=tuple(sampling.NAMES),
+    shown=Shown(
+        stages={
+            "instrument": "path",
+            "config": "path",
+            "weights": "path",
+            "template": "path",
+            "tokenize": "path",
+            "logits": "path",
+            "state": "path",
+            "sampling": "path",
+            "stop": "path",
+            "detokenize": "path",
+            "parse": "path",
+            "chain": "path",
+        },
+        calls=_CALLS,
+        scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
+        samplers=tuple(sampling.NAMES),
+    ),
 )
 _GREEDY = {"temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0}
 
@@ -78,20 +106,16 @@ class _Seen(Exception):
 class LlamaCpp(Adapter):
     """One ``llama_cpp.Llama``."""
 
+    shown = DECLARATION.shown
+
     def __init__(self, load: Load) -> None:
         import llama_cpp
 
         self._lib = llama_cpp
         options = dict(load.options)
         overrides: dict[str, Any] = {}
-        if load.backend == "cpu":
-            options.setdefault("n_gpu_layers", 0)
-        else:
-            if not llama_cpp.llama_supports_gpu_offload():
-                raise RuntimeError(
-                    f"this build of llama-cpp-python computes on the CPU, not on {load.backend}"
-                )
-            options.setdefault("n_gpu_layers", -1)
+        options.setdefault("n_gpu_layers", 0 if load.backend == "cpu" else -1)
+        device = chosen(llama_cpp, load.backend, int(options["n_gpu_layers"]))
         if load.pass_ != "timed":
             overrides["logits_all"] = True
         if load.pass_ == "structure":
@@ -110,6 +134,7 @@ class LlamaCpp(Adapter):
             kv_dtype=kv_type(self._llama),
             device_uuids=[],
             overrides=overrides,
+            device=device,
         )
 
     def facts(self) -> dict[str, Any]:

@@ -2,7 +2,12 @@
 
 from typing import Any
 
-_TEXTS = ("content", "reasoning_content")
+#: Servers call the thinking by either name.
+_TEXTS = {
+    "content": "content",
+    "reasoning_content": "reasoning_content",
+    "reasoning": "reasoning_content",
+}
 
 
 class StreamedMessage:
@@ -15,8 +20,8 @@ class StreamedMessage:
     def add(self, delta: dict[str, Any]) -> bool:
         """Take one delta; return whether it brought anything of the answer."""
         brought = False
-        for name in _TEXTS:
-            if piece := delta.get(name):
+        for told, name in _TEXTS.items():
+            if piece := delta.get(told):
                 self._texts.setdefault(name, []).append(piece)
                 brought = True
         for place, call in enumerate(delta.get("tool_calls") or ()):

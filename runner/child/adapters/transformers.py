@@ -21,6 +21,7 @@ from runner.child.adapters.base import (
     Message,
     Reply,
     Request,
+    Shown,
 )
 from runner.child.adapters.clock import frozen_clock
 from runner.child.adapters.q8_activations import round_activations
@@ -28,28 +29,28 @@ from runner.child.adapters.transformers_facts import loaded_facts
 from runner.child.adapters.transformers_hooks import forcing, streamer
 from runner.child.adapters.transformers_state import State
 
+_CALLS = {
+    "instrument": "forward of the model",
+    "config": "model.config, generation_config, tokenizer",
+    "weights": "the safetensors files, tensor by tensor",
+    "template": "tokenizer.apply_chat_template",
+    "tokenize": "tokenizer.apply_chat_template, from the tokenizer's own call on",
+    "logits": "forward of the model, with its KV cache",
+    "state": "forward of the model over padded batches, cropped and static caches",
+    "sampling": "model.generate(do_sample=True)",
+    "stop": "model.generate, forced by a LogitsProcessor",
+    "detokenize": "tokenizer.decode, TextStreamer",
+    "parse": "tokenizer.parse_response",
+    "chain": "apply_chat_template, generate, decode, parse_response",
+}
 DECLARATION = Declaration(
     engine="transformers",
     module="transformers",
-    package="transformers",
+    packages=("transformers",),
     formats=("hf",),
     backends=("cuda", "rocm", "metal", "xpu", "cpu"),
     servings=("in_process",),
     structure_types=("f32", "f16", "bf16"),
-    stages={
-        "instrument": "path",
-        "config": "path",
-        "weights": "path",
-        "template": "path",
-        "tokenize": "path",
-        "logits": "path",
-        "state": "path",
-        "sampling": "path",
-        "stop": "path",
-        "detokenize": "path",
-        "parse": "path",
-        "chain": "path",
-    },
     option_names=(
         "dtype",
         "attn_implementation",
@@ -60,8 +61,25 @@ DECLARATION = Declaration(
         "mkldnn",
         "activations",
     ),
-    scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
-    samplers=tuple(sampling.NAMES),
+    shown=Shown(
+        stages={
+            "instrument": "path",
+            "config": "path",
+            "weights": "path",
+            "template": "path",
+            "tokenize": "path",
+            "logits": "path",
+            "state": "path",
+            "sampling": "path",
+            "stop": "path",
+            "detokenize": "path",
+            "parse": "path",
+            "chain": "path",
+        },
+        calls=_CALLS,
+        scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
+        samplers=tuple(sampling.NAMES),
+    ),
 )
 _DEVICES = {"cuda": "cuda", "rocm": "cuda", "metal": "mps", "xpu": "xpu", "cpu": "cpu"}
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
@@ -82,6 +100,8 @@ class Transformers(Adapter):
     prompt), ``flush_denormal``, ``mkldnn``, ``activations: q8_0`` (inputs of every linear layer
     rounded as ggml's CPU kernels round them). All but the first are benign: they make floors.
     """
+
+    shown = DECLARATION.shown
 
     def __init__(self, load: Load) -> None:
         import torch
@@ -133,6 +153,7 @@ class Transformers(Adapter):
             kv_dtype=found,
             device_uuids=_uuids(torch, load.backend),
             overrides=overrides,
+            device=_described(torch, load.backend),
         )
 
     def facts(self) -> dict[str, Any]:
@@ -341,6 +362,15 @@ def _device(torch: Any, backend: str) -> str:
     if not present[device]:
         raise RuntimeError(f"this build of torch ({torch.__version__}) finds no {backend} device")
     return device
+
+
+def _described(torch: Any, backend: str) -> dict[str, str]:
+    """Return what computes, and the runtime that torch was built for."""
+    if backend in ("cuda", "rocm"):
+        runtime = torch.version.hip if backend == "rocm" else torch.version.cuda
+        name = torch.cuda.get_device_name(torch.cuda.current_device())
+        return {"device": backend, "device_name": str(name), "runtime": str(runtime)}
+    return {"device": _DEVICES[backend]}
 
 
 def _uuids(torch: Any, backend: str) -> list[str]:
