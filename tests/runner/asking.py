@@ -25,13 +25,13 @@ import json, os, sys, traceback
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 sys.path.append({root!r})
-from runner.child.adapters import adapter_type
+from runner.child.adapters import adapter_maker
 from runner.child.adapters.base import Load, Request
 import numpy as np
 def make(**options):
     load = Load(path={path!r}, backend="cpu", pass_="structure", weights_type="f32",
                 options=options)
-    return adapter_type({engine!r})(load)
+    return adapter_maker({engine!r}, 'in_process')(load)
 names = dict(globals(), USER=[{{"role": "user", "content": "What is 3 + 4?"}}])
 for line in sys.stdin:
     scope = dict(names)

@@ -8,6 +8,7 @@ import pytest
 from runner.artifact import describe_variant, model_digests
 from runner.freeze import freeze
 from runner.order import CellOrder, Engine, Model, Variant, WorkOrder
+from suites.stages import Serving
 from suites.suite import Case, Golden, Script, Suite
 from tests.engines import engine_python
 from tests.paths import TINY_CHAT
@@ -63,6 +64,7 @@ def make_order(small_suite: Suite) -> OrderMaker:
         deadline_s: float = 120,
         pass_: str = "structure",
         options: dict[str, object] | None = None,
+        serving: Serving = "in_process",
         **changes: object,
     ) -> WorkOrder:
         form = "gguf" if engine == "llama_cpp" else "hf"
@@ -86,6 +88,7 @@ def make_order(small_suite: Suite) -> OrderMaker:
                 name=engine,
                 engine=engine,
                 python=python or engine_python(engine),
+                serving=serving,
                 options=options
                 if options is not None
                 else {"n_ctx": 1024}

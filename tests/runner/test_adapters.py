@@ -77,7 +77,8 @@ def test_an_accelerator_that_is_not_there_is_refused_not_replaced(engine: str) -
     message = ask(
         engine,
         "try:\n"
-        f"    adapter_type({engine!r})(Load(path={str(ARTIFACTS[engine])!r}, backend='metal',\n"
+        f"    adapter_maker({engine!r}, 'in_process')(Load("
+        f"        path={str(ARTIFACTS[engine])!r}, backend='metal',\n"
         "        pass_='structure', weights_type='f32', options={}))\n"
         "    answer = 'it loaded'\n"
         "except RuntimeError as error:\n"
@@ -124,7 +125,7 @@ def test_llama_cpp_states_the_types_that_it_loaded_not_those_that_were_ordered()
         "llama_cpp",
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='Q8_0',\n"
         "            options={'type_k': 8, 'type_v': 1, 'flash_attn': True, 'n_ctx': 300})\n"
-        "other = adapter_type('llama_cpp')(load)\n"
+        "other = adapter_maker('llama_cpp', 'in_process')(load)\n"
         "answer = [[a.facts()[k] for k in ('compute_dtype', 'kv_dtype')] for a in (adapter, other)]"
         "\nanswer.append(other.facts()['context_length'])\n",
     )
@@ -136,7 +137,7 @@ def test_packed_weights_load_in_the_dtype_of_their_checkpoint() -> None:
         "transformers",
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='awq',\n"
         "            options={})\n"
-        "answer = adapter_type('transformers')(load).loaded.compute_dtype\n",
+        "answer = adapter_maker('transformers', 'in_process')(load).loaded.compute_dtype\n",
     )
     assert found == "f32"
 
@@ -154,7 +155,7 @@ def test_an_unknown_dtype_is_refused_with_the_choices() -> None:
 
 def test_every_declaration_names_every_stage() -> None:
     for declaration in DECLARATIONS.values():
-        assert set(declaration.stages) == {*STAGES, CHAIN}
+        assert set(declaration.shown.stages) == {*STAGES, CHAIN}
 
 
 def test_the_child_needs_nothing_but_numpy_and_the_engine() -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +87,12 @@ def test_a_case_without_its_truth_is_named(make_order: OrderMaker, tmp_path: Pat
 def test_a_stage_that_the_engine_lacks_is_no_gap(
     make_order: OrderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = recording.DECLARATIONS["transformers"]
-    lacking = replace(real, stages={**real.stages, "template": "absent"})
-    monkeypatch.setitem(recording.DECLARATIONS, "transformers", lacking)
+    told = recording.AttemptRecord.loaded
+
+    def lacking(record: recording.AttemptRecord, shown: dict[str, str]) -> None:
+        told(record, {**shown, "template": "absent"})
+
+    monkeypatch.setattr(recording.AttemptRecord, "loaded", lacking)
     (path,) = freeze([_order(make_order)], str(tmp_path))
     assert [row["stage"] for row in pq.read_table(path).to_pylist()] == ["template"]
     assert verify([str(tmp_path)]) == []

@@ -6,7 +6,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from runner.child.adapters import DECLARATIONS
 from runner.child.adapters.base import Adapter, Logits, Reply, Request
 from runner.child.probed import CaseInput, Probed
 from runner.child.probes import probe_cell
@@ -46,7 +45,7 @@ def _case(name: str, ids: list[int]) -> CaseInput:
 
 
 def _probed(adapter: Any, cases: list[CaseInput]) -> list[Probed]:
-    subject = Subject(adapter, DECLARATIONS["llama_cpp"])
+    subject = Subject(adapter)
     return list(probe_cell(subject, cases, lambda _: None))
 
 
@@ -133,7 +132,7 @@ class Chatting(Counting):
 @pytest.mark.parametrize("truth", [{"text": "right", "output_ids": [6]}, {}])
 def test_what_is_only_timed_is_neither_instrumented_nor_swapped(truth: dict[str, Any]) -> None:
     case = {"id": "chain/a", "stage": "chain", "max_tokens": 4, "truth": truth}
-    subject = Subject(cast(Adapter, Chatting()), DECLARATIONS["llama_cpp"], timed=True)
+    subject = Subject(cast(Adapter, Chatting()), timed=True)
     found = list(probe_cell(subject, [case], lambda _: None))
     assert [(p.probe, p.error) for p in found] == [("whole", None), ("stream", None)]
 

@@ -1,0 +1,171 @@
+"""An engine's own server, started for one child: its command, its health, and its end.
+
+It stays in the child's process group, which the supervisor kills as a whole, so nothing of it
+outlives the child, whatever ends that. What it prints goes where the child's own words go.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runner.child.adapters.base import EngineGone, Load
+from runner.child.adapters.llama_cpp_devices import chosen
+from runner.child.adapters.llama_cpp_facts import GGML_F32
+from runner.child.servers.http import Client, Refused, ServerFailure
+
+_HOST = "127.0.0.1"
+_POLL_S = 0.2
+#: Part of the child's time that a server may take until it is ready.
+_START_SHARE = 0.6
+
+#: Where vLLM finds what lets the ids of a request come out.
+_IN_VLLM = Path(__file__).parent / "in_vllm"
+#: What the probes ask of vLLM's server; none of it changes an answer that does not ask for it.
+_VLLM_PROBED: dict[str, Any] = {
+    "max_logprobs": -1,
+    "logits_processors": "fleetqual_forcing:Forced",
+    "trust_request_chat_template": True,
+    "enable_prompt_tokens_details": True,
+    "enable_scale_out": True,
+    "enable_tokenizer_info_endpoint": True,
+}
+_VLLM_TYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+_VLLM_VARIABLES = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+_VLLM_ON_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+}
+
+Command = tuple[list[str], dict[str, str], dict[str, Any]]
+"""Arguments, variables of the environment, and options that the probes needed by themselves."""
+
+
+class Managed:
+    """A running server; ``base_url`` is where it answers."""
+
+    def __init__(self, load: Load) -> None:
+        port = _free_port()
+        arguments, variables, self.overrides = _COMMANDS[load.engine](load, port)
+        self.base_url = f"http://{_HOST}:{port}/v1"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            stderr=sys.stderr.fileno(),
+            env={**os.environ, **variables},
+        )
+        atexit.register(self.close)
+        self._wait(load.deadline_s * _START_SHARE)
+
+    def close(self) -> None:
+        """Ask the server to end, and end it."""
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ended(self) -> str | None:
+        """Say how the server ended; None while it runs."""
+        code = self._process.poll()
+        return None if code is None else f"the server ended with code {code}"
+
+    def _wait(self, limit_s: float) -> None:
+        ends = time.monotonic() + limit_s
+        while time.monotonic() < ends:
+            if how := self.ended():
+                raise EngineGone(f"{how} before it was ready; its log says why")
+            try:
+                Client(self.base_url, timeout_s=5.0).get("models")
+                return
+            except (Refused, ServerFailure, EngineGone):
+                time.sleep(_POLL_S)
+        self.close()
+        raise EngineGone(f"the server was not ready within {limit_s:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _llama_cpp(load: Load, port: int) -> Command:
+    options = dict(load.options)
+    options.setdefault("n_gpu_layers", 0 if load.backend == "cpu" else -1)
+    # The server has the same library, and would fall back to the CPU just as silently.
+    chosen(importlib.import_module("llama_cpp"), load.backend, int(options["n_gpu_layers"]))
+    overrides: dict[str, Any] = {}
+    if load.pass_ == "structure":
+        overrides = {"type_k": GGML_F32, "type_v": GGML_F32, "flash_attn": False}
+    arguments = ["llama_cpp.server", "--model", load.path, "--host", _HOST, "--port", str(port)]
+    for name, value in {**options, **overrides}.items():
+        arguments += [f"--{name}", str(value)]
+    return arguments, {}, overrides
+
+
+def _mlx(load: Load, port: int) -> Command:
+    # It takes no option for the device, and would choose in silence.
+    on_metal = importlib.import_module("mlx.core").metal.is_available()
+    if on_metal != (load.backend == "metal"):
+        chooses = "Metal" if on_metal else "the CPU"
+        raise RuntimeError(f"mlx_lm's server computes on {chooses} here, not on {load.backend}")
+    arguments = ["mlx_lm", "server", "--model", load.path, "--host", _HOST, "--port", str(port)]
+    for name, value in load.options.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    return arguments, {}, {}
+
+
+def _vllm(load: Load, port: int) -> Command:
+    """Start with what the probes use, all of it beside the stages; a timed pass goes without."""
+    options, overrides = dict(load.options), dict[str, Any]()
+    variables = dict(_VLLM_VARIABLES)
+    if load.backend == "cpu":
+        variables |= {k: v for k, v in _VLLM_ON_CPU.items() if k not in os.environ}
+    if load.pass_ != "timed":
+        overrides.update(_VLLM_PROBED)
+        path = [str(_IN_VLLM), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # Its second model runner takes logits processors of another kind.
+        forcing = {"PYTHONPATH": os.pathsep.join(path), "VLLM_USE_V2_MODEL_RUNNER": "0"}
+        variables |= {"VLLM_SERVER_DEV_MODE": "1", **forcing}
+    if load.pass_ == "structure":
+        overrides.update(dtype="float32", kv_cache_dtype="auto", enforce_eager=True)
+    if "dtype" in options:
+        options["dtype"] = _VLLM_TYPES.get(options["dtype"], options["dtype"])
+    if "tool_call_parser" in options:
+        options.setdefault("enable_auto_tool_choice", True)
+    arguments = ["vllm.entrypoints.openai.api_server", "--model", load.path]
+    arguments += ["--host", _HOST, "--port", str(port)]
+    for name, value in {**options, **overrides}.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            told = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+            arguments += [f"--{flag}", told]
+    if load.pass_ != "timed":
+        overrides["model_runner"] = "v1"
+    return arguments, variables, overrides
+
+
+_COMMANDS: dict[str, Callable[[Load, int], Command]] = {
+    "llama_cpp": _llama_cpp,
+    "mlx": _mlx,
+    "vllm": _vllm,
+}
