@@ -181,7 +181,6 @@ def _child_order(engine: Engine, model: Path, cells: list[dict[str, Any]]) -> di
     one_thread = {name: 1 for name in _THREADS if name in declared}
     return {
         "event": "order",
-        "engine": engine.engine,
         "infect": True,
         "load": {
             "path": str(model),
@@ -189,6 +188,7 @@ def _child_order(engine: Engine, model: Path, cells: list[dict[str, Any]]) -> di
             "pass_": "structure",
             "weights_type": "f32",
             "options": {**engine.options, **one_thread},
+            "engine": engine.engine,
         },
         "cells": cells,
     }

@@ -58,9 +58,16 @@ class Engine(Frozen):
     python: str
     """Interpreter of the engine's environment."""
     serving: Serving = "in_process"
+    base_url: str | None = None
+    """Where an external server answers."""
+    api_key_env: str | None = None
+    """Variable that holds its key on the node; the key itself is in no order."""
+    dialect: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     fault: dict[str, Any] | None = None
     """A known fault that the child puts into its adapter (self-test)."""
+    proxy: dict[str, Any] | None = None
+    """A known fault that the child puts between itself and a server (self-test)."""
 
 
 class CellOrder(Frozen):

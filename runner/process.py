@@ -37,7 +37,8 @@ class DeadlinePassed(Exception):
 class ChildProcess:
     """The engine child of one order. Leaving the context kills whatever is left of its group."""
 
-    def __init__(self, python: str, deadline_s: float) -> None:
+    def __init__(self, python: str, deadline_s: float, secret: str | None = None) -> None:
+        """``secret`` names a variable that the child must not have, whatever it is called."""
         self._ends_at = time.monotonic() + deadline_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the context is left
         self.peak_memory = 0
@@ -47,7 +48,7 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_environment(),
+            env=_environment(secret),
             start_new_session=True,
         )
         self._frames: queue.Queue[Event | ProtocolError | None] = queue.Queue(maxsize=256)
@@ -101,10 +102,10 @@ class ChildProcess:
         """Whether the kernel has killed a process for memory since this one started."""
         return _kernel_memory_kills() > self._memory_kills
 
-    def last_words(self) -> str:
-        """Return the end of what the child and its engine printed."""
+    def last_words(self, limit: int = _LAST_WORDS) -> str:
+        """Return the end of what the child and its engine printed, ``limit`` bytes at most."""
         size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _LAST_WORDS))
+        self._log.seek(max(0, size - limit))
         return self._log.read().decode("utf-8", "replace").strip()
 
     def __enter__(self) -> Self:
@@ -164,14 +165,16 @@ def _kernel_memory_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _environment() -> dict[str, str]:
+def _environment(secret: str | None) -> dict[str, str]:
     """Return the child's environment: offline, free of our import path and of secrets."""
+    value_of_secret = os.environ.get(secret or "")
     kept = {
         name: value
         for name, value in os.environ.items()
         if name != "PYTHONPATH"
         and not _SECRET_NAME.search(name)
         and not _SECRET_VALUE.search(value)
+        and not (value_of_secret and value_of_secret in value)
     }
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     return {**kept, **offline, "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -47,13 +47,23 @@ class AttemptRecord:
         self.stage_reached: str | None = None
         self.duration_s: float | None = None
         declaration = DECLARATIONS.get(order.engine.engine)
-        shown = dict(declaration.stages) if declaration else {}
-        if order.pass_ == "timed":
+        if declaration and order.engine.serving == "in_process":
+            self._show(declaration.shown.stages)
+        else:
+            # What a server shows is known once it has said what it is: until then, anything.
+            self._show(dict.fromkeys((*STAGES, CHAIN), "endpoint"))
+
+    def _show(self, shown: dict[str, str]) -> None:
+        if self._order.pass_ == "timed":
             # Nothing is instrumented there: only the requests are timed.
             shown = {stage: how if stage == CHAIN else "not_probed" for stage, how in shown.items()}
-        self._shown = shown
+        self._shown = dict(shown)
+
+    def loaded(self, shown: dict[str, str]) -> None:
+        """Note what the loaded engine shows, and why it does not show the rest."""
+        self._show(shown)
         for stage in (*STAGES, CHAIN):
-            how = shown.get(stage, "not_probed")
+            how = self._shown.get(stage, "not_probed")
             if how not in _OBSERVED:
                 self._add(
                     case_id="*", stage=stage, probe="none", observed=how, error=NOT_OBSERVED[how]
@@ -161,7 +171,7 @@ class AttemptRecord:
                 tags=list(case.tags),
                 stage=CHAIN,
                 probe=probe,
-                observed=self._shown[CHAIN],
+                observed=self._shown.get(CHAIN, "not_probed"),
                 error=error,
             )
 
@@ -298,7 +308,7 @@ class AttemptRecord:
                 case_id=case_id,
                 load_pattern="sequential",
                 concurrency=1,
-                ok=timing["output_tokens"] > 0,
+                ok=bool(timing["output_tokens"]) or timing["ttft_s"] is not None,
                 **timing,
             )
         )

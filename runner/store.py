@@ -6,9 +6,10 @@ an object store gets one PUT to the final key.
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -62,6 +63,16 @@ class Store:
         }
         self.write_table(relative, pa.Table.from_pydict(columns, schema=arrow_schema(row)))
 
+    def write_text(self, relative: str, text: str) -> None:
+        """Write a text file to any place beneath the root."""
+        target, data = self.path(relative), text.encode("utf-8", "replace")
+        if not self.local:
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(data)
+            return
+        with _told_as_user_error(target):
+            _replace(Path(target), lambda file: file.write(data))
+
     def write_table(self, relative: str, table: pa.Table) -> None:
         """Write an Arrow table with zstd, byte-split floats and page checksums."""
         target = self.path(relative)
@@ -78,24 +89,8 @@ class Store:
             with self.filesystem.open_output_stream(target) as stream:
                 pq.write_table(table, stream, **options)
             return
-        try:
-            self._write_file(Path(target), table, options)
-        except OSError as error:
-            raise UserError(
-                f"cannot be written: {error.strerror or error}",
-                where=target,
-                fix="give a results root that is a folder with room, writable by you",
-            ) from error
-
-    def _write_file(self, target: Path, table: pa.Table, options: dict[str, Any]) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: a supervisor that was believed dead may write the same file just now.
-        unfinished = f"{target}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-        with open(unfinished, "wb") as file:
-            pq.write_table(table, file, **options)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
+        with _told_as_user_error(target):
+            _replace(Path(target), lambda file: pq.write_table(table, file, **options))
 
     def files(self, run_id: str, table: str) -> list[str]:
         """List the finished files of a run's table, relative to the run, in order of name."""
@@ -139,6 +134,30 @@ class Store:
             for info in self.filesystem.get_file_info(selector)
             if info.base_name.endswith(suffix) and not info.base_name.startswith(".")
         )
+
+
+@contextmanager
+def _told_as_user_error(target: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot be written: {error.strerror or error}",
+            where=target,
+            fix="give a results root that is a folder with room, writable by you",
+        ) from error
+
+
+def _replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside its place, make it durable, and put it there at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: a supervisor that was believed dead may write the same file just now.
+    unfinished = f"{target}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    with open(unfinished, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, target)
 
 
 def _other_leaves(schema: pa.Schema) -> list[str] | bool:

@@ -5,6 +5,7 @@ had reported before it failed.
 """
 
 import datetime as dt
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +15,15 @@ from pydantic import Field
 
 from runner import infection
 from runner.child.protocol import PROTOCOL_VERSION, ProtocolError
+from runner.child.redaction import SHORTEST_KEY, Redaction
 from runner.code import code_digest
 from runner.machine import this_machine
 from runner.model_files import model_facts
-from runner.order import Ending, WorkOrder
+from runner.order import Ending, Engine, WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord
 from runner.references import References, child_case, lacks_truth
-from runner.store import Store
+from runner.store import Store, attempt_name
 from runner.weights import TensorFacts, tensor_facts
 from suites.errors import UserError
 from suites.suite import Frozen
@@ -30,6 +32,8 @@ Records = dict[str, AttemptRecord]
 
 _TOO_LATE = "the artifact's tensors were not compared within the deadline"
 _WEIGHTS_GRACE_S = 5.0
+#: Bytes kept of what a managed server or a failed engine printed.
+_LOG = 64 << 10
 
 
 class Outcome(Frozen):
@@ -56,6 +60,9 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     load: dict[str, Any] = {}
     ending = _attempt(order, records, load)
     infection.infect(order, records, clock + order.deadline_s + infection.OVERTIME_S)
+    if load.get("log"):
+        first = attempt_name(order.cells[0].cell_id, order.node_id, order.attempt)
+        store.write_text(f"runs/{order.run_id}/logs/{first}.log", _unkeyed(load["log"], order))
     outcomes = []
     for cell in order.cells:
         record = records[cell.cell_id]
@@ -90,12 +97,13 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
     except OSError as error:
         return Ending(status="error", error=str(error))
     try:
-        child = ChildProcess(order.engine.python, order.deadline_s)
+        child = ChildProcess(order.engine.python, order.deadline_s, order.engine.api_key_env)
     except OSError as error:
         return Ending(status="error", error=_no_interpreter(order, error))
     pool = ThreadPoolExecutor(1)
     with child:
-        weights = pool.submit(_tensors, order, child) if _compares_weights(records) else None
+        compares = order.engine.serving != "external" and _compares_weights(records)
+        weights = pool.submit(_tensors, order, child) if compares else None
         child.send(body)
         try:
             ending = _follow(child, records, load, truth)
@@ -108,6 +116,8 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
                 status="error", error=f"the engine child spoke no event: {error!r}"[:500]
             )
         load["peak_memory"] = child.peak_memory
+        if order.engine.serving == "managed" or not all(r.done for r in records.values()):
+            load["log"] = child.last_words(_LOG)
     pool.shutdown(wait=False)
     if weights is not None:
         try:
@@ -136,6 +146,8 @@ def _follow(
             serving = record
         elif kind == "loaded":
             load.update(header)
+            for loaded in records.values():
+                loaded.loaded(header["stages"])
         elif kind == "trace" and record:
             record.trace(header, arrays, truth)
         elif kind == "cell_done" and record:
@@ -187,15 +199,44 @@ def _child_order(order: WorkOrder, records: Records) -> dict[str, Any]:
         "pass_": order.pass_,
         "weights_type": order.variant.weights_type,
         "options": order.engine.options,
+        "engine": order.engine.engine,
+        "serving": order.engine.serving,
+        "base_url": order.engine.base_url,
+        "dialect": order.engine.dialect,
+        "api_key": _api_key(order.engine),
+        "deadline_s": order.deadline_s,
+        "proxy": order.engine.proxy,
     }
     return {
         "event": "order",
-        "engine": order.engine.engine,
         "freeze": order.freeze,
         "load": load,
         "fault": order.engine.fault,
         "cells": cells,
     }
+
+
+def _api_key(engine: Engine) -> str | None:
+    """Return the key of an external server, which only its node has."""
+    if engine.api_key_env is None:
+        return None
+    key = os.environ.get(engine.api_key_env)
+    if not key:
+        raise UserError(
+            f"the variable {engine.api_key_env} with the key of {engine.name} is not set here",
+            fix=f"export {engine.api_key_env} where this node's Ray was started",
+        )
+    if len(key) < SHORTEST_KEY:
+        raise UserError(
+            f"the key in {engine.api_key_env} is shorter than {SHORTEST_KEY} characters",
+            fix="give the server a longer one: so short a key cannot be kept out of what it says",
+        )
+    return key
+
+
+def _unkeyed(text: str, order: WorkOrder) -> str:
+    """Return what an engine printed without the key that its server may have repeated."""
+    return Redaction(os.environ.get(order.engine.api_key_env or "")).text(text)
 
 
 def _compares_weights(records: Records) -> bool:

@@ -206,8 +206,9 @@ class RequestRow(Row):
     case_id: str
     load_pattern: str
     concurrency: Int32
-    prompt_tokens: Int32
-    output_tokens: Int32
+    prompt_tokens: Int32 | None = None
+    """None where the engine tells no count."""
+    output_tokens: Int32 | None = None
     ttft_s: float | None = None
     itl_s: list[float] = []
     e2el_s: float | None = None

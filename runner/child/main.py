@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from runner.child.adapters import DECLARATIONS, adapter_type
+from runner.child.adapters import adapter_maker
 from runner.child.adapters.base import Adapter, Load
+from runner.child.events import Events
 from runner.child.failures import is_out_of_memory, told
 from runner.child.faults import mutated
 from runner.child.infection import probe_infections
@@ -23,23 +24,31 @@ from runner.child.protocol import PROTOCOL_VERSION, read_frame, write_frame
 from runner.child.stages.subject import Subject
 
 _PARENT_POLL_S = 1.0
+#: Variables that decide what computes.
+_VISIBLE = (
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+)
 
 
 def main() -> int:
     """Serve one order from stdin; events go to the stdout that we were given."""
     _end_with_parent()
-    events = _keep_stdout()
+    events_to = _keep_stdout()
     received = read_frame(sys.stdin.buffer)
     if received is None:
         print("no order on stdin", file=sys.stderr)
         return 2
     order, _ = received
-    write_frame(events, {"event": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
+    write_frame(events_to, {"event": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
+    events = Events(events_to, order["load"].get("api_key"))
     with _failures_told(events):
         adapter = _load(order, events)
         for cell in order["cells"]:
             _serve(adapter, order, cell, events)
-        write_frame(events, {"event": "done"})
+        events.write({"event": "done"})
         return 0
     return 1
 
@@ -64,30 +73,24 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _failures_told(events: BinaryIO) -> Iterator[None]:
+def _failures_told(events: Events) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        write_frame(
-            events,
-            {
-                "event": "failed",
-                "kind": "oom" if is_out_of_memory(error) else "error",
-                "error": told(error),
-            },
-        )
+        kind = "oom" if is_out_of_memory(error) else "error"
+        events.write({"event": "failed", "kind": kind, "error": told(error)})
 
 
-def _load(order: dict[str, Any], events: BinaryIO) -> Adapter:
-    write_frame(events, {"event": "stage", "cell_id": None, "stage": "load"})
+def _load(order: dict[str, Any], events: Events) -> Adapter:
+    events.write({"event": "stage", "cell_id": None, "stage": "load"})
     started = time.perf_counter()
-    adapter = adapter_type(order["engine"])(Load(**order["load"]))
+    load = Load(**order["load"])
+    adapter = adapter_maker(load.engine, load.serving)(load)
     if order.get("fault"):
         adapter = mutated(adapter, order["fault"])
     loaded = adapter.loaded
-    write_frame(
-        events,
+    events.write(
         {
             "event": "loaded",
             "load_s": time.perf_counter() - started,
@@ -97,20 +100,20 @@ def _load(order: dict[str, Any], events: BinaryIO) -> Adapter:
             "kv_dtype": loaded.kv_dtype,
             "device_uuids": loaded.device_uuids,
             "overrides": loaded.overrides,
-            "eos_ids": adapter.eos_ids(),
-            "environment": _environment(),
+            "stages": adapter.shown.stages,
+            "environment": _environment(loaded.device),
         },
     )
     return adapter
 
 
-def _serve(adapter: Adapter, order: dict[str, Any], cell: dict[str, Any], events: BinaryIO) -> None:
+def _serve(adapter: Adapter, order: dict[str, Any], cell: dict[str, Any], events: Events) -> None:
     def tell(stage: str) -> None:
-        write_frame(events, {"event": "stage", "cell_id": cell["cell_id"], "stage": stage})
+        events.write({"event": "stage", "cell_id": cell["cell_id"], "stage": stage})
 
     def report(probed: Probed) -> None:
         header = {"event": "trace", "cell_id": cell["cell_id"], **probed.header()}
-        write_frame(events, header, probed.arrays)
+        events.write(header, probed.arrays)
 
     if order.get("infect"):
         for case in cell["cases"]:
@@ -118,13 +121,12 @@ def _serve(adapter: Adapter, order: dict[str, Any], cell: dict[str, Any], events
         return
     subject = Subject(
         adapter,
-        DECLARATIONS[order["engine"]],
         freeze=bool(order.get("freeze")),
         timed=order["load"]["pass_"] == "timed",
     )
     _each(probe_engine(subject, cell["cases"], set(cell["stages"]), tell), report)
     _each(probe_cell(subject, cell["cases"], tell), report)
-    write_frame(events, {"event": "cell_done", "cell_id": cell["cell_id"]})
+    events.write({"event": "cell_done", "cell_id": cell["cell_id"]})
 
 
 def _each(probes: Iterator[Probed], report: Callable[[Probed], None]) -> None:
@@ -132,14 +134,15 @@ def _each(probes: Iterator[Probed], report: Callable[[Probed], None]) -> None:
         report(probed)
 
 
-def _environment() -> list[list[str]]:
+def _environment(device: dict[str, str]) -> list[list[str]]:
     """List what the engine runs on, as ``[name, version, kind]``."""
     rows = {(d.metadata["Name"], d.version, "package") for d in importlib.metadata.distributions()}
     facts = [
         ("python", platform.python_version(), "python"),
         ("platform", platform.platform(), "fact"),
+        *((name, value, "device") for name, value in device.items()),
     ]
-    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+    for name in _VISIBLE:
         if name in os.environ:
             facts.append((name, os.environ[name], "variable"))
     return [list(row) for row in [*facts, *sorted(r for r in rows if r[0])]]

@@ -43,6 +43,7 @@ FACTS = (
     "sampling_defaults",
     "model_name",
 )
+_OBSERVED = ("path", "endpoint", "reenacted")
 _PROBES: dict[str, StageProbe] = {
     "template": prompts.template,
     "tokenize": prompts.tokenize,
@@ -60,6 +61,7 @@ def probe_engine(
     subject: Subject, cases: Sequence[CaseInput], stages: set[str], tell: Tell
 ) -> Iterator[Probed]:
     """Probe what needs no case of its own: the instrument and the configuration."""
+    stages = stages & shown_stages(subject.adapter)
     if "instrument" in stages:
         tell("instrument")
         yield from _timed(forced.instrument(subject, cases))
@@ -70,13 +72,19 @@ def probe_engine(
 
 def probe_cell(subject: Subject, cases: Sequence[CaseInput], tell: Tell) -> Iterator[Probed]:
     """Probe every case of a cell, stage by stage; what raises becomes the probe's error."""
+    shown = shown_stages(subject.adapter)
     for stage, probe in _PROBES.items():
-        chosen = [c for c in cases if c["stage"] == stage]
+        chosen = [c for c in cases if c["stage"] == stage and (subject.freeze or stage in shown)]
         if chosen:
             tell(stage)
         for case in chosen:
             yield from _timed(caught(_probed(subject, case, probe), stage, case["id"], "*"))
     yield from _timed(cures(subject))
+
+
+def shown_stages(adapter: Adapter) -> set[str]:
+    """Return the stages of which the engine shows something as it is served."""
+    return {stage for stage, how in adapter.shown.stages.items() if how in _OBSERVED}
 
 
 def _probed(subject: Subject, case: CaseInput, probe: StageProbe) -> Iterator[Probed]:

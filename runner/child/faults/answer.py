@@ -25,7 +25,7 @@ class StringKept(Mutated):
         reply = self.inner.chat(request)
         if not request.stop or reply.finish_reason != "stop":
             return reply
-        whole = self.inner.chat(replace(request, stop=(), script=reply.output_ids)).text
+        whole = self.inner.chat(replace(request, stop=(), script=reply.shown_ids)).text
         ends = [whole.find(s) + len(s) for s in request.stop if s in whole]
         return with_text(reply, whole[: min(ends)]) if ends else reply
 
@@ -58,7 +58,7 @@ class EosIgnored(Mutated):
         rest = [i for i in request.script if i not in ignored]
         limit = max(1, min(request.max_tokens, len(rest)))
         reply = self.inner.chat(replace(request, script=rest, max_tokens=limit))
-        ids = request.script[: len(reply.output_ids) + len(request.script) - len(rest)]
+        ids = request.script[: len(reply.shown_ids) + len(request.script) - len(rest)]
         return replace(reply, output_ids=list(ids))
 
 
@@ -88,9 +88,9 @@ class Redecoded(Rewritten):
     def rewritten(self, request: Request, reply: Reply) -> Reply:
         if request.stop or (self.spec.stream and not request.stream):
             return reply
-        pieces = [self.inner.decode_ids([i]) for i in reply.output_ids]
+        pieces = [self.inner.decode_ids([i]) for i in reply.shown_ids]
         visible = [p for p in pieces if not _HIDDEN.fullmatch(p)]
-        return with_text(reply, self.decoded(visible, reply.output_ids))
+        return with_text(reply, self.decoded(visible, reply.shown_ids))
 
 
 class PerToken(Redecoded):
@@ -132,7 +132,7 @@ class SpecialsStripped(Rewritten):
         if self.spec.stream and not request.stream:
             return reply
         text = _MARKERS.sub("", reply.text)
-        raw = _MARKERS.sub("", _HIDDEN.sub("", self.inner.decode_ids(reply.output_ids)))
+        raw = _MARKERS.sub("", _HIDDEN.sub("", self.inner.decode_ids(reply.shown_ids)))
         message = reply.message and {"role": "assistant", "content": raw}
         return replace(reply, text=text, message=message)
 
@@ -223,7 +223,7 @@ class CallsAsText(Reparsed):
     def parsed(self, message: Message, reply: Reply) -> Message:
         if not message.get("tool_calls"):
             return message
-        raw = _HIDDEN.sub("", self.inner.decode_ids(reply.output_ids))
+        raw = _HIDDEN.sub("", self.inner.decode_ids(reply.shown_ids))
         return {**message, "content": raw, "tool_calls": None}
 
 

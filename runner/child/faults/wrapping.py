@@ -28,7 +28,7 @@ class Mutated(Adapter):
     def __init__(self, inner: Adapter, spec: Spec) -> None:
         self.inner, self.spec = inner, spec
         self.by = self.strength if spec.by is None else spec.by
-        self.loaded = inner.loaded
+        self.loaded, self.shown = inner.loaded, inner.shown
 
     def facts(self) -> dict[str, Any]:
         return self.inner.facts()

@@ -1,5 +1,6 @@
 """Messages in, message out: the chain as its user sees it."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from runner.child.adapters.base import Adapter, Reply, Request
+from runner.child.adapters.base import Adapter, Reply, Request, Unseen
 from runner.child.messages import canonical_message
 from runner.child.numeric import distribution_payload
 from runner.child.probed import CaseInput, Probed
@@ -36,7 +37,8 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> P
     reply = adapter.chat(asked)
     text = asked.prompt_text
     if text is None and asked.prompt_ids is None:
-        text = adapter.render(asked)
+        with contextlib.suppress(Unseen):
+            text = adapter.render(asked)
     return Probed(
         "chain",
         case["id"],
@@ -47,6 +49,7 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> P
         text=reply.text,
         message=None if reply.message is None else canonical_message(reply.message),
         finish_reason=reply.finish_reason,
+        value=_counts(reply),
     )
 
 
@@ -68,11 +71,19 @@ def _rows(adapter: Adapter, whole: Probed) -> dict[str, Any]:
     return distribution_payload(rows, np.array(output, np.int32), None)
 
 
+def _counts(reply: Reply) -> dict[str, Any] | None:
+    """Return how many tokens there were, where only their number is told."""
+    if reply.prompt_ids is not None and reply.output_ids is not None:
+        return None
+    return {"prompt_tokens": reply.prompt_count, "output_tokens": reply.output_count}
+
+
 def _timing(reply: Reply) -> dict[str, Any]:
     arrivals = reply.arrivals_s
+    prompt, output = reply.prompt_ids, reply.output_ids
     return {
-        "prompt_tokens": len(reply.prompt_ids),
-        "output_tokens": len(reply.output_ids),
+        "prompt_tokens": reply.prompt_count if prompt is None else len(prompt),
+        "output_tokens": reply.output_count if output is None else len(output),
         "ttft_s": arrivals[0] if arrivals else None,
         "itl_s": [b - a for a, b in itertools.pairwise(arrivals)],
         "e2el_s": reply.total_s,

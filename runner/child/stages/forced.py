@@ -58,7 +58,7 @@ def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
     limit = min(_ALIGNED_TOKENS, case["max_tokens"])
     reply = adapter.chat(replace(request(case), max_tokens=limit, stop=(), prompt_ids=prompt))
     start = max(0, len(prompt) - 2)
-    rows = adapter.prefill([*prompt, *reply.output_ids])[start:]
+    rows = adapter.prefill([*prompt, *reply.shown_ids])[start:]
     yield Probed(
         "instrument",
         case["id"],

@@ -1,7 +1,9 @@
 """Messages to prompt text, and prompt text to ids: each is asked with the truth's own input."""
 
+import contextlib
 from collections.abc import Iterator
 
+from runner.child.adapters.base import Unseen
 from runner.child.probed import CaseInput, Probed
 from runner.child.stages.subject import Subject, request
 
@@ -20,5 +22,7 @@ def tokenize(subject: Subject, case: CaseInput) -> Iterator[Probed]:
         ids = subject.adapter.encode_chat(text)
     else:
         ids = subject.adapter.encode_text(text)
-    value = {"text": text, "round_trip": subject.adapter.decode_ids(ids)}
+    value = {"text": text}
+    with contextlib.suppress(Unseen):
+        value["round_trip"] = subject.adapter.decode_ids(ids)
     yield Probed("tokenize", case["id"], "isolate", prompt_ids=ids, value=value)

@@ -32,7 +32,7 @@ def sampling(subject: Subject, case: CaseInput) -> Iterator[Probed]:
         yield _inputs(subject.adapter, case)
         return
     asked = _asked(case)
-    if not set(asked) <= set(subject.declaration.samplers):
+    if not set(asked) <= set(subject.adapter.shown.samplers):
         yield Probed("sampling", case["id"], measure, unseen="absent")
         return
     probe = {"draws": _draws, "greedy": _greedy, "seed": _seeds}[measure]

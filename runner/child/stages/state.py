@@ -13,7 +13,7 @@ import numpy.typing as npt
 from runner.child.adapters.base import Adapter, Logits
 from runner.child.numeric import count_nonfinite, distribution_payload
 from runner.child.probed import CaseInput, Probed
-from runner.child.stages.subject import Subject
+from runner.child.stages.subject import Subject, request
 
 _Top = npt.NDArray[np.int32]
 
@@ -26,7 +26,9 @@ def state(subject: Subject, case: CaseInput) -> Iterator[Probed]:
         alone = _alone(adapter, case, truth["output_ids"])
         alone.value = {**(alone.value or {}), "beside_ids": truth["beside_ids"]}
         yield alone
-    elif kind not in subject.declaration.scenarios:
+    elif kind == "concurrent" and "chats" in adapter.shown.scenarios:
+        yield from _chats(adapter, case)
+    elif kind not in adapter.shown.scenarios:
         yield Probed("state", case["id"], kind, unseen="absent")
     elif kind == "concurrent":
         yield from _concurrent(adapter, case)
@@ -116,6 +118,29 @@ def _forms(
 
 def _first_cut(adapter: Adapter, asked: int | None, ids: Sequence[int]) -> int:
     return min(adapter.chunk_size(asked) or len(ids), len(ids))
+
+
+def _chats(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
+    """Ask the chat alone and among others at once, where a server shows nothing but texts."""
+    beside = case["scenario"].get("beside", ())
+    requests = [request(case), *(request({**case, "messages": m}) for m in beside)]
+    (reply,) = adapter.converse(requests[:1], 1)
+    yield Probed("state", case["id"], "alone", text=reply.text, value={"chat": True})
+    for repeat, slots in enumerate(case["scenario"]["sizes"]):
+        reply, *others = adapter.converse(requests, slots)
+        yield Probed(
+            "state",
+            case["id"],
+            "concurrent",
+            repeat=repeat,
+            text=reply.text,
+            value={
+                "chat": True,
+                "size": slots,
+                "row": 0,
+                "others": [[[], other.text] for other in others],
+            },
+        )
 
 
 def _concurrent(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:

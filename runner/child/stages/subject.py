@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.child.adapters.base import Adapter, Declaration, Request
+from runner.child.adapters.base import Adapter, EngineGone, Request, Unseen
 from runner.child.failures import is_out_of_memory, told
 from runner.child.probed import CaseInput, Probed
 
@@ -16,7 +16,6 @@ class Subject:
     """The engine that is probed."""
 
     adapter: Adapter
-    declaration: Declaration
     freeze: bool = False
     """Whether its answers become the truth, of which there is none yet."""
     timed: bool = False
@@ -51,9 +50,18 @@ def request(case: CaseInput, *, stream: bool = False) -> Request:
 
 
 def caught(probes: Iterable[Probed], stage: str, case_id: str, probe: str) -> Iterator[Probed]:
-    """Yield ``probes``; what they raise becomes the error of ``probe``, unless memory ran out."""
+    """Yield ``probes``; what they raise becomes the error of ``probe``.
+
+    Raises:
+        EngineGone: the engine no longer answers, so that the attempt has failed.
+        MemoryError: memory ran out, or an engine's own error that says so.
+    """
     try:
         yield from probes
+    except EngineGone:
+        raise
+    except Unseen as unseen:
+        yield Probed(stage, case_id, probe, unseen=unseen.how, error=str(unseen) or None)
     except Exception as error:
         if is_out_of_memory(error):
             raise

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from runner.child.adapters.base import Adapter
+from runner.child.adapters.base import Adapter, Unseen
 from runner.child.probed import CaseInput, Probed
 from runner.child.stages.chain import answered, differing
 from runner.child.stages.subject import Subject, caught, greedy_ids, request
@@ -41,8 +41,10 @@ def _cured(adapter: Adapter, case: CaseInput, stage: str, whole: Probed) -> Iter
             script = _known(truth, "output_ids")
         else:
             # The truth's sampler is greedy: it takes the argmax of the candidate's own logits.
+            if whole.prompt_ids is None:
+                raise Unseen("hidden", "the ids of the prompt are not shown")
             own = whole.output_ids or []
-            script = greedy_ids(adapter, whole.prompt_ids or [], asked.max_tokens, own)
+            script = greedy_ids(adapter, whole.prompt_ids, asked.max_tokens, own)
         asked = replace(asked, script=script)
         value = {"script_ids": script}
     probed = answered(adapter, case, f"cure/{stage}", asked)

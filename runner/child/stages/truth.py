@@ -34,6 +34,8 @@ def complete_truth(adapter: Adapter, case: CaseInput) -> None:
 
 def _answer(adapter: Adapter, asked: Request) -> tuple[list[int], list[int]]:
     reply = adapter.chat(asked)
+    if reply.prompt_ids is None or reply.output_ids is None:
+        raise ValueError("an engine that hides its token ids cannot make the truth")
     return reply.prompt_ids, reply.output_ids
 
 
