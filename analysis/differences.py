@@ -13,7 +13,17 @@ UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError)
 _BEFORE = 24
 _AFTER = 40
 #: Keys of the objects in which more than one aspect of an answer is compared.
-_ASPECTS = frozenset({"text", "finish_reason", "message", "output_ids", "prompt_ids"})
+_ASPECTS = frozenset(
+    {
+        "text",
+        "finish_reason",
+        "message",
+        "output_ids",
+        "prompt_ids",
+        "output_tokens",
+        "prompt_tokens",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,9 @@ def _declaration(row: dict[str, Any], cell: dict[str, Any]) -> str | None:
     """Return the matrix line that declares this difference, to be pasted and given a reason."""
     if row["kind"] in ("between_nodes", "later_attempt", "self"):
         return None
-    head = f"- {{engine: {cell['engine']}, stage: {row['stage']}, "
+    # The same engine may show more in process, so that a digest is that of one serving.
+    served = "" if cell["serving"] == "in_process" else f"serving: {cell['serving']}, "
+    head = f"- {{engine: {cell['engine']}, {served}stage: {row['stage']}, "
     if row["stage"] == "logits":
         bound = f"bound: {1.5 * (row['effect'] or 0):.2g}, "
         return f'{head}{bound}reason: "…"}}'

@@ -16,6 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from scipy import optimize, stats
 
+from analysis.answers import answer_symptom, shared_bytes
 from analysis.differences import UNREADABLE, shown_difference
 from analysis.likely_sampler import likely_sampler
 
@@ -202,5 +203,7 @@ _FUNCTIONS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
     (canonical_fact, ("VARCHAR", "VARCHAR"), "VARCHAR"),
     (canonical_message, ("VARCHAR", "VARCHAR"), "VARCHAR"),
     (shown_difference, ("VARCHAR", "VARCHAR"), "VARCHAR"),
+    (answer_symptom, ("VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR"), "VARCHAR"),
+    (shared_bytes, ("VARCHAR", "VARCHAR"), "BIGINT"),
     (likely_sampler, ("INTEGER[]", "FLOAT[]", "VARCHAR", "VARCHAR"), "VARCHAR"),
 )

@@ -25,6 +25,7 @@ _EXPECTED = pa.schema(
         ("run_id", pa.string()),
         ("entry", pa.int32()),
         ("engine", pa.string()),
+        ("serving", pa.string()),
         ("versions", pa.string()),
         ("stage", pa.string()),
         ("case_pattern", pa.string()),
@@ -146,7 +147,7 @@ def run_configs(con: duckdb.DuckDBPyConnection, run_ids: Iterable[str]) -> dict[
 
 
 def _declared(entry: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    names = ("engine", "versions", "stage", "bound", "reason")
+    names = ("engine", "serving", "versions", "stage", "bound", "reason")
     row = {name: entry.get(name) for name in names}
     row["tags"] = list(entry.get("tags") or []) or None
     signature = entry.get("signature")

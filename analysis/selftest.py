@@ -2,7 +2,8 @@
 
 A fault is detected when one of its cells diverges in a way in which the untouched cell of the same
 engine, variant, pass and suite does not; it is placed when the stage that is blamed is one of those
-that its catalogue accepts.
+that its catalogue accepts. A server hides stages: where several are blamed together it is placed,
+as far as can be seen, when one of them is accepted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from suites.stages import CHAIN, STAGES
 #: In this order stages are to blame when suites blame several: a fact that was loaded wrongly and
 #: the way between the parts only where no part itself is blamed.
 _BLAMED = (*(s for s in STAGES if s != "config"), "config", "interface")
+_UNKNOWN = len(_BLAMED)
 _NUMERIC = ("instrument", "logits", "state", "sampling")
 
 
@@ -41,8 +43,14 @@ class Finding:
 
     @property
     def placed(self) -> bool:
-        """Whether the blamed stage is one at which the fault may be placed."""
-        return self.detected and self.culprit in self.fault.stages
+        """Whether the blamed stage, or one of a blamed set, is one at which it may be placed."""
+        blamed = (self.culprit or "").split("/")
+        return self.detected and not set(blamed).isdisjoint(self.fault.stages)
+
+    @property
+    def in_set(self) -> bool:
+        """Whether stages were blamed together, because they are hidden."""
+        return "/" in (self.culprit or "")
 
     @property
     def smallest(self) -> float | None:
@@ -63,6 +71,7 @@ class Finding:
             "detected": self.detected,
             "culprit": self.culprit,
             "placed": self.placed,
+            "in_set": self.in_set,
             "confirmed": self.confirmed,
             "cases": [case["case"] for case in self.cases],
             "cheapest": cheapest.get("case"),
@@ -212,10 +221,10 @@ def _finding(fault: Fault, cells: Sequence[Cell], clean: dict[tuple[str, ...], C
         ]
         usual = base is not None and base.verdict == "divergent"
         if cell.verdict == "divergent" and (not usual or odd or new):
-            stage = _first(odd) or _first(stage for stage, _ in new) or cell.culprit or ""
+            stage = _first(odd) or _first(_stages_of(new, cell)) or cell.culprit or ""
             if cell.culprit in odd:
                 stage = cell.culprit
-            blamed.append((_BLAMED.index(stage) if stage in _BLAMED else 99, cell, stage))
+            blamed.append((_rank(stage), cell, stage))
         elif not found.explanation:
             found.explanation = f"{cell.suite}: {cell.verdict}: {cell.explanation}"
             found.cell, found.run = cell.cell_id, cell.run_id
@@ -242,7 +251,23 @@ def _is_new(key: tuple[str, str], hit: Cost, base: Cell | None) -> bool:
 def _first(stages: Iterable[str]) -> str | None:
     """Return the stage to blame; a chain that differs where no part does is the way between."""
     given = {"interface" if stage == CHAIN else stage for stage in stages}
-    return next((stage for stage in _BLAMED if stage in given), None)
+    known = [stage for stage in sorted(given) if _rank(stage) < _UNKNOWN]
+    return min(known, key=_rank, default=None)
+
+
+def _stages_of(hits: Iterable[tuple[str, str]], cell: Cell) -> Iterable[str]:
+    """Yield the stages of which hits speak: of the chain's cases, the sets that they point at."""
+    for stage, case in hits:
+        yield from (cell.sets.get(case) or {stage}) if stage == CHAIN else {stage}
+
+
+def _rank(stage: str) -> int:
+    """Return where a stage stands among those to blame; a set stands where its last one does.
+
+    In a set, ``config`` stands where the stages are that it spoils.
+    """
+    ranks = {s: _BLAMED.index(s) if s in _BLAMED else _UNKNOWN for s in stage.split("/")}
+    return max([r for s, r in ranks.items() if s != "config"] or ranks.values())
 
 
 def _swept(findings: Sequence[Finding]) -> list[Finding]:
@@ -268,6 +293,7 @@ def _rates(findings: Sequence[Finding]) -> dict[str, Any]:
         "detected": len(detected),
         "sensitivity": len(detected) / len(findings) if findings else None,
         "placed": placed,
+        "placed_in_sets": sum(f.placed and f.in_set for f in detected),
         "placement": placed / len(detected) if detected else None,
     }
 

@@ -1,6 +1,6 @@
 """The cells of a self-test as they were judged, read from the relations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.catalog import Catalog
@@ -29,6 +29,8 @@ class Cell:
     """(stage, case) that alone shows an undeclared difference → seconds, tokens, what differs."""
     error: str | None
     """Why it could not be judged."""
+    sets: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Case of the chain → the hidden stages, joined by ``/``, among which its symptoms lie."""
 
 
 def cells_of(catalog: Catalog) -> list[Cell]:
@@ -39,6 +41,12 @@ def cells_of(catalog: Catalog) -> list[Cell]:
     ):
         cost = {name: row[name] for name in ("seconds", "tokens", "detail")}
         hits.setdefault(row["cell_id"], {})[row["stage"], row["case_id"]] = cost
+    sets: dict[str, dict[str, frozenset[str]]] = {}
+    for row in catalog.rows(
+        "SELECT cell_id, case_id, list(DISTINCT array_to_string(suspects, '/')) AS sets "
+        "FROM symptom_sets WHERE placement = 'set' GROUP BY ALL"
+    ):
+        sets.setdefault(row["cell_id"], {})[row["case_id"]] = frozenset(row["sets"])
     failed = {
         row["cell_id"]: f"{row['status']}: {row['error']}"
         for row in catalog.rows("SELECT cell_id, status, error FROM attempts WHERE status <> 'ok'")
@@ -51,15 +59,30 @@ def cells_of(catalog: Catalog) -> list[Cell]:
         "LEFT JOIN verdicts AS v ON v.run_id = p.run_id AND v.cell_id = p.cell_id "
         "AND v.node_id = p.node_id AND v.stage = 'instrument' AND v.case_group = '*'"
     )
-    return [_cell(row, hits.get(row["cell_id"], {}), failed.get(row["cell_id"])) for row in rows]
+    return [
+        _cell(
+            row,
+            hits.get(row["cell_id"], {}),
+            sets.get(row["cell_id"], {}),
+            failed.get(row["cell_id"]),
+        )
+        for row in rows
+    ]
 
 
-def _cell(row: dict[str, Any], hits: dict[tuple[str, str], Cost], failed: str | None) -> Cell:
+def _cell(
+    row: dict[str, Any],
+    hits: dict[tuple[str, str], Cost],
+    sets: dict[str, frozenset[str]],
+    failed: str | None,
+) -> Cell:
     verdict, culprit, culprits = row["verdict"] or "error", row["culprit"], row["culprits"] or ""
     if row["instrument"] == "divergent":
         # Nothing that is measured by it can be judged then, which is what such a fault does.
         verdict, culprit = "divergent", culprit or "instrument"
-    blamed = {part.strip() for part in culprits.split(",")} | {culprit}
+    suspects = {stage for found in sets.values() for joined in found for stage in joined.split("/")}
+    blamed = {part.strip() for part in culprits.split(",")} - suspects | {culprit}
+    blamed |= {joined for found in sets.values() for joined in found}
     error = failed or row["skipped"]
     if error is None and verdict == "error":
         error = row["explanation"] or "no verdict"
@@ -76,6 +99,7 @@ def _cell(row: dict[str, Any], hits: dict[tuple[str, str], Cost], failed: str | 
         confirmed=row["confirmed"] or "not_applicable",
         explanation=row["explanation"] or "",
         hits=hits,
+        sets=sets,
         error=error,
     )
 

@@ -157,6 +157,8 @@ def _rate(title: str, rates: dict[str, Any]) -> str:
     text = f"{title}: {rates['detected']} of {rates['faults']} detected"
     if rates["detected"]:
         text += f", {rates['placed']} of {rates['detected']} placed where they are"
+        if rates["placed_in_sets"]:
+            text += f" ({rates['placed_in_sets']} among stages that the server hides)"
     return text
 
 

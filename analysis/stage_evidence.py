@@ -75,6 +75,12 @@ def sentence(cell: dict[str, Any], stages: list[dict[str, Any]]) -> str:
             "Every part is right by itself and the whole is wrong: look at how the chat path calls "
             "its parts."
         )
+    if "/" in culprit:
+        *others, last = culprit.split("/")
+        return (
+            f"The fault lies in {', '.join(others)} or {last}: this engine hides too much to say "
+            "in which."
+        )
     does = next((s["does"] for s in stages if s["stage"] == culprit), None)
     sure = {
         "yes": "; putting parts in its place confirms it",

@@ -67,9 +67,10 @@ class QualificationRow(Identity):
     verdict: str
     """qualified, divergent, inconclusive, error; not_observed for the timed pass."""
     culprit: str | None = None
-    """The earliest stage that is to blame; ``interface`` when only the chain differs."""
+    """The earliest stage that is to blame; ``interface`` when only the chain differs. Where the
+    engine hides the stages that could have made it: all of these, such as ``template/tokenize``."""
     culprits: str | None = None
-    """Every isolate that diverges, in chain order."""
+    """Every isolate that diverges and every suspect of a chain symptom, in chain order."""
     confirmed: str
     """yes, no, not_applicable."""
     required: str

@@ -34,7 +34,7 @@ parsed AS (
 
 symptoms AS (
     SELECT
-        g.*, coalesce(i.is_parsed, false) AS is_parsed, p.prompt_hidden, p.true_finish = 'tool_calls'
+        g.*, coalesce(i.is_parsed, false) AS is_parsed, p.hides, p.true_finish = 'tool_calls'
         OR (coalesce(json_array_length(TRY_CAST(p.true_message AS JSON) -> '$.tool_calls'), 0) > 0)
         <> (coalesce(json_array_length(TRY_CAST(p.seen_message AS JSON) -> '$.tool_calls'), 0) > 0) AS has_calls
     FROM chain_grouped AS g
@@ -51,7 +51,7 @@ SELECT
     i.verdict AS cause_verdict
 FROM symptoms AS s
 INNER JOIN causes AS c
-    ON s.symptom = c.symptom AND (s.prompt_hidden OR NOT c.only_where_prompt_hidden)
+    ON s.symptom = c.symptom AND (c.behind IS NULL OR list_contains(s.hides, c.behind))
 INNER JOIN isolates AS i
     ON i.run_id = s.run_id AND i.cell_id = s.cell_id AND i.node_id = s.node_id AND i.stage = c.stage
 LEFT JOIN declared AS d

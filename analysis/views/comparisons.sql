@@ -23,7 +23,7 @@ all_rows AS (
     UNION ALL BY NAME
     SELECT * FROM instrument_compared
     UNION ALL BY NAME
-    SELECT * EXCLUDE (leak, kind, size, row, cached, start, first_position, margin) FROM state_compared
+    SELECT * EXCLUDE (leak, chat, kind, size, row, cached, start, first_position, margin) FROM state_compared
     UNION ALL BY NAME
     SELECT * FROM sampling_compared
 )

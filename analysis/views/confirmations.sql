@@ -28,14 +28,14 @@ WITH suspected AS (
 
 symptomatic AS (
     SELECT
-        s.*, c.case_id, c.repeat, c.symptom, c.prompt_hidden,
-        CASE WHEN c.symptom = 'output_ids' AND c.prompt_hidden THEN 'hidden' ELSE c.symptom END AS rule_symptom
+        s.*, c.case_id, c.repeat, c.symptom, c.hides,
+        CASE WHEN c.symptom = 'output_ids' AND list_contains(c.hides, 'prompt') THEN 'hidden' ELSE c.symptom END AS rule_symptom
     FROM suspected AS s
     INNER JOIN chain_compared AS c
         ON c.run_id = s.run_id AND c.cell_id = s.cell_id AND c.node_id = s.node_id AND c.attempt = s.attempt
         AND c.probe = 'whole' AND c.outcome = 'mismatch'
     INNER JOIN causes AS x
-        ON x.stage = s.part AND x.symptom = c.symptom AND (c.prompt_hidden OR NOT x.only_where_prompt_hidden)
+        ON x.stage = s.part AND x.symptom = c.symptom AND (x.behind IS NULL OR list_contains(c.hides, x.behind))
     LEFT JOIN chain_symptoms AS d
         ON d.run_id = c.run_id AND d.cell_id = c.cell_id AND d.node_id = c.node_id AND d.attempt = c.attempt
         AND d.probe = c.probe AND d.case_id = c.case_id AND d.repeat = c.repeat AND d.cause_verdict = 'expected'
@@ -48,7 +48,7 @@ rivals AS (
         string_agg(DISTINCT v.stage, ', ' ORDER BY v.stage) AS rivals
     FROM symptomatic AS y
     INNER JOIN causes AS x
-        ON x.symptom = y.symptom AND x.stage <> y.part AND (y.prompt_hidden OR NOT x.only_where_prompt_hidden)
+        ON x.symptom = y.symptom AND x.stage <> y.part AND (x.behind IS NULL OR list_contains(y.hides, x.behind))
     INNER JOIN fresh_verdicts AS v
         ON v.run_id = y.run_id AND v.cell_id = y.cell_id AND v.node_id = y.node_id
         AND v.stage = x.stage AND v.case_group = '*' AND v.verdict = 'divergent'
@@ -122,6 +122,7 @@ SELECT
         WHEN d.contradicts THEN format('not confirmed in {}: {}', d.doubt.case_id, d.doubt.says)
         WHEN b.culprit IS NULL THEN 'nothing to confirm: no stage is blamed'
         WHEN b.culprit = 'interface' THEN 'not to be confirmed: no part put in place alone explains it'
+        WHEN contains(b.culprit, '/') THEN 'not to be confirmed: what is hidden cannot be exchanged part by part'
         WHEN b.culprit NOT IN (SELECT part FROM swap_rules) THEN format('not to be confirmed: no swap shows a fault of {}', b.culprit)
         WHEN d.run_id IS NULL THEN 'not to be confirmed: no answer of the chain shows a symptom of it'
         WHEN d.ambiguous IS NOT NULL THEN format('neither confirmed nor denied in {}: another swap does the same: {}', d.ambiguous.case_id, d.ambiguous.says)

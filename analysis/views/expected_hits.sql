@@ -11,6 +11,7 @@ SELECT
 FROM expected_entries AS e
 INNER JOIN pairs AS p
     ON e.run_id = p.run_id AND (e.engine IS NULL OR e.engine IN (p.engine, p.engine_kind))
+    AND (e.serving IS NULL OR e.serving = p.serving)
     AND (e.versions IS NULL OR version_in(p.engine_version, e.versions))
 INNER JOIN comparisons AS a
     ON p.run_id = a.run_id AND p.cell_id = a.cell_id AND p.node_id = a.node_id AND a.judged

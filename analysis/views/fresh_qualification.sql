@@ -11,6 +11,9 @@ SELECT
         WHEN 'error' THEN 'nothing to judge: ' || q.failure
         WHEN 'divergent' THEN
             CASE
+                WHEN q.is_set
+                    THEN q.culprit || ': ' || q.set_says || CASE WHEN q.set_cases > 1 THEN format(' (and {} more cases)', q.set_cases - 1) ELSE '' END
+                        || CASE WHEN contains(q.culprit, '/') THEN '; which of these it was is hidden here' ELSE '; it is hidden here, and what else could do that agrees' END
                 WHEN q.culprit = 'interface' THEN 'every observed stage agrees, the chain does not: ' || q.chain_says
                 WHEN q.culprit IS NULL THEN 'the chain differs (' || q.chain_says || ') and the stages that could place it were not judged: ' || CASE WHEN q.pass = 'timed' THEN 'the timed pass isolates none' ELSE coalesce(q.open, 'see the verdicts') END
                 WHEN q.earliest = 'config' AND q.culprit <> 'config' THEN q.culprit || ': ' || q.fact_details || coalesce(' (' || w.explanation || ')', '')
@@ -20,7 +23,8 @@ SELECT
         WHEN 'qualified' THEN 'every required stage agrees' || coalesce(', but for declared differences: ' || q.declared, '')
         ELSE 'could not judge ' || coalesce(q.open, 'the cell: ' || q.disagreement, 'anything: no stage is required')
     END
-    || coalesce(' (' || c.told || ')', '') AS explanation
+    || coalesce(' (' || c.told || ')', '')
+    || CASE WHEN q.verdict = 'error' OR q.verdict = 'inconclusive' AND list_contains(q.required, 'chain') THEN '' ELSE coalesce('; ' || q.chain_failed, '') END AS explanation
 FROM blamed AS q
 LEFT JOIN confirmations AS c
     ON c.run_id = q.run_id AND c.cell_id = q.cell_id AND c.node_id = q.node_id

@@ -1,6 +1,6 @@
 -- Verdicts on the isolates. State and sampling rest on repeatable numbers as much as the logits do: where
 -- nothing vouches for the instrument, nothing is decided there. Another conversation's secret is no number
--- and stays what it is.
+-- and stays what it is; nor are texts that agree, which need no numbers to say so.
 WITH instrument AS (
     SELECT run_id, cell_id, node_id, verdict, coalesce(reason, explanation) AS says, explanation
     FROM exact_verdicts
@@ -13,12 +13,21 @@ leaking AS (
     WHERE judged AND leak
 ),
 
+texts_only AS (
+    SELECT run_id, cell_id, node_id
+    FROM state_compared
+    WHERE judged AND outcome NOT IN ('not_observed')
+    GROUP BY ALL
+    HAVING bool_and(chat)
+),
+
 exact AS (
     SELECT
         e.*,
         e.stage IN ('state', 'sampling') AND e.verdict IN ('qualified', 'expected', 'divergent')
         AND coalesce(i.verdict NOT IN ('qualified', 'expected'), true)
-        AND NOT (e.stage = 'state' AND e.verdict = 'divergent' AND l.run_id IS NOT NULL) AS unvouched,
+        AND NOT (e.stage = 'state' AND e.verdict = 'divergent' AND l.run_id IS NOT NULL)
+        AND NOT (e.stage = 'state' AND e.verdict = 'qualified' AND t.run_id IS NOT NULL AND coalesce(i.verdict = 'not_observed', true)) AS unvouched,
         CASE
             WHEN i.verdict = 'divergent' THEN 'the instrument is broken: ' || i.explanation
             ELSE format('the instrument is {}: ', replace(coalesce(i.verdict, 'missing'), '_', ' ')) || coalesce(i.says, 'no reason given')
@@ -26,6 +35,7 @@ exact AS (
     FROM exact_verdicts AS e
     LEFT JOIN instrument AS i USING (run_id, cell_id, node_id)
     LEFT JOIN leaking AS l USING (run_id, cell_id, node_id, case_group)
+    LEFT JOIN texts_only AS t USING (run_id, cell_id, node_id)
 )
 
 SELECT

@@ -4,6 +4,11 @@
 -- nothing came back; of other attempts only what they brought. `state` and `sampling` have no truth but
 -- the engine itself: they have relations of their own. A streamed chain has the same truth as a
 -- whole one: what users read must not depend on how it arrives.
+--
+-- Where the chain's ids are hidden, their numbers are compared, as far as they are told. Whether the token
+-- that ends an answer counts differs between servers, so one more or less says nothing. Its text is then the
+-- message's content, so the message speaks for it. Calls that end an answer end it with `tool_calls` by the
+-- API; an engine that has no API says `stop`, which is the same.
 WITH stars AS (
     SELECT run_id, cell_id, node_id, attempt, stage, observed, error
     FROM traces
@@ -61,8 +66,17 @@ sides AS (
         j.*,
         -- Ids that one side does not show (empty or null) cannot differ.
         j.stage = 'chain' AND len(t.prompt_ids) > 0 AND coalesce(len(r.prompt_ids) > 0, true)
-        AND t.prompt_ids IS DISTINCT FROM r.prompt_ids AS other_prompt
+        AND t.prompt_ids IS DISTINCT FROM r.prompt_ids AS other_prompt,
+        coalesce(c.hides_prompt AND len(r.prompt_ids) > 0 AND c.prompt_tokens <> len(r.prompt_ids), false) AS other_count,
+        coalesce(c.hides_output, false) AS hides_output, c.prompt_tokens, c.output_tokens,
+        coalesce(c.hides_output AND abs(c.output_tokens - len(r.output_ids)) > 1, false) AS other_length,
+        coalesce(
+            r.finish_reason = 'stop' AND t.finish_reason = 'tool_calls'
+            AND json_array_length(TRY_CAST(r.message AS JSON), '$.tool_calls') > 0
+            AND json_array_length(TRY_CAST(t.message AS JSON), '$.tool_calls') > 0, false
+        ) AS ends_in_calls
     FROM joined AS j
+    LEFT JOIN token_counts AS c ON j.trace_row = c.trace_row
     LEFT JOIN traces AS t ON j.trace_row = t.rowid
     LEFT JOIN reference_traces AS r ON j.truth_row = r.rowid
 ),
@@ -88,7 +102,11 @@ texts AS (
                     WHEN r.output_ids IS NOT NULL
                         THEN json_object(
                             'prompt_ids', CASE WHEN j.other_prompt THEN r.prompt_ids END,
-                            'output_ids', r.output_ids, 'text', r.text, 'finish_reason', r.finish_reason,
+                            'prompt_tokens', CASE WHEN j.other_count THEN len(r.prompt_ids) END,
+                            'output_ids', CASE WHEN NOT j.hides_output THEN r.output_ids END,
+                            'output_tokens', CASE WHEN j.other_length THEN len(r.output_ids) END,
+                            'text', CASE WHEN NOT j.hides_output OR r.message IS NULL THEN r.text END,
+                            'finish_reason', CASE WHEN j.ends_in_calls THEN 'tool_calls' ELSE r.finish_reason END,
                             'message', canonical_message(r.message, r.message)::JSON
                         )::VARCHAR
                 END
@@ -117,10 +135,14 @@ texts AS (
             WHEN 'chain' THEN
                 CASE
                     WHEN j.probe = 'stream' THEN t.text
-                    WHEN t.output_ids IS NOT NULL
+                    WHEN t.output_ids IS NOT NULL OR j.hides_output AND t.text IS NOT NULL
                         THEN json_object(
                             'prompt_ids', CASE WHEN j.other_prompt THEN t.prompt_ids END,
-                            'output_ids', t.output_ids, 'text', t.text, 'finish_reason', t.finish_reason,
+                            'prompt_tokens', CASE WHEN j.other_count THEN j.prompt_tokens END,
+                            'output_ids', t.output_ids,
+                            'output_tokens', CASE WHEN j.other_length THEN j.output_tokens END,
+                            'text', CASE WHEN NOT j.hides_output OR r.message IS NULL THEN t.text END,
+                            'finish_reason', t.finish_reason,
                             'message', CASE WHEN r.case_id IS NULL OR r.message IS NOT NULL THEN canonical_message(t.message, coalesce(r.message, t.message))::JSON END
                         )::VARCHAR
                 END

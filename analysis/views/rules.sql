@@ -1,6 +1,6 @@
 -- Every threshold of the judgement, in one row. A change of meaning here raises rules_version.
 SELECT
-    'r3' AS rules_version,
+    'r4' AS rules_version,
 
     -- Numeric rule. x = ln(mean KL + kl_offset): the offset keeps bitwise equality finite and lies at
     -- the fp32 floor measured between four engines on CPUs (2e-12 to 6e-12 nats).
@@ -60,6 +60,10 @@ SELECT
     -- Without a floor nothing says how far; but no benign configuration flipped a lead of more than 0.30
     -- nats (q8_0, 4,448 positions, four engines), so above this it is a violation with or without one.
     0.5 AS sure_lead_nats,
+    -- State, chats: a server shows texts only. A tie leads to other words, not to so many characters of the
+    -- answer that another conversation got; shorter ones ("Yes.", a number) come about by themselves. No
+    -- estimate: it decides between a leak and no truth.
+    16 AS min_leaked_chars,
 
     -- Weights: slack of the least-squares scale of a quantised tensor beyond what its error explains;
     -- f16 block scales round by 2^-11 = 0.0005 each. A whole tensor scaled by 1 % stands clear of it.

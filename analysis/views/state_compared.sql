@@ -12,6 +12,10 @@
 -- it is none with or without a floor: nor where the answer alone is not the best of its own numbers. The text after it may be another then, but never hold the canary of
 -- another conversation: such a secret stands in one prompt only, so no rounding explains it.
 --
+-- A chat (a server that shows texts only): the text must be the one it gives alone. Another text is a fault
+-- where it holds another's secret, or the whole answer of another conversation; any other may have parted at a tie,
+-- which ids alone would show, and no number of the engine's own is there to bound it: so it is no truth.
+--
 -- Where canaries are declared, an answer that cannot be searched for them is an error. leak: one was found.
 --
 -- NaN as in `instrument_compared`: with broken weights it is noted here and judged there.
@@ -30,6 +34,8 @@ scenarios AS (
     SELECT
         run_id, suite, case_id,
         TRY_CAST(TRY_CAST(input AS JSON) -> '$.scenario.canaries' AS VARCHAR[]) AS canaries,
+        (TRY_CAST(input AS JSON) -> '$.messages')::VARCHAR AS asked,
+        TRY_CAST(TRY_CAST(input AS JSON) -> '$.scenario.beside' AS VARCHAR[]) AS beside,
         coalesce(json_type(TRY_CAST(input AS JSON), '$.scenario.canaries'), 'NULL') NOT IN ('NULL', 'ARRAY') AS canaries_unread
     FROM cases
     WHERE stage = 'state'
@@ -65,6 +71,7 @@ miscounts AS (
 sides AS (
     SELECT
         b.*, m.names AS miscounted,
+        coalesce((b.value ->> '$.chat') = 'true', false) AS chat,
         nullif(TRY_CAST(b.value ->> '$.size' AS BIGINT), 0) AS size, TRY_CAST(b.value ->> '$.row' AS BIGINT) AS place,
         TRY_CAST(b.value ->> '$.cached' AS BIGINT) AS cached,
         CASE WHEN m.names IS NULL THEN coalesce(TRY_CAST(b.value ->> '$.start' AS BIGINT), 0) ELSE 0 END AS start,
@@ -73,7 +80,7 @@ sides AS (
         a.trace_row IS NULL AS no_alone, a.prompt_ids AS alone_ids, a.output_ids AS alone_output,
         a.text AS alone_text, a.rows AS alone_rows, a.tails AS alone_tails, a.top_ids AS alone_top,
         w.run_id IS NOT NULL AS weights_broken, c.canaries, c.canaries_unread,
-        f.max_flip_margin, r.tie_nats, r.sure_lead_nats
+        c.asked, c.beside, f.max_flip_margin, r.tie_nats, r.sure_lead_nats, r.min_leaked_chars
     FROM beside AS b
     CROSS JOIN rules AS r
     LEFT JOIN miscounts AS m ON m.trace_row = b.trace_row
@@ -112,6 +119,19 @@ leaks AS (
     GROUP BY ALL
 ),
 
+-- Answers of other conversations, put to other questions, that stand in the case's own but not when alone.
+swapped AS (
+    SELECT
+        s.run_id, s.cell_id, s.node_id, s.attempt, s.case_id, s.repeat,
+        string_agg(format('the answer is that to conversation {}', i.n), '; ' ORDER BY i.n) AS says
+    FROM sides AS s
+    CROSS JOIN LATERAL unnest(range(2, len(s.texts) + 1)) AS i (n)
+    WHERE s.probe = 'concurrent' AND s.chat AND len(trim(s.texts[i.n])) >= s.min_leaked_chars
+        AND contains(s.text, trim(s.texts[i.n])) AND NOT contains(s.alone_text, trim(s.texts[i.n]))
+        AND s.beside[i.n - 1] IS DISTINCT FROM s.asked
+    GROUP BY ALL
+),
+
 generated AS (
     SELECT
         s.run_id, s.cell_id, s.node_id, s.attempt, s.case_id, s.repeat,
@@ -132,7 +152,7 @@ generated AS (
 compared AS (
     SELECT
         s.*, n.mean_kl, n.positions, n.flips, coalesce(n.nonfinite, 0) + s.own_nonfinite AS not_finite,
-        s.start + f.first_above AS first_position, k.says AS leaked, g.differs_at, g.lead,
+        s.start + f.first_above AS first_position, coalesce(k.says, w.says) AS leaked, g.differs_at, g.lead,
         s.probe <> 'concurrent'
         AND s.rows = s.alone_rows[s.start + 1:s.start + len(s.rows)]
         AND s.tails = s.alone_tails[s.start + 1:s.start + len(s.tails)] AS same,
@@ -142,7 +162,8 @@ compared AS (
             WHEN s.no_alone THEN 'there is no answer alone to compare with'
             WHEN s.probe = 'concurrent' THEN
                 CASE
-                    WHEN s.output_ids IS NULL OR s.alone_output IS NULL THEN 'the probe brought no answer'
+                    WHEN CASE WHEN s.chat THEN s.text IS NULL OR s.alone_text IS NULL ELSE s.output_ids IS NULL OR s.alone_output IS NULL END
+                        THEN 'the probe brought no answer'
                     WHEN s.canaries_unread OR len(list_filter(s.canaries, lambda c: c IS NULL)) > 0
                         THEN 'the secrets of its conversations cannot be read'
                     WHEN len(s.canaries) > 0 AND (
@@ -173,6 +194,9 @@ compared AS (
     LEFT JOIN leaks AS k
         ON s.probe = 'concurrent' AND k.run_id = s.run_id AND k.cell_id = s.cell_id
         AND k.node_id = s.node_id AND k.attempt = s.attempt AND k.case_id = s.case_id AND k.repeat = s.repeat
+    LEFT JOIN swapped AS w
+        ON w.run_id = s.run_id AND w.cell_id = s.cell_id AND w.node_id = s.node_id
+        AND w.attempt = s.attempt AND w.case_id = s.case_id AND w.repeat = s.repeat
     LEFT JOIN generated AS g
         ON s.probe = 'concurrent' AND g.run_id = s.run_id AND g.cell_id = s.cell_id
         AND g.node_id = s.node_id AND g.attempt = s.attempt AND g.case_id = s.case_id AND g.repeat = s.repeat
@@ -184,6 +208,7 @@ judged AS (
         CASE
             WHEN leaked IS NOT NULL THEN 'mismatch'
             WHEN defect IS NOT NULL THEN 'error'
+            WHEN chat AND probe = 'concurrent' THEN CASE WHEN text = alone_text THEN 'match' ELSE 'no_truth' END
             WHEN probe = 'concurrent' THEN
                 CASE
                     WHEN differs_at IS NULL OR abs(lead) <= greatest(tie_nats, max_flip_margin) THEN 'match'
@@ -206,6 +231,8 @@ told AS (
         CASE
             WHEN leaked IS NOT NULL THEN coalesce(scene || ': ', '') || leaked
             WHEN defect IS NOT NULL THEN defect
+            WHEN chat AND outcome = 'no_truth'
+                THEN format('{}: it answers otherwise than alone, and where ids are hidden a tie cannot be told from a fault: {}', scene, shown_difference(alone_text, text))
             WHEN outcome = 'not_observed' THEN 'nothing of the shared beginning came from a cache'
             WHEN differs_at IS NOT NULL
                 THEN format(
@@ -249,12 +276,12 @@ SELECT
     positions, flips AS mismatches, not_finite AS nonfinite,
     -- What is certain comes first: another's secret or NaN, then the larger difference.
     CASE WHEN leaked IS NOT NULL OR not_finite > 0 THEN 'inf'::DOUBLE ELSE coalesce(mean_kl, abs(lead), 0) END AS severity,
-    leaked IS NOT NULL AS leak, probe AS kind, size, place AS row, cached, start, first_position, margin
+    leaked IS NOT NULL AS leak, chat, probe AS kind, size, place AS row, cached, start, first_position, margin
 FROM told
 UNION ALL BY NAME
 SELECT
     run_id, cell_id, node_id, attempt, judged, later, stage, probe, case_id, case_digest, tags, observed,
     repeat, 'self' AS truth, NULL::VARCHAR AS reference_id, gap AS outcome, why AS detail, payload_digest,
-    trace_row, 0.0 AS severity, false AS leak, probe AS kind, margin
+    trace_row, 0.0 AS severity, false AS leak, false AS chat, probe AS kind, margin
 FROM self_traces
 WHERE stage = 'state' AND gap IS NOT NULL

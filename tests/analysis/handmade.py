@@ -299,6 +299,7 @@ class Cell:
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
     engine: str = "llama_cpp"
     kind: str = "llama_cpp"
+    serving: str = "in_process"
     variant: str = "f32"
     pass_: str = "structure"
     margin: float | None = 1e-7
@@ -397,7 +398,7 @@ class Bench:
             variant=cell.variant,
             engine=cell.engine,
             engine_kind=cell.kind,
-            serving="in_process",
+            serving=cell.serving,
             backend="cpu",
             pass_=cell.pass_,
             hardware="amd-epyc-9454",

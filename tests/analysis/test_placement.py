@@ -405,9 +405,10 @@ def test_a_broken_instrument_outranks_no_part_and_decides_nothing_alone(
     assert found.verdict("chain", "c1:chain") == "inconclusive"
 
 
-def test_nothing_is_blamed_where_a_required_stage_was_not_observed(
+def test_what_was_not_observed_is_not_blamed_for_what_it_cannot_make(
     bench: Bench, judged: Judge
 ) -> None:
+    """A hidden template spells no text of given tokens; the timed pass isolates nothing at all."""
     bench.cells = [Cell("c1:hidden"), Cell("c1:timed", pass_="timed", margin=None, required=[])]
     for cell in bench.cells:
         cell.only.change("chain", "chain/plain", "whole", text="other")
@@ -417,8 +418,17 @@ def test_nothing_is_blamed_where_a_required_stage_was_not_observed(
     hidden.traces.append(Trace(star))
     timed.traces = [t for t in timed.traces if t.columns["stage"] == "chain"]
     found = judged(bench)
-    for name in ("hidden", "timed"):
+    for name, culprit in (("hidden", "interface"), ("timed", None)):
         assert found.cell(f"c1:{name}")["verdict"] == "divergent"
-        assert found.cell(f"c1:{name}")["culprit"] is None
-    assert "template: hidden" in found.cell("c1:hidden")["explanation"]
+        assert found.cell(f"c1:{name}")["culprit"] == culprit
     assert "isolates none" in found.cell("c1:timed")["explanation"]
+
+
+def test_nothing_is_blamed_where_what_could_have_made_it_was_to_be_seen_and_failed(
+    bench: Bench, judged: Judge
+) -> None:
+    answer(bench, "chain/plain", text="other")
+    bench.attempt.fail("detokenize", "detokenize/emoji", "boom")
+    cell = judged(bench).cell()
+    assert (cell["verdict"], cell["culprit"]) == ("divergent", None)
+    assert "detokenize: 2 of 2 not compared" in cell["explanation"]

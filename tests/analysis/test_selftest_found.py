@@ -182,3 +182,36 @@ def test_the_page_tells_every_fault_and_every_miss() -> None:
     assert "| f1 | I051 | options | llama_cpp | yes | weights | yes |" in page
     assert "- `m0`: smoke: qualified: all agrees" in page
     assert "| c0 | I051 | llama_cpp | yes |" in page
+
+
+def test_a_fault_behind_a_server_is_placed_where_its_stage_is_among_the_suspects() -> None:
+    """As far as can be seen; what the untouched server shows anyway is not what was injected."""
+    usual = {"verdict": "divergent", "culprit": "parse", "culprits": frozenset({"parse"})}
+    shown = {("chain", "chain/call"): {"seconds": 0.1, "tokens": 0, "detail": "raw calls"}}
+    sets = {"chain/call": frozenset({"parse"})}
+    clean = cell("clean-1", **usual, hits=shown, sets=sets)
+    new = {("chain", "chain/name"): {"seconds": 0.1, "tokens": 0, "detail": "other words"}}
+    later = {"chain/name": frozenset({"logits/state/sampling"})}
+    hit = cell("scaled", **usual, hits={**shown, **new}, sets={**sets, **later})
+    place = {_place(clean): clean}
+    found = _finding(fault(stages=["sampling"]), [clean, hit], place)
+    assert (found.culprit, found.placed, found.in_set) == ("logits/state/sampling", True, True)
+    wrong = _finding(fault(stages=["template"]), [clean, hit], place)
+    assert (wrong.detected, wrong.placed) == (True, False)
+    totals = Assessment([found, wrong], [], {}, []).totals
+    assert (totals["placed"], totals["placed_in_sets"]) == (1, 1)
+    assert "1 among stages that the server hides" in markdown(Assessment([found], [], {}, []))
+
+
+def test_the_earliest_of_several_sets_is_blamed() -> None:
+    sets = {"chain/a": frozenset({"stop/parse"}), "chain/b": frozenset({"template/tokenize"})}
+    hits = {("chain", case): {"seconds": 0.1, "tokens": 0} for case in sets}
+    found_cell = cell(
+        "scaled",
+        verdict="divergent",
+        culprit="stop",
+        culprits=frozenset({"stop/parse", "template/tokenize"}),
+        hits=hits,
+        sets=sets,
+    )
+    assert _finding(fault(), [found_cell], {}).culprit == "template/tokenize"

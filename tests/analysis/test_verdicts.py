@@ -256,12 +256,14 @@ def test_a_declared_difference_is_expected_within_its_scope_only(
         {"cases": ["tokenize/nfd"]},
         {"cases": ["tokenize/*"]},
         {"versions": ">=0.3,<0.4"},
+        {"serving": "in_process"},
         {"signature": {"tokenize/nfd": signature}},
     ]
     outside: list[dict[str, object]] = [
         {"tags": ["other"]},
         {"cases": ["tokenize/ascii"]},
         {"versions": ">=0.4"},
+        {"serving": "managed"},
         {"signature": "p1:other"},
         {"signature": None},
         {"signature": {"tokenize/ascii": signature}},
@@ -287,6 +289,13 @@ def test_one_declared_and_one_new_difference_is_divergent(bench: Bench, judged: 
     found = judged(bench)
     assert found.verdict("tokenize") == "divergent"
     assert found.stage("tokenize")["first_case"] == "tokenize/ascii"
+
+
+def test_a_declaration_of_one_serving_is_missed_only_there(bench: Bench, judged: Judge) -> None:
+    bench.cells = [Cell("c1:library"), Cell("c1:server", serving="managed")]
+    declare(bench, signature="p1:gone", serving="managed")
+    gone = passes(judged(bench))
+    assert [row["cell_id"] for row in gone] == ["c1:server"]
 
 
 def test_a_declaration_that_no_longer_occurs_fails_the_check(bench: Bench, judged: Judge) -> None:

@@ -20,7 +20,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         con.execute(f"CREATE TABLE logits_verdicts ({_VERDICTS})")
         con.execute(
             "CREATE TABLE state_compared (run_id VARCHAR, cell_id VARCHAR, node_id VARCHAR, "
-            "judged BOOLEAN, leak BOOLEAN, tags VARCHAR[])"
+            "judged BOOLEAN, leak BOOLEAN, chat BOOLEAN, outcome VARCHAR, tags VARCHAR[])"
         )
         yield con
 
@@ -85,5 +85,25 @@ def test_what_was_not_observed_stays_not_observed(con: duckdb.DuckDBPyConnection
 def test_a_foreign_secret_is_no_number_and_stays_a_fault(
     con: duckdb.DuckDBPyConnection, leak: bool, verdict: str
 ) -> None:
-    con.execute("INSERT INTO state_compared VALUES ('r', 'c', 'n', true, ?, [])", [leak])
+    con.execute(
+        "INSERT INTO state_compared VALUES ('r', 'c', 'n', true, ?, false, 'mismatch', [])", [leak]
+    )
     assert judged(con, "divergent", "state", "divergent")[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("instrument", "chats", "verdict"),
+    [
+        ("not_observed", [True, True], "qualified"),
+        ("not_observed", [True, False], "inconclusive"),
+        ("divergent", [True, True], "inconclusive"),
+    ],
+)
+def test_equal_texts_need_no_numbers_unless_those_are_known_to_be_unsteady(
+    con: duckdb.DuckDBPyConnection, instrument: str, chats: list[bool], verdict: str
+) -> None:
+    for chat in chats:
+        con.execute(
+            "INSERT INTO state_compared VALUES ('r', 'c', 'n', true, false, ?, 'match', [])", [chat]
+        )
+    assert judged(con, instrument, "state", "qualified")[0] == verdict
