@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from cluster.matrix import load_matrix, unknown_mutation
+from cluster.matrix import load_matrix, unknown_gateway, unknown_mutation
 from cluster.run import Ran, Request, run_matrix
 from runner.faults.gguf_edits import faulty_gguf
 from runner.faults.hf_edits import faulty_folder
@@ -49,25 +49,33 @@ class Base:
     """Keys that every matrix made of it has."""
 
 
-def choose(path: Path, ids: Sequence[str] = ()) -> tuple[Fault, ...]:
-    """Read a catalogue, or the part of it with these ids, one fault for each strength of a sweep.
+def choose(paths: Sequence[Path], ids: Sequence[str] = ()) -> tuple[Fault, ...]:
+    """Read catalogues, or the part of them with these ids, one fault for each strength of a sweep.
 
     Raises:
         UserError: the catalogue is wrong, or an id is in none.
     """
-    faults, document = load_faults(path)
-    for index, fault in enumerate(faults):
-        wrap = fault.inject.wrap
-        mistake = unknown_mutation(wrap) if wrap is not None else None
-        if mistake is not None:
-            key = ("faults", index, "inject", "wrap", *mistake.key)
-            raise told(document, Mistake(key, mistake.what, mistake.known, mistake.fix))
+    faults = [fault for path in paths for fault in _checked(path)]
     known = [fault.id for fault in faults]
     for given in ids:
         if given not in known:
             raise told_unknown("fault", given, known)
     chosen = [fault for fault in faults if not ids or fault.id in ids]
     return tuple(one for fault in chosen for one in fault.at_strengths())
+
+
+def _checked(path: Path) -> Sequence[Fault]:
+    """Read one catalogue, and refuse a mutation that there is not."""
+    faults, document = load_faults(path)
+    for index, fault in enumerate(faults):
+        wrap, proxy = fault.inject.wrap, fault.inject.proxy
+        mistake = unknown_mutation(wrap) if wrap is not None else None
+        if proxy is not None:
+            mistake = unknown_gateway(proxy)
+        if mistake is not None:
+            key = ("faults", index, "inject", fault.inject.depth, *mistake.key)
+            raise told(document, Mistake(key, mistake.what, mistake.known, mistake.fix))
+    return faults
 
 
 def base_of(matrix: Path | None) -> Base:
@@ -177,8 +185,11 @@ def _matrix(
             "variants": [served["name"]],
             "options": {**engine["options"], **(fault.inject.options or {})},
         }
-        if fault.inject.wrap is not None:
-            entry["fault"] = fault.inject.wrap.model_dump(mode="json", exclude_none=True)
+        if fault.serving != "in_process":
+            entry["serving"] = fault.serving
+        for key, put in (("fault", fault.inject.wrap), ("proxy", fault.inject.proxy)):
+            if put is not None:
+                entry[key] = put.model_dump(mode="json", exclude_none=True)
         engines[entry["name"]] = entry
         _add_clean(fault, base, variants, engines)
     present = {entry["engine"] for entry in engines.values()}
@@ -201,11 +212,14 @@ def _add_clean(
     """Add the cell without the fault: what it shows is no detection."""
     clean, engine = _artifact(fault, base), base.engines[fault.engine]
     variants[clean["name"]] = clean
-    name = entry_name(fault.engine, f"{CLEAN}-{fault.pass_}")
+    served = "" if fault.serving == "in_process" else f"-{fault.serving}"
+    name = entry_name(fault.engine, f"{CLEAN}-{fault.pass_}{served}")
     entry = engines.setdefault(
         name,
         {"engine": fault.engine, **engine, "name": name, "passes": [fault.pass_], "variants": []},
     )
+    if served:
+        entry["serving"] = fault.serving
     if clean["name"] not in entry["variants"]:
         entry["variants"].append(clean["name"])
 

@@ -15,8 +15,11 @@ from suites.loading import SHIPPED, Document, load_document
 from suites.stages import Pass, Stage
 from suites.suite import Frozen
 
-#: The catalogues that are shipped: for building detectors with, and kept apart from that.
-CATALOGUE, HELD_OUT = (SHIPPED / "faults" / f"{name}.yaml" for name in ("catalogue", "held_out"))
+#: The catalogues that are shipped: for building detectors with, kept apart from that, and faults of
+#: gateways before servers.
+CATALOGUE, HELD_OUT, SERVERS = (
+    SHIPPED / "faults" / f"{name}.yaml" for name in ("catalogue", "held_out", "servers")
+)
 
 #: What an edit of a tensor needs beside its name.
 _OPERANDS: dict[str, tuple[str, ...]] = {
@@ -41,7 +44,14 @@ _OPERANDS: dict[str, tuple[str, ...]] = {
 #: Stages that have a suite of their own, of the same name; ``smoke`` asks all others.
 _OWN_SUITES = ("state", "sampling")
 #: Variants of the shipped model that an engine can serve; the first is served when none is named.
-VARIANTS = {"llama_cpp": ("f32", "f16", "bf16", "q8_0"), "transformers": ("hf",)}
+VARIANTS = {
+    "llama_cpp": ("f32", "f16", "bf16", "q8_0"),
+    "transformers": ("hf",),
+    "mlx": ("hf",),
+    "vllm": ("hf",),
+}
+#: Engines that bring a server which the runner can start.
+_WITH_SERVER = ("llama_cpp", "mlx", "vllm")
 
 
 class TensorEdit(Frozen):
@@ -141,6 +151,19 @@ class Wrap(Frozen):
     """Only streamed answers are harmed (detokenize)."""
 
 
+class ProxyInjection(Frozen):
+    """A gateway before the server that changes what passes."""
+
+    how: str
+    """Name of the mutation; ``runner/child/servers/mutations.py`` has them."""
+    by: float | None = None
+    """Strength; the mutation's own when left out."""
+    seed: int = 0
+    """Which requests are hit, where only a share is."""
+    second: str | None = None
+    """Base URL of another server, or another model of the same, for what is sent elsewhere."""
+
+
 class Injection(Frozen):
     """Where the fault is put; nothing at all for a control."""
 
@@ -149,10 +172,11 @@ class Injection(Frozen):
     options: dict[str, Any] | None = None
     """Options of the engine."""
     wrap: Wrap | None = None
+    proxy: ProxyInjection | None = None
 
     @property
     def depth(self) -> str:
-        """``gguf``, ``hf``, ``options``, ``wrap``, or ``nothing``."""
+        """``gguf``, ``hf``, ``options``, ``wrap``, ``proxy``, or ``nothing``."""
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         return given[0] if given else "nothing"
 
@@ -182,7 +206,9 @@ class Fault(Frozen):
     """What goes wrong, in one sentence."""
     stages: tuple[Stage | Literal["interface"], ...] = ()
     """Where it may be placed."""
-    engine: Literal["llama_cpp", "transformers"]
+    engine: Literal["llama_cpp", "transformers", "mlx", "vllm"]
+    serving: Literal["in_process", "managed"] = "in_process"
+    """``managed``: the engine's own server is asked."""
     kind: Literal["fault", "control"] = "fault"
     pass_: Pass = Field(default="structure", alias="pass")
     variant: str = ""
@@ -219,16 +245,24 @@ class Fault(Frozen):
             raise Mistake(("stages",), f"a {self.kind} {wanted}").raised()
         if depth == "nothing" and self.kind == "fault":
             raise Mistake(
-                ("inject",), "a fault that injects nothing", "gguf, hf, options, wrap"
+                ("inject",), "a fault that injects nothing", "gguf, hf, options, wrap, proxy"
             ).raised()
+        if depth == "proxy" and self.serving != "managed":
+            what = "a proxy stands before a server"
+            raise Mistake(("inject", "proxy"), what, fix="add `serving: managed`").raised()
+        if self.serving == "managed" and self.engine not in _WITH_SERVER:
+            what, having = f"{self.engine} brings no server", ", ".join(_WITH_SERVER)
+            raise Mistake(("serving",), what, having, "leave the key out").raised()
         if self.sweep and not self._strengths():
             what = "a sweep needs a strength `by` to replace"
-            raise Mistake(("sweep",), what, fix="sweep a tensor edit or a wrapper").raised()
+            fix = "sweep a tensor edit, a wrapper or a proxy"
+            raise Mistake(("sweep",), what, fix=fix).raised()
         return self
 
     def _strengths(self) -> bool:
         held = self.inject.gguf or self.inject.hf
-        return self.inject.wrap is not None or any(e.by is not None for e in _edits(held))
+        acting = self.inject.wrap or self.inject.proxy
+        return acting is not None or any(e.by is not None for e in _edits(held))
 
     def at_strengths(self) -> tuple["Fault", ...]:
         """Return the fault once for each strength of its sweep, as ``<id>@<strength>``.
@@ -248,6 +282,8 @@ class Fault(Frozen):
                 update: dict[str, Any] = {name: held.model_copy(update={"tensors": tuple(edits)})}
         if inject.wrap is not None:
             update = {"wrap": inject.wrap.model_copy(update={"by": by})}
+        if inject.proxy is not None:
+            update = {"proxy": inject.proxy.model_copy(update={"by": by})}
         return self.model_copy(
             update={
                 "id": f"{self.id}@{by:g}",

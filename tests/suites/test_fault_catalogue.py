@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from runner.child.servers.mutations import MUTATIONS
 from suites.errors import UserError
-from suites.fault_catalogue import CATALOGUE, HELD_OUT, Fault, id_and_strength, load_faults
+from suites.fault_catalogue import (
+    CATALOGUE,
+    HELD_OUT,
+    SERVERS,
+    Fault,
+    id_and_strength,
+    load_faults,
+)
 from suites.stages import STAGES
 
 RIGHT = """\
@@ -20,6 +28,18 @@ faults:
     sweep: [1.01, 1.001]
 """
 
+BEFORE_A_SERVER = """\
+faults:
+  - id: unstopped
+    incident: I953
+    says: Stop strings are dropped.
+    stages: [stop]
+    engine: llama_cpp
+    serving: managed
+    inject: {proxy: {how: limit-capped, by: 16}}
+    sweep: [16, 64]
+"""
+
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "faults.yaml"
@@ -27,8 +47,8 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def faults(kind: str) -> list[Fault]:
-    return [fault for fault in load_faults(CATALOGUE)[0] if fault.kind == kind]
+def faults(kind: str, path: Path = CATALOGUE) -> list[Fault]:
+    return [fault for fault in load_faults(path)[0] if fault.kind == kind]
 
 
 def test_every_stage_has_at_least_four_faults() -> None:
@@ -75,6 +95,47 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, tol
     assert told in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "    serving: managed\n",
+            "",
+            ":7: faults[0].inject.proxy: a proxy stands before a server",
+        ),
+        ("llama_cpp", "transformers", ":7: faults[0].serving: transformers brings no server"),
+        ("managed", "external", ":7: faults[0].serving: unknown serving 'external'"),
+        ("how: limit-capped, ", "", ":8: faults[0].inject.proxy: the key 'how' is missing"),
+        ("by: 16", "bye: 16", "did you mean 'by'?"),
+        ("{proxy:", "{options: {}, proxy:", "injected at 2 depths: options and proxy"),
+    ],
+)
+def test_a_mistake_in_a_proxy_is_told_with_its_line(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    assert old in BEFORE_A_SERVER
+    with pytest.raises(UserError) as raised:
+        load_faults(written(tmp_path, BEFORE_A_SERVER.replace(old, new)))
+    assert told in str(raised.value)
+
+
+def test_a_proxy_has_strengths_too(tmp_path: Path) -> None:
+    ((fault,), _) = load_faults(written(tmp_path, BEFORE_A_SERVER))
+    assert fault.inject.depth == "proxy"
+    found = [(f.id, f.inject.proxy.by) for f in fault.at_strengths() if f.inject.proxy is not None]
+    assert found == [("unstopped@16", 16), ("unstopped@64", 64)]
+
+
+def test_faults_before_servers_name_mutations_that_there_are() -> None:
+    shipped = [f for kind in ("fault", "control") for f in faults(kind, SERVERS)]
+    assert len(faults("fault", SERVERS)) >= 20
+    assert len(faults("control", SERVERS)) >= 3
+    named = {f.inject.proxy.how for f in shipped if f.inject.proxy is not None}
+    assert named <= set(MUTATIONS)
+    assert {f.serving for f in shipped} == {"managed"}
+    assert {f.id for f in shipped}.isdisjoint(f.id for f in load_faults(CATALOGUE)[0])
+
+
 def test_two_faults_of_one_name_are_refused(tmp_path: Path) -> None:
     twice = RIGHT + RIGHT.removeprefix("faults:\n")
     with pytest.raises(UserError, match=r":9: faults\[1\]\.id: fault 'scaled' is there twice"):
@@ -100,4 +161,4 @@ def test_a_fault_is_asked_by_the_suites_that_can_show_it() -> None:
 
 
 def test_every_fault_says_where_its_incident_was_reported() -> None:
-    assert all(fault.link for fault in faults("fault"))
+    assert all(fault.link for path in (CATALOGUE, SERVERS) for fault in faults("fault", path))
