@@ -39,6 +39,11 @@ reference = typer.Typer(
     help="Freeze, measure, show and verify what counts as truth.", no_args_is_help=True
 )
 app.add_typer(reference, name="reference")
+engine = typer.Typer(
+    help="Install, list and remove engines, each version in an environment of its own.",
+    no_args_is_help=True,
+)
+app.add_typer(engine, name="engine")
 
 
 def _results_root(given: str) -> str:
@@ -238,14 +243,15 @@ def selftest(
     from analysis.selftest_told import markdown as page
     from analysis.selftest_told import tell, write_markdown
     from cluster.selftest import base_of, choose, run_faults, runnable
-    from suites.fault_catalogue import CATALOGUE, HELD_OUT
+    from suites.fault_catalogue import CATALOGUE, HELD_OUT, SERVERS
 
     # A root of its own: these runs are no qualification and must not become the latest one.
     own = f"{results.rstrip('/')}/selftest"
     if clean is not None:
         raise typer.Exit(_clean(matrix, own, clean, as_json))
     base = base_of(matrix)
-    faults = runnable(choose(HELD_OUT if held_out else CATALOGUE, fault or ()), base)
+    catalogues = (HELD_OUT,) if held_out else (CATALOGUE, SERVERS)
+    faults = runnable(choose(catalogues, fault or ()), base)
     with TemporaryDirectory(prefix="fleetqual-selftest-") as folder:
         ran = [r.run_id for r in run_faults(faults, base, own, Path(folder))]
     found = assess(own, ran, faults)
@@ -344,6 +350,79 @@ def verify_reference(results: Results = "results", as_json: Json = False) -> Non
             typer.echo(problem, err=True)
         typer.echo(f"{len(problems)} problems" if problems else "all references are intact")
     raise typer.Exit(UNJUDGED if problems else QUALIFIED)
+
+
+@engine.command("install")
+def install_engine(
+    spec: Annotated[str, typer.Argument(metavar="ENGINE==VERSION", help="What to install.")],
+    backend: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, rocm or metal; what this machine has if left out."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make it anew where it was made otherwise.")
+    ] = False,
+) -> None:
+    """Install an engine in an environment of its own."""
+    from cluster.engine_install import NotInstalled, install
+
+    try:
+        typer.echo(install(spec, backend, replace=replace))
+    except NotInstalled as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(UNJUDGED) from error
+
+
+@engine.command("list")
+def list_engines(as_json: Json = False) -> None:
+    """The environments of engines on this machine."""
+    from cluster.engine_list import environments
+    from cluster.environments import environments_root
+
+    found = [e.model_dump(mode="json") for e in environments()]
+    if as_json:
+        _print_json(found)
+    elif found:
+        columns = ["engine", "version", "backend", "serving", "packages", "size", "state", "where"]
+        size = [f"{e['size'] / 2**20:,.0f} MiB" for e in found]
+        shown = [
+            {**e, "serving": ", ".join(e["serving"]), "size": s}
+            for e, s in zip(found, size, strict=True)
+        ]
+        _print_table(columns, [[e[column] for column in columns] for e in shown])
+    else:
+        typer.echo(f"no environments in {environments_root()}; `fleetqual doctor` shows how to add")
+
+
+@engine.command("stages")
+def show_stages(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the documentation's tables.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Which stage of which engine is seen how, and through which call."""
+    from cluster import support
+
+    found = [row.model_dump(mode="json") for row in support.stages()]
+    if markdown:
+        typer.echo(support.markdown(), nl=False)
+    elif as_json:
+        _print_json(found)
+    else:
+        _print_table(list(support.Seen.model_fields), [list(row.values()) for row in found])
+
+
+@engine.command("remove")
+def remove_engine(
+    spec: Annotated[str, typer.Argument(metavar="ENGINE==VERSION", help="What to remove.")],
+) -> None:
+    """Remove an engine's environment, at once."""
+    from cluster.engine_list import remove
+
+    gone = remove(spec)
+    version, size = gone.version or "of unknown version", gone.size / 2**20
+    typer.echo(f"removed {gone.engine} {version}: {gone.where} ({size:,.0f} MiB)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,8 +16,9 @@ from pydantic import Field, field_validator, model_validator
 from cluster.secret_names import secret_names
 from runner.child.adapters import DECLARATIONS
 from runner.child.faults import MUTATIONS
+from runner.child.servers.mutations import MUTATIONS as GATEWAYS
 from suites.explaining import KeyPath, Mistake
-from suites.fault_catalogue import Wrap
+from suites.fault_catalogue import ProxyInjection, Wrap
 from suites.loading import Document, load_document
 from suites.stages import Backend, Pass, Serving, Stage
 from suites.suite import Frozen
@@ -94,6 +95,8 @@ class EngineEntry(Frozen):
     """Names of the variants that it serves; all when left out."""
     fault: Wrap | None = None
     """A known fault in its adapter, to see whether it is found (``fleetqual selftest``)."""
+    proxy: ProxyInjection | None = None
+    """A known fault between client and server (``fleetqual selftest``)."""
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Deadline of one child of this engine; the matrix's when left out."""
 
@@ -166,6 +169,14 @@ class EngineEntry(Frozen):
                 raise mistake.raised()
         return value
 
+    @field_validator("proxy")
+    @classmethod
+    def _is_a_gateway(cls, value: ProxyInjection | None) -> ProxyInjection | None:
+        mistake = None if value is None else unknown_gateway(value)
+        if mistake is not None:
+            raise mistake.raised()
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         _refuse_twice("pass", "passes", self.passes)
@@ -232,6 +243,8 @@ class Expected(Frozen):
 
     engine: str
     """Name of an entry, or an engine."""
+    serving: Serving | None = None
+    """How the engine is served where the difference is there; however it is, when left out."""
     versions: str | None = None
     """Version range such as ``>=0.3,<0.4``."""
     stage: Stage
@@ -350,6 +363,13 @@ def unknown_mutation(fault: Wrap) -> Mistake | None:
         known = tuple(MUTATIONS[fault.at])
         return Mistake.unknown(("how",), f"mutation at {fault.at}", fault.how, known)
     return None
+
+
+def unknown_gateway(proxy: ProxyInjection) -> Mistake | None:
+    """Return what is wrong with the name of a proxy's mutation; None if there is such a one."""
+    if proxy.how in GATEWAYS:
+        return None
+    return Mistake.unknown(("how",), "mutation of a proxy", proxy.how, tuple(GATEWAYS))
 
 
 def load_matrix(path: Path) -> tuple[Matrix, Document]:

@@ -137,8 +137,12 @@ def _order(
         version=entry.version,
         python=plan.resolved.python(entry) or "",
         serving=entry.served,
+        base_url=entry.base_url,
+        api_key_env=entry.api_key_env,
+        dialect=entry.dialect,
         options=entry.options,
         fault=None if entry.fault is None else entry.fault.model_dump(mode="json"),
+        proxy=None if entry.proxy is None else entry.proxy.model_dump(mode="json"),
     )
     chosen: list[str] = []
     for pair in pairs:

@@ -73,8 +73,9 @@ class Cell:
             "base_url": self.entry.base_url,
             "dialect": self.entry.dialect,
         }
-        if self.entry.fault is not None:
-            resolved["fault"] = self.entry.fault.model_dump(mode="json")
+        for name in ("fault", "proxy"):
+            if (put := getattr(self.entry, name)) is not None:
+                resolved[name] = put.model_dump(mode="json")
         return tagged_digest("c1", {**self.names, **resolved})
 
     @property
@@ -222,6 +223,8 @@ def _impossible(cell: Cell, resolved: Resolved, tier: int | None) -> str | None:
         return f"{engine} does not read {variant.format}"
     if cell.backend not in declaration.backends:
         return f"{engine} has no {cell.backend} backend"
+    if cell.entry.served == "external" and cell.pass_ == "structure":
+        return "structure needs fp32, and an external server computes as it was started"
     weights = variant.weights_type.lower()
     if cell.pass_ == "structure" and weights not in declaration.structure_types:
         return f"structure compares at fp32; {weights} weights are not computed at fp32 by {engine}"

@@ -19,6 +19,8 @@ from suites.suite import Suite
 
 #: Deadlines where none is declared: this many times the estimate, and at least so many seconds.
 _PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
+#: vLLM compiles, and starts workers of its own, before it answers anything.
+_SLOW_TO_START_S = {"vllm": 900.0}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -100,7 +102,8 @@ class Resolved:
         given = os.environ.get("FLEETQUAL_TIMEOUT_S")
         if given is None:
             declared = entry.timeout_s or self.matrix.timeout_s
-            return declared or max(_LEAST_TIMEOUT_S, _PATIENCE * estimate_s)
+            least = _SLOW_TO_START_S.get(entry.engine, _LEAST_TIMEOUT_S)
+            return declared or max(least, _PATIENCE * estimate_s)
         try:
             seconds = float(given)
         except ValueError:

@@ -1,5 +1,7 @@
 """Settings of all tests, and the one run of the self-test that several of them look at."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -8,6 +10,16 @@ from tests.selftested import SelfTested, selftest
 # A property is no benchmark, so no example has a deadline.
 settings.register_profile("fleetqual", deadline=None)
 settings.load_profile("fleetqual")
+#: Tests run side by side, and threads of engines that wait for others cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares a run together on one worker, and begin with the longest."""
+    for item in items:
+        shared = "selftested" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("selftested" if shared else item.path.name))
+    items.sort(key=lambda item: "selftested" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,10 @@ VERBS = {
         "--results",
         "--json",
     },
+    ("engine",): {"install", "list", "remove"},
+    ("engine", "install"): {"ENGINE", "VERSION", "--backend", "--replace"},
+    ("engine", "list"): {"--json"},
+    ("engine", "remove"): {"ENGINE", "VERSION"},
     ("reference",): {"freeze", "floors", "show", "verify"},
     ("reference", "freeze"): {"MATRIX", "--out", "--results"},
     ("reference", "floors"): {"MATRIX", "--out", "--results"},
@@ -77,10 +81,10 @@ def test_all_commands_are_listed_here() -> None:
     listed = {
         c.name or c.callback.__name__ for c in fleetqual.app.registered_commands if c.callback
     }
-    groups = {g.name for g in fleetqual.app.registered_groups}
-    assert {verb[0] for verb in VERBS} == listed | groups
-    inner = {c.name for c in fleetqual.reference.registered_commands}
-    assert {verb[1] for verb in VERBS if len(verb) == 2} == inner
+    groups = {g.name: g.typer_instance for g in fleetqual.app.registered_groups}
+    assert {verb[0] for verb in VERBS} == listed | set(groups)
+    inner = {(n, c.name) for n, group in groups.items() for c in group.registered_commands}
+    assert {verb for verb in VERBS if len(verb) == 2} == inner
 
 
 @pytest.mark.parametrize(
@@ -171,9 +175,9 @@ def test_doctor_tells_what_is_here_and_how_to_add_what_is_not(
     assert found["cpu"]["value"]
     assert found["ray"]["ok"]
     assert not found["llama_cpp"]["ok"]
-    assert "make engines" in found["llama_cpp"]["fix"]
+    assert "fleetqual engine install llama_cpp==" in found["llama_cpp"]["fix"]
     code, out, _ = answer(capsys, "doctor", "--results", str(tmp_path))
-    assert "make engines" in out
+    assert "fleetqual engine install llama_cpp==" in out
 
 
 def test_results_come_from_the_environment_unless_given(

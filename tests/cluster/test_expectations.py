@@ -90,3 +90,11 @@ def test_a_shared_file_that_is_not_there_is_named_with_the_matrix_line(
     with pytest.raises(UserError) as told:
         resolve(write_matrix(right_matrix))
     assert "nowhere.yaml" in str(told.value)
+
+
+def test_an_entry_of_one_serving_says_so_in_what_a_run_stores(
+    with_shared: Callable[[str], Path],
+) -> None:
+    entry = "{engine: llama_cpp, serving: managed, stage: stop, signature: 's', reason: x}"
+    (found,) = resolve(with_shared(f"expected:\n  - {entry}")).matrix.expected
+    assert found.model_dump()["serving"] == "managed"

@@ -252,11 +252,15 @@ def test_work_is_spread_over_equal_nodes_but_a_child_s_suites_stay_together() ->
         ({"kind": "hf"}, {}, "llama_cpp does not read hf"),
         ({"backends": ["xpu"]}, {}, "llama_cpp has no xpu backend"),
         ({"backends": ["rocm"]}, {}, "no node offers rocm"),
-        ({"engines": [EngineEntry(engine="vllm")]}, {}, "fleetqual has no adapter for vllm yet"),
         (
-            {"engines": [EngineEntry(engine="llama_cpp", serving="managed")]},
+            {"engines": [EngineEntry(engine="transformers", serving="managed")]},
             {},
-            "llama_cpp cannot be served managed by fleetqual yet",
+            "transformers cannot be served managed by fleetqual yet",
+        ),
+        (
+            {"engines": [EngineEntry(engine="openai", base_url="http://127.0.0.1:1/v1")]},
+            {},
+            "an external server computes as it was started",
         ),
         ({"exclude": [{"pass": "structure"}]}, {}, "excluded by the matrix"),
         ({"exclude": [{"hardware": "amd-epyc"}]}, {}, "excluded by the matrix"),

@@ -183,7 +183,7 @@ def test_a_node_without_the_engine_s_environment_is_an_attempt_that_says_so(
     (row,) = Store(str(tmp_path)).read("r1", "attempts")
     assert outcome.status == row["status"] == "error"
     assert "a has no environment for llama_cpp" in row["error"]
-    assert "make engines" in row["error"]
+    assert "fleetqual engine install llama_cpp==" in row["error"]
 
 
 def test_what_a_node_recorded_after_all_is_not_overwritten(

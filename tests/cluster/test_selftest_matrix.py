@@ -55,7 +55,7 @@ def test_each_fault_is_an_entry_of_its_own_beside_untouched_ones(
 ) -> None:
     ids = ["eot-not-in-file", "hidden-top-k", "two-threads", "bos-added-twice"]
     plans: list[Any] = list(
-        run_faults(choose(CATALOGUE, ids), base_of(None), str(tmp_path / "r"), tmp_path / "f")
+        run_faults(choose((CATALOGUE,), ids), base_of(None), str(tmp_path / "r"), tmp_path / "f")
     )
     entries = {e["name"]: e for body, _ in asked for e in body["engines"]}
     assert set(entries) == {
@@ -90,7 +90,7 @@ def test_a_matrix_narrows_engines_and_suites(
         "engines": [{"engine": "llama_cpp", "options": {"n_ctx": 1024}}],
     }
     narrow.write_text(yaml.safe_dump(body), encoding="utf-8")
-    chosen = runnable(choose(CATALOGUE, ["hidden-top-k", "two-threads"]), base_of(narrow))
+    chosen = runnable(choose((CATALOGUE,), ["hidden-top-k", "two-threads"]), base_of(narrow))
     assert [fault.id for fault in chosen] == ["two-threads"]
     list(run_faults(chosen, base_of(narrow), str(tmp_path / "r"), tmp_path / "f"))
     ((made, _),) = asked
@@ -112,7 +112,7 @@ def test_a_matrix_that_can_show_none_of_them_is_refused() -> None:
 )
 def test_an_unknown_fault_is_told(ids: list[str], told: str) -> None:
     with pytest.raises(UserError, match=re.escape(told)):
-        choose(CATALOGUE, ids)
+        choose((CATALOGUE,), ids)
 
 
 def test_an_unknown_mutation_is_told_with_its_line(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_unknown_mutation_is_told_with_its_line(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     with pytest.raises(UserError, match=r":7: faults\[0\]\.inject\.wrap\.how: unknown mutation"):
-        choose(path)
+        choose((path,))
 
 
 @pytest.mark.parametrize(
