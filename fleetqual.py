@@ -228,6 +228,9 @@ def selftest(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="The faults that no detector was built with.")
     ] = False,
+    servers: Annotated[
+        bool, typer.Option("--servers", help="Only those of gateways before servers.")
+    ] = False,
     minimal: Annotated[
         bool, typer.Option("--minimal", help="Also the cheapest cases that detect all of it.")
     ] = False,
@@ -250,7 +253,7 @@ def selftest(
     if clean is not None:
         raise typer.Exit(_clean(matrix, own, clean, as_json))
     base = base_of(matrix)
-    catalogues = (HELD_OUT,) if held_out else (CATALOGUE, SERVERS)
+    catalogues = (HELD_OUT,) if held_out else (SERVERS,) if servers else (CATALOGUE, SERVERS)
     faults = runnable(choose(catalogues, fault or ()), base)
     with TemporaryDirectory(prefix="fleetqual-selftest-") as folder:
         ran = [r.run_id for r in run_faults(faults, base, own, Path(folder))]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from runner.child.adapters.base import Adapter, EngineGone, Load, Shown
-from runner.child.servers.dialects.plain import Plain
+from runner.child.servers.dialects.plain import Plain, answers
 from runner.child.servers.http import Client, Refused, ServerFailure
 from runner.child.servers.managed import Managed
 from runner.child.servers.proxy import Proxy
@@ -49,9 +49,8 @@ def open_server(load: Load) -> Adapter:
         atexit.register(proxy.close)
     client = Client(url, load.api_key, timeout_s)
     models = _models(client)
-    adapter = dialect_type(load.dialect or "auto", client, models)(
-        load, client, _name(models, load)
-    )
+    dialect = dialect_type(load.dialect or "auto", client, models)
+    adapter = dialect(load, client, _name(models, load, dialect))
     if managed is not None and declared is not None:
         versions = filter(None, map(_version, declared.packages))
         adapter.shown = _with_weights(adapter.shown)
@@ -105,15 +104,18 @@ def _models(client: Client) -> list[dict[str, Any]]:
             raise EngineGone(why) from refused
         return []
     except ServerFailure as failure:
+        # mlx_lm's server lists no models, and sends nothing, where there is no cache of a hub.
+        if answers(client, "/health") is not None:
+            return []
         raise EngineGone(f"no server answers at {client.base_url}: {failure}") from failure
     listed = answer.get("data") if isinstance(answer, dict) else None
     return [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
 
 
-def _name(models: list[dict[str, Any]], load: Load) -> str:
+def _name(models: list[dict[str, Any]], load: Load, dialect: type[Plain]) -> str:
     """Return what the server calls its model: the one asked for, else the first it lists."""
     asked = load.options.get("model")
-    first = next((str(m["id"]) for m in models if "id" in m), "default")
+    first = next((str(m["id"]) for m in models if "id" in m), dialect.unlisted)
     return str(asked or first)
 
 

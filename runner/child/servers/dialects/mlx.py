@@ -19,6 +19,7 @@ class Mlx(Plain):
         },
         scenarios=("chats",),
     )
+    unlisted = "default_model"
     takes_template_options = True
 
     @classmethod

@@ -49,6 +49,8 @@ class Plain(Adapter):
         calls={"state": "POST chat/completions, several at once", "chain": "POST chat/completions"},
         scenarios=("chats",),
     )
+    unlisted = "default"
+    """What to call the model where the server lists none."""
     takes_template_options = False
     """Whether ``chat_template_kwargs`` reach the template."""
 
