@@ -114,7 +114,10 @@ class Assessment:
     @property
     def totals(self) -> dict[str, Any]:
         """Counts and rates; those over nothing are None."""
-        wrapped = [f for f in self.faults if f.fault.inject.depth == "wrap"]
+        depths = {"wrap": "wrap", "proxy": "gateways"}
+        groups: dict[str, list[Finding]] = {"files_and_options": [], "wrap": [], "gateways": []}
+        for finding in self.faults:
+            groups[depths.get(finding.fault.inject.depth, "files_and_options")].append(finding)
         alarms = [f.fault.id for f in self.controls if f.detected]
         alarms += [f"{c.engine} ({c.suite})" for c in self.clean if c.verdict == "divergent"]
         return {
@@ -123,8 +126,7 @@ class Assessment:
             "controls": len(self.controls) + len(self.clean),
             "alarmed": alarms,
             "errors": sum(bool(f.errors) for f in (*self.faults, *self.controls)),
-            "wrap": _rates(wrapped),
-            "files_and_options": _rates([f for f in self.faults if f not in wrapped]),
+            **{name: _rates(findings) for name, findings in groups.items()},
         }
 
     @property

@@ -10,6 +10,12 @@ from rich.table import Table
 from analysis.output import console, plain, print_json
 from analysis.selftest import Assessment, Finding
 
+#: Where faults were put, as totals are told apart.
+_GROUPS = {
+    "files_and_options": "in files and options",
+    "wrap": "in the adapter",
+    "gateways": "in gateways before servers",
+}
 _COLUMNS = ("fault", "incident", "depth", "engine", "detected", "placed at", "confirmed")
 
 
@@ -44,7 +50,7 @@ def markdown(found: Assessment) -> str:
         "# Self-test",
         "",
         "Every fault is the mechanism of an incident from the field, injected into the shipped",
-        "model, an engine's options or its adapter (`wrap`).",
+        "model, an engine's options, its adapter (`wrap`), or a gateway before its server (`proxy`).",
         "",
         *(f"- {line}" for line in _summary(found)),
         "",
@@ -144,7 +150,7 @@ def _tell_minimal(out: Any, found: Assessment) -> None:
 def _summary(found: Assessment) -> list[str]:
     totals = found.totals
     lines = [_rate("all faults", totals)]
-    for name, title in (("files_and_options", "in files and options"), ("wrap", "in the adapter")):
+    for name, title in _GROUPS.items():
         if totals[name]["faults"]:
             lines.append(_rate(title, totals[name]))
     lines.append(f"benign controls: {totals['false_alarms']} alarms of {totals['controls']}")
