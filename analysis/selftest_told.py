@@ -49,8 +49,8 @@ def markdown(found: Assessment) -> str:
     lines = [
         "# Self-test",
         "",
-        "Every fault is the mechanism of an incident from the field, injected into the model that is",
-        "shipped, its engine's options, its adapter (`wrap`), or a gateway before it (`proxy`).",
+        "Every fault is the mechanism of an incident from the field, injected into the shipped",
+        "model, its engine's options, its adapter (`wrap`), or a gateway before it (`proxy`).",
         "",
         *(f"- {line}" for line in _summary(found)),
         "",
