@@ -8,8 +8,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+#: The chain's stages, in order; ``suites`` has them too, but is not there where the child runs.
+STAGES = (
+    "instrument",
+    "config",
+    "weights",
+    "template",
+    "tokenize",
+    "logits",
+    "state",
+    "sampling",
+    "stop",
+    "detokenize",
+    "parse",
+    "chain",
+)
 Logits = npt.NDArray[np.float32]
 Message = dict[str, Any]
+
+
+def all_stages(how: str, **others: str) -> dict[str, str]:
+    """Return how each stage is seen: all in one way, but for those that are named."""
+    return {**dict.fromkeys(STAGES, how), **others}
 
 
 class Unseen(Exception):

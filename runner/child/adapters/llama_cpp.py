@@ -24,6 +24,7 @@ from runner.child.adapters.base import (
     Reply,
     Request,
     Shown,
+    all_stages,
 )
 from runner.child.adapters.clock import frozen_clock
 from runner.child.adapters.llama_cpp_devices import chosen
@@ -73,20 +74,7 @@ DECLARATION = Declaration(
         "seed",
     ),
     shown=Shown(
-        stages={
-            "instrument": "path",
-            "config": "path",
-            "weights": "path",
-            "template": "path",
-            "tokenize": "path",
-            "logits": "path",
-            "state": "path",
-            "sampling": "path",
-            "stop": "path",
-            "detokenize": "path",
-            "parse": "path",
-            "chain": "path",
-        },
+        stages=all_stages("path"),
         calls=_CALLS,
         scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
         samplers=tuple(sampling.NAMES),

@@ -25,6 +25,7 @@ from runner.child.adapters.base import (
     Request,
     Shown,
     Unseen,
+    all_stages,
 )
 from runner.child.adapters.clock import frozen_clock
 from runner.child.adapters.mlx_facts import computed_type, loaded_facts
@@ -42,20 +43,7 @@ DECLARATION = Declaration(
     structure_types=("f32", "f16", "bf16"),
     option_names=("dtype", *LOOP_OPTIONS),
     shown=Shown(
-        stages={
-            "instrument": "path",
-            "config": "path",
-            "weights": "path",
-            "template": "path",
-            "tokenize": "path",
-            "logits": "path",
-            "state": "path",
-            "sampling": "path",
-            "stop": "path",
-            "detokenize": "path",
-            "parse": "absent",
-            "chain": "path",
-        },
+        stages=all_stages("path", parse="absent"),
         calls={
             "instrument": "generate_step, over the model",
             "config": "model.args, the layers, TokenizerWrapper",

@@ -25,6 +25,7 @@ from runner.child.adapters.base import (
     Request,
     Shown,
     Unseen,
+    all_stages,
 )
 from runner.child.adapters.clock import frozen_clock
 from runner.child.adapters.vllm_facts import end_ids, loaded_facts, type_name
@@ -83,20 +84,7 @@ DECLARATION = Declaration(
         "tool_call_parser",
     ),
     shown=Shown(
-        stages={
-            "instrument": "path",
-            "config": "path",
-            "weights": "path",
-            "template": "path",
-            "tokenize": "path",
-            "logits": "path",
-            "state": "path",
-            "sampling": "path",
-            "stop": "path",
-            "detokenize": "path",
-            "parse": "reenacted",
-            "chain": "path",
-        },
+        stages=all_stages("path", parse="reenacted"),
         calls=_CALLS,
         scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
         samplers=tuple(sampling.NAMES),

@@ -18,27 +18,13 @@ from runner.child.adapters.base import (
     Request,
     Shown,
     Unseen,
+    all_stages,
 )
 from runner.child.adapters.streamed import StreamedMessage
 from runner.child.servers.http import Client, Refused, ServerFailure
 from runner.child.servers.openai_messages import openai_messages
 
-HIDDEN_STAGES = dict.fromkeys(
-    (
-        "instrument",
-        "config",
-        "weights",
-        "template",
-        "tokenize",
-        "logits",
-        "state",
-        "sampling",
-        "stop",
-        "detokenize",
-        "parse",
-    ),
-    "hidden",
-)
+HIDDEN_STAGES = all_stages("hidden")
 
 
 class Plain(Adapter):
