@@ -14,6 +14,8 @@ settings.load_profile("fleetqual")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# First, since xdist reads the groups in a hook of the same name.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares a run together on one worker, and begin with the longest."""
     for item in items:
