@@ -14,13 +14,8 @@ settings.load_profile("fleetqual")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# First, since xdist reads the groups in a hook of the same name.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares a run together on one worker, and begin with the longest."""
-    for item in items:
-        shared = "selftested" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("selftested" if shared else item.path.name))
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
     items.sort(key=lambda item: "selftested" not in getattr(item, "fixturenames", ()))
 
 
