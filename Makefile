@@ -22,7 +22,7 @@ qualify: $(VENV)/.base $(LLAMA)/.done variants ## qualify llama.cpp on the shipp
 	$(BIN)/fleetqual run infra/matrices/smoke.yaml
 
 test: $(VENV)/.dev $(TESTED) variants ## run the tests on real engines
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done variants ## also the slow engines
 	$(BIN)/pytest -m engines
