@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from runner.child.adapters.base import Adapter, Load, Logits, Reply, Request
+from runner.child.adapters.base import Adapter, Load, Logits, Reply, Request, Shown
 
 VOCABULARY = 16
 BOS, EOS, HIDDEN = 0, 1, 2
@@ -23,6 +23,7 @@ class Simple(Adapter):
         self.message: dict[str, Any] | None = None
 
     loaded = None  # type: ignore[assignment]  # nothing is loaded
+    shown = Shown(stages={}, calls={})
 
     def facts(self) -> dict[str, Any]:
         return {"bos_id": BOS, "vocab_size": VOCABULARY}
