@@ -75,7 +75,7 @@ def test_the_first_sentence_says_which_part_to_fix_and_how_sure_that_is(
         ("interface", "Every part is right by itself and the whole is wrong"),
         ("instrument", "The measurement itself is not steady"),
         ("margin", "Not decided: the evidence neither clears this cell nor blames"),
-        ("hidden", "The answers are wrong, but the parts that could be to blame were not all"),
+        ("hidden", "Every part is right by itself and the whole is wrong"),
         ("crashed", "Nothing to judge: no attempt at this cell came to its end"),
     ],
 )

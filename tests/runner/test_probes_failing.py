@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from runner.child.adapters import DECLARATIONS
 from runner.child.adapters.base import Adapter, Logits, Reply, Request
 from runner.child.probed import CaseInput, Probed
 from runner.child.probes import probe_cell
@@ -16,6 +17,8 @@ EOS = 9
 
 class Counting:
     """After n comes n + 1, up to an EOS; ``failing`` is raised instead once there are some ids."""
+
+    shown = DECLARATIONS["llama_cpp"].shown
 
     def __init__(self, failing: Exception | None = None) -> None:
         self.failing, self.passes = failing, 0
