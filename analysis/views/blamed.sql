@@ -14,7 +14,7 @@
 WITH set_places AS (
     SELECT
         run_id, cell_id, node_id, array_to_string(suspects, '/') AS suspect_set, suspects, max(reach) AS reach,
-        min_by(case_id || ': ' || detail, (case_id, probe <> 'whole')) AS set_says, count(DISTINCT case_id) AS set_cases
+        min_by(case_id || ': ' || detail, (case_id, probe <> 'whole', detail)) AS set_says, count(DISTINCT case_id) AS set_cases
     FROM symptom_sets
     WHERE placement = 'set'
     GROUP BY run_id, cell_id, node_id, suspects
@@ -41,7 +41,7 @@ through AS (
 failed_answers AS (
     SELECT
         run_id, cell_id, node_id,
-        format('of the chain {} failed; {}: ', CASE count(DISTINCT case_id) WHEN 1 THEN '1 case' ELSE count(DISTINCT case_id) || ' cases' END, min(case_id)) || left(min_by(detail, case_id), 300) AS chain_failed
+        format('of the chain {} failed; {}: ', CASE count(DISTINCT case_id) WHEN 1 THEN '1 case' ELSE count(DISTINCT case_id) || ' cases' END, min(case_id)) || left(min_by(detail, (case_id, detail)), 300) AS chain_failed
     FROM chain_grouped
     WHERE case_group = '*' AND outcome = 'error'
     GROUP BY ALL

@@ -25,8 +25,8 @@ WITH counted AS (
             min(g.case_id) FILTER (WHERE g.is_divergent), min(g.case_id) FILTER (WHERE g.is_expected),
             min(g.case_id) FILTER (WHERE g.is_gap), min(g.case_id) FILTER (WHERE g.outcome = 'tie')
         ) AS first_case,
-        min_by(g.detail, (s.cause IS NOT NULL, g.case_id)) FILTER (WHERE g.is_divergent) AS first_detail,
-        min_by(g.case_id || coalesce(': ' || g.detail, ''), g.case_id) FILTER (WHERE g.is_gap) AS first_gap,
+        min_by(g.detail, (s.cause IS NOT NULL, g.case_id, g.detail)) FILTER (WHERE g.is_divergent) AS first_detail,
+        min_by(g.case_id || coalesce(': ' || g.detail, ''), (g.case_id, g.detail)) FILTER (WHERE g.is_gap) AS first_gap,
         string_agg(DISTINCT g.case_id, ', ' ORDER BY g.case_id) FILTER (WHERE g.outcome = 'not_observed') AS unseen_cases,
         min(g.reference_id) AS reference_id
     FROM chain_grouped AS g

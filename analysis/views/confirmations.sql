@@ -103,10 +103,10 @@ decided AS (
     SELECT
         run_id, cell_id, node_id, culprit,
         coalesce(bool_or(is_proof), false) AS confirms, coalesce(bool_or(is_doubt), false) AS contradicts,
-        arg_min(told, (case_id, placebos_seen = 0, swap)) FILTER (WHERE is_proof) AS proof,
-        arg_min({'case_id': case_id, 'says': says}, (case_id, swap)) FILTER (WHERE is_doubt) AS doubt,
-        arg_min(told, (case_id, swap)) FILTER (WHERE is_ambiguous) AS ambiguous,
-        arg_min({'case_id': case_id, 'rivals': rivals}, (case_id, swap)) FILTER (WHERE is_shared) AS shared,
+        arg_min(told, (case_id, placebos_seen = 0, swap, part, placebos)) FILTER (WHERE is_proof) AS proof,
+        arg_min({'case_id': case_id, 'says': says}, (case_id, swap, part)) FILTER (WHERE is_doubt) AS doubt,
+        arg_min(told, (case_id, swap, part, placebos)) FILTER (WHERE is_ambiguous) AS ambiguous,
+        arg_min({'case_id': case_id, 'rivals': rivals}, (case_id, swap, part)) FILTER (WHERE is_shared) AS shared,
         coalesce(bool_or(swap IS NOT NULL), false) AS has_rule,
         min(coalesce(error, placebo_error)) AS failure
     FROM weighed

@@ -4,7 +4,8 @@
 -- the case above the margin and above the mean of every benign configuration, and beyond its declared bound;
 -- nothing of it where no working instrument vouches for the numbers.
 -- What was not compared detects nothing (`compared`). Cost counts the planned probes only: `seconds` of
--- those that were timed, `tokens` of prompts and answers. For example the cheapest cases that found something:
+-- those that were timed, `tokens` of prompts and answers as far as they are shown or counted. For example the
+-- cheapest cases that found something:
 --   SELECT case_id, count(*) AS faults, avg(seconds) FROM detections WHERE detected GROUP BY ALL ORDER BY 3
 WITH hits AS (
     SELECT DISTINCT run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat
@@ -24,7 +25,8 @@ probed AS (
                 )
             ELSE a.outcome = 'mismatch' AND h.run_id IS NULL
         END AS detected,
-        t.seconds, coalesce(len(t.prompt_ids), 0) + coalesce(len(t.output_ids), 0) AS tokens, t.case_id IS NOT NULL AS was_probed
+        t.seconds, t.case_id IS NOT NULL AS was_probed,
+        coalesce(nullif(len(t.prompt_ids), 0), k.prompt_tokens, 0) + coalesce(len(t.output_ids), k.output_tokens, 0) AS tokens
     FROM alignments AS a
     INNER JOIN pairs AS p
         ON p.run_id = a.run_id AND p.cell_id = a.cell_id AND p.node_id = a.node_id
@@ -42,6 +44,7 @@ probed AS (
         ON i.run_id = a.run_id AND i.cell_id = a.cell_id AND i.node_id = a.node_id
         AND i.stage = 'instrument' AND i.case_group = '*'
     LEFT JOIN traces AS t ON a.trace_row = t.rowid
+    LEFT JOIN token_counts AS k ON a.trace_row = k.trace_row
     WHERE a.judged
 )
 

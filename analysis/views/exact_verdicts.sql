@@ -18,7 +18,7 @@ WITH counted AS (
         string_agg(DISTINCT case_id, ', ' ORDER BY case_id) FILTER (WHERE outcome = 'not_observed') AS unseen_cases,
         min(observed) FILTER (WHERE outcome = 'not_observed') AS unseen_how,
         -- The least that these tests would have shown, said of the weakest; what tells no least shows nothing.
-        max_by(detail, coalesce(detectable, 'inf'::DOUBLE)) FILTER (WHERE outcome = 'match' AND stage = 'sampling') AS weakest,
+        max_by(detail, (coalesce(detectable, 'inf'::DOUBLE), detail)) FILTER (WHERE outcome = 'match' AND stage = 'sampling') AS weakest,
         list(case_id || coalesce(': ' || detail, '') ORDER BY severity DESC NULLS LAST, case_id, probe, repeat) FILTER (WHERE is_divergent) AS cases_told,
         count(*) FILTER (WHERE outcome <> 'not_observed' AND observed = 'reenacted') AS reenacted,
         string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome NOT IN ('missing', 'not_observed')) AS observed,
@@ -26,9 +26,9 @@ WITH counted AS (
             min_by(case_id, (-coalesce(severity, 0), case_id)) FILTER (WHERE is_divergent),
             min(case_id) FILTER (WHERE is_expected), min(case_id) FILTER (WHERE is_gap)
         ) AS first_case,
-        min_by(detail, (-coalesce(severity, 0), case_id)) FILTER (WHERE is_divergent) AS worst_detail,
+        min_by(detail, (-coalesce(severity, 0), case_id, detail)) FILTER (WHERE is_divergent) AS worst_detail,
         string_agg(detail, '; ' ORDER BY severity DESC NULLS LAST, case_id) FILTER (WHERE is_divergent) AS details,
-        min_by(case_id || ': ' || coalesce(detail, 'no reason given'), case_id) FILTER (WHERE is_gap) AS first_gap,
+        min_by(case_id || ': ' || coalesce(detail, 'no reason given'), (case_id, detail)) FILTER (WHERE is_gap) AS first_gap,
         string_agg(DISTINCT expected_reason, '; ') FILTER (WHERE is_expected) AS expected_reasons,
         string_agg(detail, '; ' ORDER BY case_id) FILTER (WHERE outcome = 'noted') AS notes,
         max(effect) AS effect,

@@ -21,7 +21,7 @@ coverage AS (
         count(*) FILTER (WHERE observed = 'reenacted') AS reenacted,
         string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome = 'numeric') AS observed,
         min(case_id) FILTER (WHERE is_gap) AS first_gap_case,
-        min_by(case_id || coalesce(': ' || detail, ''), case_id) FILTER (WHERE is_gap) AS first_gap,
+        min_by(case_id || coalesce(': ' || detail, ''), (case_id, detail)) FILTER (WHERE is_gap) AS first_gap,
         CASE WHEN bool_and(bound IS NOT NULL) THEN min(bound) END AS bound,
         min_by(bound_reason, bound) AS declared_reason
     FROM logits_grouped

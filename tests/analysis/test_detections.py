@@ -14,6 +14,7 @@ from tests.analysis.handmade import (
     true_ids,
     true_logits,
 )
+from tests.analysis.handmade_server import count, served
 
 Judge = Callable[[Bench], Judged]
 
@@ -107,3 +108,11 @@ def test_cost_is_the_time_and_the_tokens_of_the_planned_probes(bench: Bench, jud
     assert row["seconds"] == 0.75
     assert row["tokens"] == 6
     assert of(judged(bench), "logits/l1", "logits")["seconds"] is None
+
+
+def test_tokens_that_a_server_only_counts_are_counted(bench: Bench, judged: Judge) -> None:
+    bench.cells = [served("chat")]
+    uncounted = of(judged(bench), "chain/plain", "chain")["tokens"]
+    count(bench.attempt, "chain/plain", prompt=20, output=30)
+    counted = of(judged(bench), "chain/plain", "chain")["tokens"]
+    assert counted - uncounted == (20 + 30) - (2 + 3)
