@@ -243,28 +243,53 @@ def selftest(
 ) -> None:
     """Inject known faults, show which are seen and where they are placed."""
     from analysis.selftest import assess
+    from analysis.selftest_told import Made, tell, write_markdown
     from analysis.selftest_told import markdown as page
-    from analysis.selftest_told import tell, write_markdown
-    from cluster.selftest import base_of, choose, run_faults, runnable
+    from cluster.selftest import asked_in_part, base_of, choose, not_run, run_faults, runnable
     from suites.fault_catalogue import CATALOGUE, HELD_OUT, SERVERS
 
     # A root of its own: these runs are no qualification and must not become the latest one.
     own = f"{results.rstrip('/')}/selftest"
     if clean is not None:
         raise typer.Exit(_clean(matrix, own, clean, as_json))
-    base = base_of(matrix)
+    started, base = time.monotonic(), base_of(matrix)
     catalogues = (HELD_OUT,) if held_out else (SERVERS,) if servers else (CATALOGUE, SERVERS)
-    faults = runnable(choose(catalogues, fault or ()), base)
+    chosen = choose(catalogues, fault or ())
+    faults = runnable(chosen, base)
     with TemporaryDirectory(prefix="fleetqual-selftest-") as folder:
         ran = [r.run_id for r in run_faults(faults, base, own, Path(folder))]
     found = assess(own, ran, faults)
+    flags = {"--held-out": held_out, "--servers": servers, "--markdown": markdown}
+    made = Made(
+        command=_selftest_command(matrix, fault or (), flags, out),
+        seconds=time.monotonic() - started,
+        held_out=held_out,
+        not_run=not_run(chosen, base),
+        asked_in_part=asked_in_part(chosen, base),
+    )
     if out is not None:
-        write_markdown(found, out)
+        write_markdown(found, made, out)
     if markdown:
-        typer.echo(page(found), nl=False)
+        typer.echo(page(found, made), nl=False)
     else:
-        tell(found, own, as_json=as_json, minimal=minimal)
+        tell(found, made, own, as_json=as_json, minimal=minimal)
     raise typer.Exit(found.exit_code)
+
+
+def _selftest_command(
+    matrix: Path | None, faults: Sequence[str], flags: dict[str, bool], out: Path | None
+) -> str:
+    """Return what makes a self-test's page again, without the places of this machine."""
+    words = ["fleetqual selftest", *([_placeless(matrix)] if matrix else ())]
+    words += [f"--fault {name}" for name in faults]
+    words += [flag for flag, given in flags.items() if given]
+    return " ".join(words + ([f"-o {_placeless(out)}"] if out else []))
+
+
+def _placeless(path: Path) -> str:
+    """Return a path as it means the same on another machine: from here on, or the name alone."""
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else path.name
 
 
 def _clean(matrix: Path | None, results: str, cells: int, as_json: bool) -> int:

@@ -110,6 +110,8 @@ class Assessment:
     """(suite, stage, case) → what it costs on an untouched cell."""
     clean: list[Cell]
     """The untouched cells, which are controls too."""
+    rules: str = ""
+    """Version of the rules that judged them."""
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -183,10 +185,12 @@ def assess(results: str, run_ids: Sequence[str], faults: Iterable[Fault]) -> Ass
     store = Store(results)
     cells: list[Cell] = []
     costs: dict[Case, Cost] = {}
+    rules = set[str]()
     for run_id in run_ids:
         with open_judged(store, run_id) as catalog:
             cells += cells_of(catalog)
             costs |= clean_costs(catalog)
+            rules |= {r["rules_version"] for r in catalog.rows("SELECT rules_version FROM rules")}
     clean = {_place(cell): cell for cell in cells if "+clean-" in cell.engine}
     found = [_finding(fault, cells, clean) for fault in faults]
     whole = _swept(found)
@@ -195,6 +199,7 @@ def assess(results: str, run_ids: Sequence[str], faults: Iterable[Fault]) -> Ass
         [f for f in whole if f.fault.kind == "control"],
         costs,
         list(clean.values()),
+        ", ".join(sorted(rules)),
     )
 
 

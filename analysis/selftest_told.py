@@ -1,6 +1,8 @@
 """A self-test's findings as a table, as Markdown and as JSON."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,34 @@ _GROUPS = {
     "wrap": "in the adapter",
     "gateways": "in gateways before servers",
 }
+_HELD_OUT = (
+    "These were written down before any threshold was tuned on one of them, and stand here",
+    "whatever they show.",
+)
 _COLUMNS = ("fault", "incident", "depth", "engine", "detected", "placed at", "confirmed")
 
 
-def tell(found: Assessment, results: str, *, as_json: bool, minimal: bool) -> None:
+@dataclass(frozen=True)
+class Made:
+    """How a self-test was made, which its findings do not say."""
+
+    command: str
+    """What was typed, without the places of one machine."""
+    seconds: float
+    held_out: bool = False
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    """Fault that the matrix cannot show → why."""
+    asked_in_part: Mapping[str, str] = field(default_factory=dict)
+    """Fault that is run → suites of it that the matrix does not name."""
+
+
+def tell(found: Assessment, made: Made, results: str, *, as_json: bool, minimal: bool) -> None:
     """Print a self-test: what was found, every miss and alarm with its reason, and the totals."""
     if as_json:
         told: dict[str, Any] = {
             "totals": found.totals,
             "faults": [finding.as_json for finding in found.faults],
+            "not_run": list(made.not_run),
         }
         if minimal:
             told["totals"]["minimal"] = found.minimal()
@@ -39,20 +60,23 @@ def tell(found: Assessment, results: str, *, as_json: bool, minimal: bool) -> No
     _list(out, "Controls that alarmed or failed", [f for f in found.controls if f.reason], results)
     if minimal:
         _tell_minimal(out, found)
-    for line in _summary(found):
+    for line in _summary(found, made):
         out.print(plain(line))
 
 
-def markdown(found: Assessment) -> str:
+def markdown(found: Assessment, made: Made) -> str:
     """Return the page of a self-test, for people who were not there."""
     head = [*_COLUMNS, "cheapest case", "smallest strength"]
     lines = [
-        "# Self-test",
+        f"# Self-test{': faults that were held out' if made.held_out else ''}",
         "",
         "Every fault is the mechanism of an incident from the field, injected into the shipped",
         "model, its engine's options, its adapter (`wrap`), or a gateway before it (`proxy`).",
+        *(_HELD_OUT if made.held_out else ()),
         "",
-        *(f"- {line}" for line in _summary(found)),
+        f"Made by `{made.command}` in {made.seconds / 60:.0f} minutes; rules {found.rules}.",
+        "",
+        *(f"- {line}" for line in _summary(found, made)),
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
@@ -82,10 +106,10 @@ def markdown(found: Assessment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_markdown(found: Assessment, path: Path) -> None:
+def write_markdown(found: Assessment, made: Made, path: Path) -> None:
     """Write the page."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(markdown(found), encoding="utf-8")
+    path.write_text(markdown(found, made), encoding="utf-8")
 
 
 def _row(finding: Finding) -> list[str]:
@@ -147,16 +171,27 @@ def _tell_minimal(out: Any, found: Assessment) -> None:
     out.print(table)
 
 
-def _summary(found: Assessment) -> list[str]:
+def _summary(found: Assessment, made: Made) -> list[str]:
     totals = found.totals
     lines = [_rate("all faults", totals)]
     for name, title in _GROUPS.items():
         if totals[name]["faults"]:
             lines.append(_rate(title, totals[name]))
-    lines.append(f"benign controls: {totals['false_alarms']} alarms of {totals['controls']}")
+    lines.append(
+        f"benign controls: {totals['false_alarms']} alarms of {totals['controls']} "
+        f"(named controls: {len(found.controls)}, untouched cells: {len(found.clean)})"
+    )
     if totals["errors"]:
         lines.append(f"{totals['errors']} faults or controls ended in errors")
+    for why, count in Counter(made.not_run.values()).items():
+        lines.append(f"{_faults(count)} not run: {why}")
+    for suites, count in Counter(made.asked_in_part.values()).items():
+        lines.append(f"{_faults(count)} run without {suites}: not in the matrix")
     return lines
+
+
+def _faults(count: int) -> str:
+    return "1 fault" if count == 1 else f"{count} faults"
 
 
 def _rate(title: str, rates: dict[str, Any]) -> str:

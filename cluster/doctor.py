@@ -14,13 +14,12 @@ from cluster.environments import (
     interpreter,
     needs_no_environment,
 )
-from cluster.matrix import EngineKind
+from runner.child.adapters import DECLARATIONS
 from runner.machine import Machine, this_machine
 from suites.suite import Frozen
 
 _LOW_DISK = 2 << 30
 _PACKAGES = ("ray", "duckdb", "pyarrow")
-_ENGINES: tuple[EngineKind, ...] = ("llama_cpp", "transformers", "vllm", "mlx", "openai")
 
 
 class Finding(Frozen):
@@ -40,7 +39,7 @@ def examine(results: str) -> list[Finding]:
     """Return everything a user may have to mend before a run on this machine."""
     machine = this_machine(visible_only=True)
     there = environments()
-    engines = [row for name in _ENGINES for row in _engine(name, machine, there)]
+    engines = [row for name in DECLARATIONS for row in _engine(name, machine, there)]
     return [*_hardware(machine), *engines, *_software(), _disk(results)]
 
 
@@ -58,7 +57,7 @@ def _hardware(machine: Machine) -> list[Finding]:
     return [node, *found]
 
 
-def _engine(name: EngineKind, machine: Machine, there: list[Environment]) -> list[Finding]:
+def _engine(name: str, machine: Machine, there: list[Environment]) -> list[Finding]:
     """Return a row for each environment of an engine, or one that says how to get the first."""
     if needs_no_environment(name):
         return [Finding(kind="engine", name=name, ok=True, value="needs no environment")]

@@ -13,10 +13,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import Field, field_validator, model_validator
 
+from cluster.entry_mistakes import bad_address, unknown_gateway, unknown_mutation, unknown_option
 from cluster.secret_names import secret_names
 from runner.child.adapters import DECLARATIONS
-from runner.child.faults import MUTATIONS
-from runner.child.servers.mutations import MUTATIONS as GATEWAYS
 from suites.explaining import KeyPath, Mistake
 from suites.fault_catalogue import ProxyInjection, Wrap
 from suites.loading import Document, load_document
@@ -25,7 +24,9 @@ from suites.suite import Frozen
 
 Coverage = Literal["any", "each-hardware", "each-node", "each-device"]
 EngineKind = Literal["llama_cpp", "transformers", "vllm", "mlx", "openai"]
-Dialect = Literal["auto", "plain", "llama-server", "vllm", "ollama", "mlx", "sglang", "tgi"]
+Dialect = Literal[
+    "auto", "vllm", "sglang", "llama-server", "ollama", "llama-cpp-python", "mlx", "plain"
+]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@/+-]{0,99}$"
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
@@ -79,7 +80,7 @@ class EngineEntry(Frozen):
     version: str | None = None
     """An installed environment ``<engine>-<version>``; else what there is."""
     python: str | None = None
-    """Interpreter of the engine's environment, relative to the matrix."""
+    """Interpreter of the engine's environment, relative to the matrix; instead of a version."""
     serving: Serving | None = None
     """``external`` for openai, else ``in_process``, when left out."""
     base_url: str | None = None
@@ -139,13 +140,9 @@ class EngineEntry(Frozen):
     @field_validator("base_url")
     @classmethod
     def _is_a_url(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^\s@/?#]+(/[^\s?#]*)?", value):
-            raise Mistake(
-                (),
-                "base_url is not an http(s) address without user, password and query",
-                fix="write e.g. http://127.0.0.1:8000/v1, and as api_key_env the name of the "
-                "environment variable that holds the key: addresses are stored with the results",
-            ).raised()
+        mistake = None if value is None else bad_address(value)
+        if mistake is not None:
+            raise mistake.raised()
         return value
 
     @field_validator("options")
@@ -193,16 +190,22 @@ class EngineEntry(Frozen):
                     f"{key} has no meaning for serving {self.served}",
                     fix=f"remove it, or add `serving: external` to engine {self.label!r}",
                 ).raised()
-        declaration = DECLARATIONS.get(self.engine)
-        if declaration is not None:
-            for option in self.options:
-                if option not in declaration.option_names:
-                    raise Mistake.unknown(
-                        ("options", option),
-                        f"{self.engine} option",
-                        option,
-                        declaration.option_names,
-                    ).raised()
+        if self.proxy is not None and self.served == "in_process":
+            raise Mistake(
+                ("proxy",),
+                "a proxy stands before a server, and this entry has none",
+                fix="remove it, or give an entry that is served as managed or external",
+            ).raised()
+        if self.python is not None and self.version is not None:
+            raise Mistake(
+                ("version",),
+                "version and python both say which environment is taken",
+                "version (an installed environment), python (an interpreter, of whatever version)",
+                "give only one; the version that an interpreter brings is recorded",
+            ).raised()
+        mistake = unknown_option(self.engine, self.served, self.options)
+        if mistake is not None:
+            raise mistake.raised()
         return self
 
 
@@ -236,6 +239,23 @@ class ReferenceEntry(Frozen):
 
     engine: EngineKind = "transformers"
     backend: Backend = "cpu"
+
+    @field_validator("engine")
+    @classmethod
+    def _computes_from_the_model_itself(cls, value: EngineKind) -> EngineKind:
+        able = [
+            name
+            for name, made in DECLARATIONS.items()
+            if "in_process" in made.servings and "hf" in made.formats
+        ]
+        if value not in able:
+            raise Mistake(
+                (),
+                f"{value} can make no reference",
+                ", ".join(able),
+                "name an engine that runs in process and reads the model's own folder",
+            ).raised()
+        return value
 
 
 class Expected(Frozen):
@@ -353,23 +373,6 @@ class Matrix(Frozen):
                     fix="give each entry its own `name:`",
                 ).raised()
             first[entry.label] = index
-
-
-def unknown_mutation(fault: Wrap) -> Mistake | None:
-    """Return what is wrong with a mutation's name; None if there is such a mutation."""
-    if fault.at not in MUTATIONS:
-        return Mistake.unknown(("at",), "stage of a mutation", fault.at, tuple(MUTATIONS))
-    if fault.how not in MUTATIONS[fault.at]:
-        known = tuple(MUTATIONS[fault.at])
-        return Mistake.unknown(("how",), f"mutation at {fault.at}", fault.how, known)
-    return None
-
-
-def unknown_gateway(proxy: ProxyInjection) -> Mistake | None:
-    """Return what is wrong with the name of a proxy's mutation; None if there is such a one."""
-    if proxy.how in GATEWAYS:
-        return None
-    return Mistake.unknown(("how",), "mutation of a proxy", proxy.how, tuple(GATEWAYS))
 
 
 def load_matrix(path: Path) -> tuple[Matrix, Document]:

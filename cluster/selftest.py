@@ -13,16 +13,19 @@ from typing import Any
 
 import yaml
 
-from cluster.matrix import load_matrix, unknown_gateway, unknown_mutation
+from cluster.entry_mistakes import unknown_gateway, unknown_mutation
+from cluster.matrix import load_matrix
 from cluster.run import Ran, Request, run_matrix
 from runner.faults.gguf_edits import faulty_gguf
 from runner.faults.hf_edits import faulty_folder
 from suites.errors import UserError
 from suites.explaining import Mistake
-from suites.fault_catalogue import Fault, load_faults
+from suites.fault_catalogue import Fault, id_and_strength, load_faults
 from suites.loading import SHIPPED, told, told_unknown
 
 WEEKLY = SHIPPED.parent / "infra" / "matrices" / "weekly.yaml"
+#: The shipped matrix that names every engine of a catalogue, as a user types it.
+_EVERY_ENGINE = "infra/matrices/engines.yaml"
 CLEAN = "clean"
 #: A child of a small model and two suites ends in seconds; a mutation may make it much slower.
 _TIMEOUT_S = 600.0
@@ -82,9 +85,15 @@ def base_of(matrix: Path | None) -> Base:
     """Return what a matrix gives: the shipped weekly one unless a narrower one is named.
 
     Raises:
-        UserError: the matrix is wrong, or does not serve the shipped model.
+        UserError: the matrix is wrong or missing, or does not serve the shipped model.
     """
     path = matrix or WEEKLY
+    if matrix is None and not path.is_file():
+        raise UserError(
+            "the shipped matrix weekly.yaml is not here: only a checkout of the project has it",
+            where=str(path),
+            fix="name a matrix over the shipped model: `fleetqual selftest MATRIX`",
+        )
     loaded, _ = load_matrix(path)
     shipped = SHIPPED / "models" / "tiny-chat"
     here = path.parent
@@ -130,8 +139,39 @@ def runnable(faults: Iterable[Fault], base: Base) -> list[Fault]:
     found = [f for f in faults if f.engine in base.engines and _suites(f, base)]
     if not found:
         raise UserError(
-            "none of the faults can be shown by its engines and suites", where=str(base.path)
+            "none of the faults can be shown by its engines and suites",
+            where=str(base.path),
+            fix=f"{_EVERY_ENGINE} names every engine of the faults that are shipped",
         )
+    return found
+
+
+def not_run(faults: Iterable[Fault], base: Base) -> dict[str, str]:
+    """Return the faults that the base cannot show, each with the reason, which several share."""
+    chosen = list(faults)
+    elsewhere = [f for f in chosen if f.engine not in base.engines]
+    engines = ", ".join(dict.fromkeys(f.engine for f in elsewhere))
+    only = " --servers" if all(f.serving == "managed" for f in elsewhere) else ""
+    names_none = (
+        f"the matrix names no {engines} (fleetqual selftest {_EVERY_ENGINE}{only} runs them)"
+    )
+    found = {}
+    for fault in chosen:
+        name, _ = id_and_strength(fault.id)
+        if fault.engine not in base.engines:
+            found[name] = names_none
+        elif not _suites(fault, base):
+            found[name] = "the matrix asks none of their suites"
+    return found
+
+
+def asked_in_part(faults: Iterable[Fault], base: Base) -> dict[str, str]:
+    """Return the faults that are run without a suite of theirs, each with the suites it lacks."""
+    found = {}
+    for fault in faults:
+        lacking = [s for s in fault.asked if s not in _suites(fault, base)]
+        if fault.engine in base.engines and 0 < len(lacking) < len(fault.asked):
+            found[id_and_strength(fault.id)[0]] = ", ".join(lacking)
     return found
 
 

@@ -26,6 +26,7 @@ _SECRET_VALUE = re.compile(r"://[^/@\s]+:[^/@\s]+@")
 _EXIT_GRACE_S = 10.0
 _LAST_WORDS = 4096
 _POLL_S = 0.1
+_MEASURE_S = 0.5
 
 Event = tuple[dict[str, Any], Arrays]
 
@@ -42,6 +43,7 @@ class ChildProcess:
         self._ends_at = time.monotonic() + deadline_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the context is left
         self.peak_memory = 0
+        self._measured_at = 0.0
         self._memory_kills = _kernel_memory_kills()
         self._process = subprocess.Popen(
             [python, "-u", str(CHILD)],
@@ -52,7 +54,8 @@ class ChildProcess:
             start_new_session=True,
         )
         self._frames: queue.Queue[Event | ProtocolError | None] = queue.Queue(maxsize=256)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def send(self, order: dict[str, Any]) -> None:
         """Hand the order over; a child that died already is noticed when it is read."""
@@ -122,6 +125,11 @@ class ChildProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
+        # What nobody will read would keep the reader waiting, and with it all that came. Where a
+        # worker that left the group holds the pipe open, nothing comes, and it is left to wait.
+        with contextlib.suppress(queue.Empty):
+            while self._reader.is_alive():
+                self._frames.get(timeout=2 * _POLL_S)
 
     def _read(self) -> None:
         stream = self._process.stdout
@@ -147,6 +155,10 @@ class ChildProcess:
             pass  # It is gone; its exit code tells the story.
 
     def _measure(self) -> None:
+        # It looks at every process of the machine: too much for every frame, or while others time.
+        if time.monotonic() - self._measured_at < _MEASURE_S:
+            return
+        self._measured_at = time.monotonic()
         try:
             leader = psutil.Process(self._process.pid)
             group = [leader, *leader.children(recursive=True)]

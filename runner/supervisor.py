@@ -253,8 +253,9 @@ def _tensors(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | str:
         return found
     except UserError as error:
         return f"the artifact's tensors cannot be compared: {error.line}"
-    except (OSError, ValueError, NotImplementedError) as error:
-        return f"the artifact's tensors cannot be compared: {error}"
+    except Exception as error:
+        # The engine's evidence is whole without it, and is not to be lost for it.
+        return f"the artifact's tensors cannot be compared: {type(error).__name__}: {error}"
 
 
 def _record_weights(record: AttemptRecord, found: list[TensorFacts] | str) -> None:

@@ -12,6 +12,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 KeyPath = tuple[str | int, ...]
 
+#: What pydantic wants where a value has another shape, in YAML's words.
+_SHAPES = {
+    "tuple_type": "list",
+    "list_type": "list",
+    "dict_type": "mapping",
+    "model_type": "mapping",
+}
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -98,7 +106,10 @@ def _mistake(
         )
     if kind == "literal_error":
         choices = [c.strip("'") for c in str(context["expected"]).replace(" or ", ", ").split(", ")]
-        return Mistake.unknown(key, str(_name(key)), detail["input"], choices)
+        return Mistake.unknown(key, _kind(key, location), detail["input"], choices)
+    if kind in _SHAPES:
+        owner = model_at(model_type, key) if kind == "model_type" else None
+        return _misshapen(key, _SHAPES[kind], detail["input"], owner)
     if kind == "string_type" and isinstance(detail["input"], (int, float)):
         return Mistake(
             key,
@@ -112,14 +123,35 @@ def _mistake(
     return Mistake(key, f"{_name(key)}: {detail['msg'][0].lower()}{detail['msg'][1:]}")
 
 
+def _misshapen(key: KeyPath, wanted: str, given: object, owner: type[BaseModel] | None) -> Mistake:
+    """Return the mistake of a value that is no list, or no mapping, where one must be."""
+    name, item = _name(key), bool(key) and isinstance(key[-1], int)
+    what = f"{f'an item of {name}' if item else name} must be a {wanted}"
+    word = given if isinstance(given, str) and given else None
+    if wanted == "list":
+        fix = f"write `{name}: [{word}]`" if word else "begin each item with `- `"
+    else:
+        fix = "write `key: value` pairs"
+    if given is None:
+        fix += ", or leave it out"
+    fields = owner.model_fields.items() if owner else ()
+    needed = [field.alias or own for own, field in fields if field.is_required()]
+    if item and word and needed:
+        fix = f"write `- {needed[0]}: {word}`"
+    return Mistake(key, what, ", ".join(owner_keys(owner)) if owner else "", fix)
+
+
 def model_at(model_type: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
     """Return the model whose keys stand directly beneath ``key``; None where there is none."""
     current: Any = model_type
     for part in key:
-        if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
+        if typing.get_origin(current) is dict:
+            # One part is the user's own name for the entry.
+            current = _inner(typing.get_args(current)[1])
+        elif isinstance(part, str) and _is_model(current):
             fields = {f.alias or name: f.annotation for name, f in current.model_fields.items()}
             current = _inner(fields.get(part))
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+    return current if _is_model(current) else None
 
 
 def owner_keys(model: type[BaseModel]) -> list[str]:
@@ -128,17 +160,25 @@ def owner_keys(model: type[BaseModel]) -> list[str]:
 
 
 def _inner(annotation: Any) -> Any:
-    """Return the model inside a tuple, list, dict, optional or annotated type."""
+    """Return the model, or the dict, inside a tuple, list, optional or annotated type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _inner(arguments[0])
-    if origin is dict:
-        return _inner(arguments[1])
     if origin in (Union, types.UnionType, tuple, list):
         inner = [_inner(a) for a in arguments if a not in (type(None), ...)]
-        models = [i for i in inner if isinstance(i, type) and issubclass(i, BaseModel)]
-        return models[0] if models else None
+        return next((i for i in inner if _is_model(i) or typing.get_origin(i) is dict), None)
     return annotation
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _kind(key: KeyPath, location: KeyPath) -> str:
+    """Return what a name out of a fixed list is called: items of ``backends`` are values."""
+    if location and location[-1] == "[key]":
+        return "key"
+    return str(key[-1]) if key and isinstance(key[-1], str) else "value"
 
 
 def _name(key: KeyPath) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fleetqual
+from analysis.selftest import Assessment
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,6 +194,26 @@ def test_results_come_from_the_environment_unless_given(
         _, out, _ = answer(capsys, *arguments)
         where = {row["name"]: row["where"] for row in json.loads(out)}
         assert where["results"] == str(tmp_path / name)
+
+
+def test_the_page_of_a_self_test_names_its_command_and_no_place_of_this_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cluster.selftest.run_faults", lambda *_: iter(()))
+    monkeypatch.setattr("analysis.selftest.assess", lambda *_: Assessment([], [], {}, []))
+    page = tmp_path / "docs" / "page.md"
+    given = ("--servers", "--fault", "gateway-strips-reasoning", "--fault", "gateway-drops-tools")
+    monkeypatch.chdir(ROOT)
+    code, out, err = answer(capsys, "selftest", *given, "--results", str(tmp_path), "-o", str(page))
+    assert (code, err) == (0, "")
+    assert "1 fault not run: the matrix names no mlx" in out
+    faults = "--fault gateway-strips-reasoning --fault gateway-drops-tools"
+    assert f"`fleetqual selftest {faults} --servers -o page.md`" in page.read_text()
+    monkeypatch.chdir(tmp_path)
+    matrix = ROOT / "infra" / "matrices" / "engines.yaml"
+    answer(capsys, "selftest", str(matrix), *given, "--results", str(tmp_path), "-o", str(page))
+    assert f"`fleetqual selftest engines.yaml {faults} --servers -o docs/" in page.read_text()
+    assert str(tmp_path) not in page.read_text()
 
 
 def test_help_answers_at_once_and_loads_neither_ray_nor_duckdb() -> None:

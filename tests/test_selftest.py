@@ -50,7 +50,7 @@ def test_a_known_fault_is_seen_and_placed(fault: str, selftested: SelfTested) ->
 
 
 def test_controls_alarm_nothing(selftested: SelfTested) -> None:
-    assert set(selftested.told) == {"totals", "faults"}
+    assert set(selftested.told) == {"totals", "faults", "not_run"}
     totals = selftested.told["totals"]
     # The untouched cells beside the faults are controls too.
     assert totals["controls"] > len(CONTROLS)

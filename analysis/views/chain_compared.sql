@@ -3,8 +3,9 @@
 -- The prompt comes first: a doubled BOS is a fault of the chat path also where the answer survives it.
 -- Token ids, text and finish_reason speak for the chain; a message that alone differs is the parser's.
 -- Where the prompt's ids are hidden, their number tells another prompt; an equal one proves none.
--- A streamed reply brings text only. Where it equals the candidate's own whole reply, it says nothing
--- that the whole one does not say; else the difference is the stream's own.
+-- Where a server tells thinking or calls apart, its text is the content alone, and the message speaks for it.
+-- A streamed reply is held against the candidate's own whole reply. Where text, message and finish_reason
+-- are the same, it says nothing that the whole one does not say; else the difference is the stream's own.
 --
 -- A `tie` is a difference that equal computations can make: under the same prompt both sides go on, the
 -- candidate's token is among those the reference ranked there, and the reference preferred its own by no
@@ -59,6 +60,11 @@ sides AS (
         CASE WHEN f.max_flip_margin IS NOT NULL THEN greatest(f.max_flip_margin, w.own_flip_margin) END AS tie_margin,
         greatest(k.sure_lead_nats, x.widest_flip) AS sure_lead,
         CASE WHEN ends_in_calls THEN 'tool_calls' ELSE raw_true_finish END AS true_finish,
+        coalesce(
+            (seen_message ->> '$.content') = seen_text AND true_message IS NOT NULL
+            AND ((seen_message ->> '$.reasoning_content') <> '' OR json_array_length(seen_message, '$.tool_calls') > 0),
+            false
+        ) AS text_is_content,
         list_min(list_filter(
             range(1, greatest(len(t.output_ids), len(r.output_ids)) + 1),
             lambda i: t.output_ids[i] IS DISTINCT FROM r.output_ids[i]
@@ -84,7 +90,7 @@ named AS (
             WHEN len(seen_prompt) > 0 AND len(true_prompt) > 0 AND seen_prompt <> true_prompt THEN 'prompt'
             WHEN hides_prompt AND len(true_prompt) > 0 AND prompt_tokens <> len(true_prompt) THEN 'prompt_tokens'
             WHEN NOT hides_output AND differs_at IS NOT NULL THEN 'output_ids'
-            WHEN NOT hides_output AND seen_text IS DISTINCT FROM true_text THEN 'text'
+            WHEN NOT hides_output AND seen_text IS DISTINCT FROM true_text AND NOT text_is_content THEN 'text'
             WHEN hides_output AND CASE WHEN true_message IS NULL THEN seen_text <> true_text ELSE seen_message IS DISTINCT FROM true_message END
                 THEN answer_symptom(coalesce(seen_text, ''), coalesce(seen_message, ''), coalesce(true_text, ''), coalesce(true_message, ''))
             WHEN seen_finish IS DISTINCT FROM true_finish THEN 'finish_reason'
@@ -176,7 +182,11 @@ wholes AS (
 streams AS (
     SELECT
         s.run_id, s.cell_id, s.node_id, s.attempt, s.stage, s.probe, s.case_id, s.repeat,
+        coalesce(s.seen_text = w.seen_text AND s.seen_message <> w.seen_message, false) AS other_message,
+        coalesce(s.seen_text = w.seen_text AND s.seen_finish <> w.seen_finish, false) AS other_finish,
         CASE
+            WHEN other_message THEN 'message'
+            WHEN other_finish THEN 'finish_reason'
             WHEN s.seen_text = s.true_text THEN NULL
             WHEN s.seen_text = w.seen_text THEN w.symptom
             WHEN w.outcome IS NOT NULL THEN 'stream'
@@ -185,14 +195,19 @@ streams AS (
         w.true_finish, w.seen_finish, w.true_message, w.seen_message, w.prompt_hidden, w.ids_hidden, w.hides, w.goes_on,
         -- A second asking may fall on the other side of a tie, which hidden ids do not tell from a loss.
         w.ids_hidden AND NOT coalesce(w.least_lead > w.benign_lead, false)
-        AND NOT starts_with(s.seen_text, w.seen_text) AND NOT starts_with(w.seen_text, s.seen_text) AS maybe_tie,
+        AND (other_message OR NOT starts_with(s.seen_text, w.seen_text) AND NOT starts_with(w.seen_text, s.seen_text)) AS maybe_tie,
         CASE
+            WHEN other_message OR other_finish THEN CASE WHEN maybe_tie THEN 'no_truth' ELSE 'mismatch' END
             WHEN s.seen_text = s.true_text THEN 'match'
             WHEN s.seen_text = w.seen_text THEN w.outcome
             WHEN w.outcome IS NULL OR maybe_tie THEN 'no_truth'
             ELSE 'mismatch'
         END AS outcome,
         CASE
+            WHEN other_message
+                THEN 'streamed it has another message: ' || shown_difference(w.seen_message, s.seen_message)
+                    || CASE WHEN maybe_tie THEN '; where ids are hidden a tie cannot be told from a fault' ELSE '' END
+            WHEN other_finish THEN format('streamed its finish_reason is {}, at once it is {}', s.seen_finish, w.seen_finish)
             WHEN s.seen_text = s.true_text THEN NULL
             WHEN s.seen_text = w.seen_text THEN w.detail
             WHEN w.outcome IS NULL THEN 'the stream has other text, and whether the answer differs too is not known'
@@ -206,4 +221,4 @@ streams AS (
 
 SELECT * EXCLUDE (seen_text, least_lead, benign_lead) FROM wholes
 UNION ALL BY NAME
-SELECT * EXCLUDE (maybe_tie) FROM streams
+SELECT * EXCLUDE (other_message, other_finish, maybe_tie) FROM streams

@@ -74,10 +74,22 @@ sides AS (
             r.finish_reason = 'stop' AND t.finish_reason = 'tool_calls'
             AND json_array_length(TRY_CAST(r.message AS JSON), '$.tool_calls') > 0
             AND json_array_length(TRY_CAST(t.message AS JSON), '$.tool_calls') > 0, false
-        ) AS ends_in_calls
+        ) AS ends_in_calls,
+        w.message AS whole_message, w.finish_reason AS whole_finish,
+        -- What clients put together of a stream's pieces is to be what comes at once.
+        coalesce(
+            w.text = t.text AND (
+                canonical_message(w.message, w.message) <> canonical_message(t.message, w.message)
+                OR w.finish_reason <> t.finish_reason
+            ), false
+        ) AS other_stream
     FROM joined AS j
     LEFT JOIN token_counts AS c ON j.trace_row = c.trace_row
     LEFT JOIN traces AS t ON j.trace_row = t.rowid
+    LEFT JOIN traces AS w
+        ON t.stage = 'chain' AND t.probe = 'stream' AND w.stage = 'chain' AND w.probe = 'whole'
+        AND w.run_id = t.run_id AND w.cell_id = t.cell_id AND w.node_id = t.node_id AND w.attempt = t.attempt
+        AND w.case_id = t.case_id AND w.repeat = t.repeat
     LEFT JOIN reference_traces AS r ON j.truth_row = r.rowid
 ),
 
@@ -98,6 +110,11 @@ texts AS (
                 END
             WHEN 'chain' THEN
                 CASE
+                    WHEN j.other_stream
+                        THEN json_object(
+                            'text', r.text, 'finish_reason', j.whole_finish,
+                            'message', canonical_message(j.whole_message, j.whole_message)::JSON
+                        )::VARCHAR
                     WHEN j.probe = 'stream' THEN r.text
                     WHEN r.output_ids IS NOT NULL
                         THEN json_object(
@@ -134,6 +151,11 @@ texts AS (
                 END
             WHEN 'chain' THEN
                 CASE
+                    WHEN j.other_stream
+                        THEN json_object(
+                            'text', t.text, 'finish_reason', t.finish_reason,
+                            'message', canonical_message(t.message, j.whole_message)::JSON
+                        )::VARCHAR
                     WHEN j.probe = 'stream' THEN t.text
                     WHEN t.output_ids IS NOT NULL OR j.hides_output AND t.text IS NOT NULL
                         THEN json_object(

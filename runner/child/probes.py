@@ -7,6 +7,7 @@ itself made before it.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from runner.child.adapters.base import Adapter
 from runner.child.probed import CaseInput, Probed
@@ -94,6 +95,15 @@ def _probed(subject: Subject, case: CaseInput, probe: StageProbe) -> Iterator[Pr
 
 
 def _config(adapter: Adapter) -> Iterator[Probed]:
+    facts = list(caught(_facts(adapter), "config", "*", "fact"))
+    if facts[-1].case_id != "*":
+        yield from facts
+        return
+    for name in FACTS:
+        yield replace(facts[-1], case_id=f"config/{name}")
+
+
+def _facts(adapter: Adapter) -> Iterator[Probed]:
     facts = adapter.facts()
     for name in FACTS:
         unseen = None if name in facts else "hidden"

@@ -18,6 +18,7 @@ class Redaction:
         for ascii_only in (True, False) if raw else ():
             once = json.dumps(raw, ensure_ascii=ascii_only)[1:-1]
             forms |= {once, json.dumps(once, ensure_ascii=ascii_only)[1:-1]}
+        forms |= {form.replace("/", "\\/") for form in forms}
         self._forms = sorted(forms | ({raw} if raw else set()), key=len, reverse=True)
 
     def __bool__(self) -> bool:

@@ -68,6 +68,16 @@ def other_stream(attempt: Attempt) -> None:
     attempt.change("chain", "chain/plain", "stream", text="answer to \ufffd")
 
 
+def other_streamed_calls(attempt: Attempt) -> None:
+    calls = [{"name": "f", "arguments": "{}"}]
+    body = json.dumps({"content": true_text("chain/plain"), "tool_calls": calls})
+    attempt.change("chain", "chain/plain", "stream", message=body)
+
+
+def other_streamed_end(attempt: Attempt) -> None:
+    attempt.change("chain", "chain/plain", "stream", finish_reason="length")
+
+
 def other_count(attempt: Attempt) -> None:
     count(attempt, "chain/plain", output=9)
 
@@ -84,6 +94,12 @@ def other_count(attempt: Attempt) -> None:
         (other_end, "stop/parse", "finish_reason is length, expected stop"),
         (other_message, "parse", "same text, other message"),
         (other_stream, ANSWER, "streamed it has other text"),
+        (other_streamed_calls, "parse", "streamed it has another message"),
+        (
+            other_streamed_end,
+            "stop/parse",
+            "streamed its finish_reason is length",
+        ),
         (other_count, ANSWER, "same answer, but of 9 tokens, expected 4"),
     ],
 )

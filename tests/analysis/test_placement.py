@@ -282,6 +282,40 @@ def test_a_stream_that_says_something_else_is_a_symptom_of_its_own(
     assert found.verdict("chain", "c1:gone") == "inconclusive"
 
 
+def test_a_stream_whose_message_is_another_is_the_parsers(bench: Bench, judged: Judge) -> None:
+    bench.cells = [Cell("c1:alone"), Cell("c1:caused"), Cell("c1:same")]
+    for index, name in enumerate(("g", "g", "f")):
+        calls = [{"name": name, "arguments": '{"b": 1, "a": 2}'}]
+        body = json.dumps({"content": "answer to chain/tools", "tool_calls": calls})
+        whole = body.replace('"g"', '"f"')
+        bench.cells[index].only.change("chain", "chain/tools", "whole", message=whole)
+        bench.cells[index].only.change("chain", "chain/tools", "stream", message=body)
+    bench.answers["chain/tools"] = {"message": whole}
+    bench.cells[1].only.change("parse", "parse/call", "stream", message=body)
+    found = judged(bench)
+    assert "streamed it has another message" in found.cell("c1:alone")["explanation"]
+    assert found.cell("c1:alone")["culprit"] == "interface"
+    assert found.cell("c1:caused")["culprit"] == "parse"
+    assert found.cell("c1:same")["verdict"] == "qualified"
+
+
+def test_a_server_that_tells_thinking_apart_is_held_against_the_message(
+    bench: Bench, judged: Judge
+) -> None:
+    message = {"content": "7", "reasoning_content": "3 + 4", "tool_calls": []}
+    bench.cells = [Cell("c1:same"), Cell("c1:other")]
+    bench.answers["chain/tools"] = {"text": "3 + 4</think>7", "message": json.dumps(message)}
+    for index, thought in enumerate(("3 + 4", "3 + 4\n")):
+        told = json.dumps({**message, "reasoning_content": thought})
+        for probe in ("whole", "stream"):
+            bench.cells[index].only.change(
+                "chain", "chain/tools", probe, text="7", message=told, finish_reason="stop"
+            )
+    found = judged(bench)
+    assert found.cell("c1:same")["verdict"] == "qualified"
+    assert "same text, other message" in found.cell("c1:other")["explanation"]
+
+
 def test_a_declared_loss_of_the_stream_accounts_for_its_tags(
     bench: Bench, judged: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

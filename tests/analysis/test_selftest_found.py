@@ -1,12 +1,14 @@
 """What a self-test concludes from cells: detection beyond the untouched cell, place, cost."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from analysis.selftest import Assessment, Finding, _finding, _place, _swept
 from analysis.selftest_cells import Cell
-from analysis.selftest_told import markdown
+from analysis.selftest_told import Made, markdown, tell
 from suites.fault_catalogue import Fault
 
 
@@ -176,8 +178,38 @@ def test_the_smallest_set_of_cases_detects_everything_cheaply() -> None:
     ]
 
 
+MADE = Made(
+    command="fleetqual selftest -o page.md",
+    seconds=130,
+    not_run={"behind-a": "the matrix names no a", "behind-a-too": "the matrix names no a"},
+    asked_in_part={"f0": "state, sampling"},
+)
+
+
+def test_the_page_says_how_it_is_made_and_what_was_not_run() -> None:
+    page = markdown(replace(assessment(2, 1, alarms=1), rules="r9"), MADE)
+    assert "Made by `fleetqual selftest -o page.md` in 2 minutes; rules r9." in page
+    assert "- 2 faults not run: the matrix names no a\n" in page
+    assert "- 1 fault run without state, sampling: not in the matrix" in page
+    assert "held out" not in page
+    assert "held out" in markdown(assessment(1, 0), replace(MADE, held_out=True)).splitlines()[0]
+
+
+def test_controls_are_named_ones_and_untouched_cells() -> None:
+    found = replace(assessment(1, 0, alarms=2), clean=[cell("clean-structure")])
+    told = "2 alarms of 3 (named controls: 2, untouched cells: 1)"
+    assert f"- benign controls: {told}" in markdown(found, MADE)
+
+
+def test_json_names_what_was_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(assessment(1, 0), MADE, "results", as_json=True, minimal=False)
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == {"totals", "faults", "not_run"}
+    assert told["not_run"] == ["behind-a", "behind-a-too"]
+
+
 def test_the_page_tells_every_fault_and_every_miss() -> None:
-    page = markdown(assessment(2, 1, alarms=1))
+    page = markdown(assessment(2, 1, alarms=1), MADE)
     assert "all faults: 2 of 3 detected, 2 of 2 placed where they are" in page
     assert "| f1 | I051 | options | llama_cpp | yes | weights | yes |" in page
     assert "- `m0`: smoke: qualified: all agrees" in page
@@ -200,7 +232,7 @@ def test_a_fault_behind_a_server_is_placed_where_its_stage_is_among_the_suspects
     assert (wrong.detected, wrong.placed) == (True, False)
     totals = Assessment([found, wrong], [], {}, []).totals
     assert (totals["placed"], totals["placed_in_sets"]) == (1, 1)
-    assert "1 among stages that the server hides" in markdown(Assessment([found], [], {}, []))
+    assert "1 among stages that the server hides" in markdown(Assessment([found], [], {}, []), MADE)
 
 
 def test_the_earliest_of_several_sets_is_blamed() -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from cluster.matrix import Dialect, EngineEntry, EngineKind
 from cluster.secret_names import is_secret_name
+from runner.child.adapters import DECLARATIONS
+from runner.child.servers.adapter import DIALECTS
 
 Spoil = Callable[[dict[str, Any]], object]
 
@@ -30,6 +33,16 @@ def expected(**changed: Any) -> list[dict[str, Any]]:
     }
     merged = {**entry, **changed}
     return [{key: value for key, value in merged.items() if value is not None}]
+
+
+def external(m: dict[str, Any], **keys: Any) -> None:
+    """Add a server at a URL."""
+    m["engines"].append({"engine": "openai", "base_url": "http://h:1/v1", **keys})
+
+
+def served(m: dict[str, Any], engine: str, **options: Any) -> None:
+    """Add an engine's own server."""
+    m["engines"].append({"engine": engine, "name": "s", "serving": "managed", "options": options})
 
 
 #: What is spoiled, the key that the message must name, and what it must say.
@@ -187,7 +200,67 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ),
     ("no tries", lambda m: m.update(tries=0), "tries", "greater"),
     ("no time", lambda m: m.update(timeout_s=0), "timeout_s", "greater"),
-    ("engines is a mapping", lambda m: m.update(engines={"a": 1}), "engines", "tuple"),
+    ("engines is a mapping", lambda m: m.update(engines={"a": 1}), "engines", "must be a list"),
+    ("backends is a word", lambda m: m.update(backends="cpu"), "backends", "`backends: [cpu]`"),
+    ("suites is a word", lambda m: m.update(suites="smoke"), "suites", "`suites: [smoke]`"),
+    ("models is nothing", lambda m: m.update(models=None), "models", "must be a list"),
+    (
+        "engine is a word",
+        lambda m: m.update(engines=["transformers"]),
+        "engines[0]",
+        "`- engine: transformers`",
+    ),
+    ("options is nothing", lambda m: engine(m).update(options=None), "options", "be a mapping"),
+    ("reference is a word", lambda m: m.update(reference="mlx"), "reference", "be a mapping"),
+    ("backend of a rival", lambda m: m.update(backends=["mps"]), "[0]", "unknown value 'mps'"),
+    (
+        "unknown key of a hardware",
+        lambda m: m.update(hardware={"h100": {"usd_per_hr": 2}}),
+        "hardware.h100.usd_per_hr",
+        "usd_per_hour, tdp_w",
+    ),
+    ("version and python", lambda m: engine(m).update(python="p", version="1"), "version", "one"),
+    (
+        "proxy in process",
+        lambda m: engine(m).update(proxy={"how": "tools-dropped"}),
+        "engines[0].proxy",
+        "before a server",
+    ),
+    ("dialect that nobody speaks", lambda m: external(m, dialect="tgi"), "dialect", "'tgi'"),
+    ("port too large", lambda m: external(m, base_url="http://h:99999/v1"), "base_url", "65535"),
+    ("port is no number", lambda m: external(m, base_url="http://h:abc/v1"), "base_url", "65535"),
+    ("half a bracket", lambda m: external(m, base_url="http://[h/v1"), "base_url", "brackets"),
+    ("no host", lambda m: external(m, base_url="http://:80/v1"), "base_url", "no host"),
+    (
+        "reference at a URL",
+        lambda m: m.update(reference={"engine": "openai"}),
+        "reference.engine",
+        "runs in process",
+    ),
+    (
+        "reference that reads GGUF alone",
+        lambda m: m.update(reference={"engine": "llama_cpp"}),
+        "reference.engine",
+        "the model's own folder",
+    ),
+    (
+        "option of the library at mlx's server",
+        lambda m: served(m, "mlx", dtype="f32"),
+        "engines[1].options.dtype",
+        "mlx's own server",
+    ),
+    (
+        "option of the library at llama.cpp's server",
+        lambda m: served(m, "llama_cpp", swa_full=True),
+        "engines[1].options.swa_full",
+        "llama_cpp's own server",
+    ),
+    (
+        "option of the server in process",
+        lambda m: m["engines"].append({"engine": "mlx", "options": {"chat_template_args": {}}}),
+        "engines[1].options.chat_template_args",
+        "unknown mlx option",
+    ),
 ]
 
 
@@ -315,6 +388,45 @@ def test_several_mistakes_are_told_first_come_first(
     _, _, err = exit_of("plan", write_matrix(right_matrix))
     assert "models[0].hff" in err
     assert "(1 more after it)" in err
+
+
+def test_every_dialect_that_is_spoken_may_be_named_and_no_other() -> None:
+    assert set(get_args(Dialect)) == {"auto", *DIALECTS}
+
+
+def test_every_engine_that_is_declared_may_be_named_and_no_other() -> None:
+    assert set(get_args(EngineKind)) == set(DECLARATIONS)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"engine": "mlx", "options": {"chat_template_args": {"enable_thinking": False}}},
+        {"engine": "llama_cpp", "options": {"chat_template_kwargs": {}, "n_ctx": 64}},
+        {"engine": "vllm", "options": {"tool_call_parser": "hermes", "enforce_eager": True}},
+    ],
+)
+def test_a_managed_server_takes_its_own_options(entry: dict[str, Any]) -> None:
+    given = EngineEntry.model_validate({**entry, "serving": "managed"})
+    assert given.options == entry["options"]
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000/v1", "https://models.example", "http://h:/v1"])
+def test_an_address_is_taken_as_it_is_written(url: str) -> None:
+    assert EngineEntry(engine="openai", base_url=url).base_url == url
+
+
+def test_a_reference_at_a_url_is_refused_before_anything_is_frozen(
+    right_matrix: dict[str, Any],
+    write_matrix: Callable[[dict[str, Any] | str], Path],
+    exit_of: Callable[..., tuple[int, str, str]],
+) -> None:
+    right_matrix["reference"] = {"engine": "openai"}
+    path = write_matrix(right_matrix)
+    code, out, err = exit_of("reference", "freeze", path)
+    assert (code, out) == (2, "")
+    assert f"{path}:" in err
+    assert "reference.engine: openai can make no reference" in err
 
 
 def test_the_design_s_example_of_a_matrix_is_right(

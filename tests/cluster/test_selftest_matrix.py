@@ -16,11 +16,12 @@ from cluster.orders import PlacedOrder, make_orders
 from cluster.plan import make_plan
 from cluster.resolve import resolve
 from cluster.run import Request, run_matrix
-from cluster.selftest import base_of, choose, run_faults, runnable
+from cluster.selftest import asked_in_part, base_of, choose, not_run, run_faults, runnable
 from suites.errors import UserError
-from suites.fault_catalogue import CATALOGUE
+from suites.fault_catalogue import CATALOGUE, SERVERS
 from tests.cluster.conftest import FakeSupervisor
 from tests.cluster.test_plan import node
+from tests.paths import ROOT
 
 Write = Callable[[dict[str, Any] | str], Path]
 
@@ -99,6 +100,48 @@ def test_a_matrix_narrows_engines_and_suites(
         "llama_cpp+two-threads",
         "llama_cpp+clean-structure",
     ]
+
+
+def test_faults_of_engines_that_the_matrix_does_not_name_are_told_and_not_dropped() -> None:
+    chosen, base = choose((SERVERS,)), base_of(None)
+    left_out = not_run(chosen, base)
+    assert {"gateway-shifts-logprobs", "gateway-strips-reasoning"} <= set(left_out)
+    assert not set(left_out) & {fault.id for fault in runnable(chosen, base)}
+    assert not any("@" in name for name in left_out), "a sweep is one fault"
+    assert set(left_out.values()) == {
+        "the matrix names no vllm, mlx "
+        "(fleetqual selftest infra/matrices/engines.yaml --servers runs them)"
+    }
+    assert not not_run(choose((CATALOGUE,)), base)
+
+
+def test_the_matrix_that_is_recommended_for_them_runs_them_and_says_what_it_does_not_ask() -> None:
+    chosen = choose((SERVERS,))
+    base = base_of(ROOT / "infra" / "matrices" / "engines.yaml")
+    assert not not_run(chosen, base)
+    lacking = asked_in_part(chosen, base)
+    assert all(not {"smoke", *base.named} & set(told.split(", ")) for told in lacking.values())
+    assert not asked_in_part(chosen, base_of(None)), "the shipped one narrows no suites"
+
+
+def test_faults_none_of_whose_suites_is_asked_are_told(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    right_matrix["suites"] = ["smoke"]
+    base = base_of(write_matrix(right_matrix))
+    (fault,) = choose((CATALOGUE,), ["two-threads"])
+    elsewhere = fault.model_copy(update={"suites": ("numerics",)})
+    assert not_run([fault, elsewhere], base) == {
+        "two-threads": "the matrix asks none of their suites"
+    }
+
+
+def test_without_a_checkout_a_matrix_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cluster.selftest.WEEKLY", tmp_path / "weekly.yaml")
+    with pytest.raises(UserError, match="fleetqual selftest MATRIX"):
+        base_of(None)
 
 
 def test_a_matrix_that_can_show_none_of_them_is_refused() -> None:

@@ -104,11 +104,11 @@ def read_events(raw: bytes) -> Iterator[Any]:
             yield json.loads(block.removeprefix("data: "))
 
 
-def posted(url: str, path: str, body: Any) -> bytes:
+def posted(url: str, path: str, body: Any, **headers: str) -> bytes:
     """Return the answer to one POST on a connection of its own."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
-    connection.request("POST", path, json.dumps(body))
+    connection.request("POST", path, json.dumps(body), headers)
     answer = connection.getresponse().read()
     connection.close()
     return answer

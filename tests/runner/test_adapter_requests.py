@@ -194,7 +194,7 @@ def test_a_streamed_message_is_assembled_from_all_deltas() -> None:
         for delta in (
             {"role": "assistant", "content": None},
             {"reasoning_content": "Let me "},
-            {"reasoning_content": "see."},
+            {"reasoning_content": "see.", "reasoning": "see."},
             {"content": "I "},
             {"content": "call."},
             {"tool_calls": [{"index": 1, "id": "b", "function": {"name": "stop"}}, first]},

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -69,6 +69,31 @@ def test_a_server_s_dialect_is_found_by_what_it_answers(
     server: type[FakeOpenAI], name: str, opened: Opener
 ) -> None:
     assert type(opened(server())) is dialect_class(name)
+
+
+def test_mlx_is_asked_for_its_own_model_and_not_for_one_of_the_cache(opened: Opener) -> None:
+    models = {"data": [{"id": "hub/another"}, {"id": "/its/own"}]}
+    server = FakeOpenAI(**{"/v1/models": models, "/health": {"status": "ok"}})
+    adapter = opened(server)
+    assert type(adapter) is dialect_class("mlx")
+    assert cast(Any, adapter).model == "default_model"
+
+
+@pytest.mark.parametrize("said", [{"error": "no such model"}, {"tokens": ["a"]}, [1, 2]])
+@pytest.mark.parametrize("dialect", ["llama-cpp-python", "llama-server"])
+def test_ids_that_do_not_come_are_the_server_s_failure(
+    dialect: str, said: Any, opened: Opener
+) -> None:
+    adapter = opened(FakeLlamaServer(**{"/tokenize": said, "/extras/tokenize": said}), dialect)
+    with pytest.raises(ServerFailure):
+        adapter.encode_text("abc")
+
+
+def test_llama_server_may_keep_its_ends_to_itself(opened: Opener) -> None:
+    silent = {"content": "a", "tokens": [0], "generation_settings": {}}
+    facts = opened(FakeLlamaServer(**{"/completion": silent})).facts()
+    assert "eos_ids" not in facts
+    assert facts["context_length"] == 48
 
 
 @pytest.mark.parametrize("name", DIALECTS)

@@ -248,6 +248,7 @@ def test_the_key_is_in_nothing_that_an_error_says(key: str) -> None:
         fakes.no_http,
         lambda h, _: h.answer({"error": {"message": f"bad key {h.key}"}}, 401),
         lambda h, _: h.answer({"detail": json.dumps({"key": h.key})}, 500),
+        lambda h, _: h.answer(json.dumps({"no": h.key}).replace("/", "\\/").encode(), 500),
         lambda h, _: h.answer({}, 302, Location=f"http://elsewhere/?key={h.key}"),
         lambda h, _: h.answer({"choices": h.key}),
         lambda h, _: h.answer(b'{"cut": ' + _echo(h)),
@@ -261,6 +262,7 @@ def test_the_key_is_in_nothing_that_an_error_says(key: str) -> None:
         for size in (len(key), 10):
             assert key[:size] not in told
             assert json.dumps(key)[1:-1][:size] not in told
+            assert json.dumps(key)[1:-1].replace("/", "\\/")[:size] not in told
 
 
 @pytest.mark.parametrize("key", ["sk-1234567\n", " sk-1234567", "sk-12\r\nX: y", "sk-ключ-1234"])
@@ -269,6 +271,12 @@ def test_a_key_that_no_header_can_hold_is_never_sent_nor_told(key: str) -> None:
         Client("http://127.0.0.1:1/v1", key)
     assert "sk-1" not in str(failure.value)
     assert "line break" in str(failure.value)
+
+
+def test_a_server_of_our_own_that_has_ended_is_not_asked_again() -> None:
+    client = Client(fakes.closed_port(), ended=lambda: "the server was ended by SIGSEGV")
+    with pytest.raises(EngineGone, match="ended by SIGSEGV; its log says why"):
+        client.get("models")
 
 
 def test_nobody_listening_is_told_as_such() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from runner.child.adapters import DECLARATIONS
-from runner.child.adapters.base import Adapter, Logits, Reply, Request
+from runner.child.adapters.base import Adapter, Logits, Reply, Request, Shown
 from runner.child.probed import CaseInput, Probed
-from runner.child.probes import probe_cell
+from runner.child.probes import FACTS, probe_cell, probe_engine
 from runner.child.stages.subject import Subject, greedy_ids
 
 EOS = 9
@@ -137,7 +137,42 @@ def test_what_is_only_timed_is_neither_instrumented_nor_swapped(truth: dict[str,
     case = {"id": "chain/a", "stage": "chain", "max_tokens": 4, "truth": truth}
     subject = Subject(cast(Adapter, Chatting()), timed=True)
     found = list(probe_cell(subject, [case], lambda _: None))
-    assert [(p.probe, p.error) for p in found] == [("whole", None), ("stream", None)]
+    # The stream, which tells the times, comes before the engine can have seen the prompt.
+    assert [(p.probe, p.error) for p in found] == [("stream", None), ("whole", None)]
+
+
+class Stating(Counting):
+    """Shows its configuration only, and cannot read it."""
+
+    shown = Shown(stages={"config": "endpoint"}, calls={})
+
+    def facts(self) -> dict[str, Any]:
+        raise ValueError("no JSON came")
+
+
+def test_a_configuration_that_cannot_be_read_is_the_error_of_each_fact() -> None:
+    found = list(probe_engine(Subject(cast(Adapter, Stating())), [], {"config"}, lambda _: None))
+    assert [p.case_id for p in found] == [f"config/{name}" for name in FACTS]
+    assert {p.error for p in found} == {"ValueError: no JSON came"}
+
+
+class Thinking(Counting):
+    """Says nothing but what it thinks, or nothing at all."""
+
+    shown = DECLARATIONS["openai"].shown
+
+    def __init__(self, thought: str | None) -> None:
+        self.message = {"content": None, "reasoning_content": thought}
+
+    def converse(self, requests: Sequence[Request], slots: int) -> list[Reply]:
+        return [Reply(None, None, "", self.message, "length", [], 0.0) for _ in requests]
+
+
+@pytest.mark.parametrize("thought", ["Let me see", None])
+def test_a_chat_that_says_nothing_has_no_text_that_could_agree(thought: str | None) -> None:
+    case = {**_case("state/chats", []), "scenario": {"kind": "concurrent", "sizes": [2]}}
+    alone, together = _probed(Thinking(thought), [case])
+    assert alone.text == together.text == thought
 
 
 def test_the_argmax_ends_at_the_limit() -> None:

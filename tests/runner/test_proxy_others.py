@@ -86,11 +86,13 @@ def test_a_share_is_answered_elsewhere(server: FakeServer) -> None:
     with FakeServer() as second:
         second.answers["/other/chat/completions"] = Answer(b'{"by": "second"}')
         with Proxy(server.base_url, "share-elsewhere", 1.0, 0, f"{second.root}/other") as url:
-            assert posted(url, CHAT, ASKED) == b'{"by": "second"}'
+            assert posted(url, CHAT, ASKED, Authorization="Bearer k") == b'{"by": "second"}'
         assert second.asked[0].body == ASKED
+        assert second.asked[0].header("Authorization") is None
     with Proxy(server.base_url, "share-elsewhere", 1.0, 0, "small") as url:
-        posted(url, CHAT, ASKED)
+        posted(url, CHAT, ASKED, Authorization="Bearer k")
     assert server.asked[-1].body == {**ASKED, "model": "small"}
+    assert server.asked[-1].header("Authorization") == "Bearer k"
     with Proxy(server.base_url, "share-elsewhere", 0.0, 0, "small") as url:
         posted(url, CHAT, ASKED)
     assert server.asked[-1].body == ASKED

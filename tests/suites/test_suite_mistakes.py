@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from suites.errors import UserError
+from suites.explaining import KeyPath, model_at
 from suites.loading import load_suite
 from suites.suite import Case, Golden, Script, Suite
 
@@ -53,6 +54,11 @@ MISTAKES = [
     ("finish_reason: stop", "finish_reason: eos", 18, ["finish_reason", "length"]),
     ('stop: ["."]', 'stop: ["."', 15, ["not valid YAML"]),
     ("max_tokens: 5", "script: {text: Bye}", 15, ["given twice (first in line 13)"]),
+    ("[template, stop]", "template", 3, ["requires must be a list", "`requires: [template]`"]),
+    ("[template, stop]", "[temp]", 3, ["requires[0]: unknown value 'temp'", "'template'"]),
+    ("{structure: 1.0e-7}", "", 4, ["margins must be a mapping", "or leave it out"]),
+    ("{structure:", "{zzz:", 4, ["unknown key 'zzz'", "use a known key"]),
+    ("  - id: stop/end\n", "  - stop/end\n  - id: stop/end\n", 11, ["`- id: stop/end`"]),
 ]
 
 
@@ -101,6 +107,24 @@ def test_an_unknown_shipped_suite_is_told_with_the_nearest_one(tmp_path: Path) -
 def test_a_suite_file_that_does_not_exist_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no suite file"):
         load_suite("other.yaml", tmp_path)
+
+
+class Price(BaseModel):
+    usd: float
+
+
+class Prices(BaseModel, extra="forbid"):
+    of: dict[str, tuple[Price, ...]] | None = None
+
+
+@pytest.mark.parametrize(
+    ("key", "model"),
+    [((), Prices), (("of",), None), (("of", "h100"), Price), (("of", "h100", 0), Price)],
+)
+def test_beneath_a_mapping_of_names_stand_the_keys_of_what_is_named(
+    key: KeyPath, model: type[BaseModel] | None
+) -> None:
+    assert model_at(Prices, key) is model
 
 
 PLACES: dict[str, tuple[type[BaseModel], str, str]] = {

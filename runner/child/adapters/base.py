@@ -80,6 +80,13 @@ class Declaration:
     """Engine options accepted in a matrix."""
     dialect: str | None = None
     """What its own server speaks, where it can be managed."""
+    server_option_names: tuple[str, ...] | None = None
+    """Options of its own server accepted in a matrix; the engine's where left out."""
+
+    def options(self, serving: str) -> tuple[str, ...]:
+        """Return the options that a matrix may give, by how the engine is served."""
+        own = self.server_option_names if serving == "managed" else None
+        return self.option_names if own is None else own
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from runner.child.adapters.clock import frozen_clock
 from runner.child.adapters.mlx_facts import computed_type, loaded_facts
 from runner.child.adapters.mlx_loop import LOOP_OPTIONS, Loop, as_numpy
 from runner.child.adapters.mlx_state import State
+from runner.child.adapters.names import LONG_DTYPES
 
 DECLARATION = Declaration(
     engine="mlx",
@@ -42,6 +43,24 @@ DECLARATION = Declaration(
     dialect="mlx",
     structure_types=("f32", "f16", "bf16"),
     option_names=("dtype", *LOOP_OPTIONS),
+    server_option_names=(
+        "chat_template",
+        "chat_template_args",
+        "use_default_chat_template",
+        "decode_concurrency",
+        "prompt_concurrency",
+        "prefill_step_size",
+        "prompt_cache_size",
+        "prompt_cache_bytes",
+        "kv_bits",
+        "kv_group_size",
+        "quantized_kv_start",
+        "max_tokens",
+        "temp",
+        "top_p",
+        "top_k",
+        "min_p",
+    ),
     shown=Shown(
         stages=all_stages("path", parse="absent"),
         calls={
@@ -62,7 +81,6 @@ DECLARATION = Declaration(
         samplers=tuple(sampling.NAMES),
     ),
 )
-_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
 class _Seen(Exception):
@@ -98,7 +116,7 @@ class Mlx(Adapter):
                 overrides["kv_bits"] = None
         self._model, self._tokenizer = lib.load(load.path)
         if dtype is not None:
-            self._model.set_dtype(getattr(mx, _DTYPES[dtype]))
+            self._model.set_dtype(getattr(mx, LONG_DTYPES[dtype]))
         self._folder = Path(load.path)
         self._templates = importlib.import_module("transformers.utils.chat_template_utils")
         self._seen_text: Any = None
@@ -344,9 +362,9 @@ def _leaves(tree: Any) -> list[Any]:
 
 def _dtype_asked(options: dict[str, Any]) -> str | None:
     asked = options.pop("dtype", None)
-    if asked is None or asked in _DTYPES:
+    if asked is None or asked in LONG_DTYPES:
         return None if asked is None else str(asked)
-    raise ValueError(f"option dtype is {asked!r}; choose one of {', '.join(sorted(_DTYPES))}")
+    raise ValueError(f"option dtype is {asked!r}; choose one of {', '.join(sorted(LONG_DTYPES))}")
 
 
 ADAPTER = Mlx

@@ -1,17 +1,14 @@
 """What mlx-lm says of a loaded model, in the names in which facts are compared."""
 
 import hashlib
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from runner.child.adapters.base import Loaded
-from runner.child.adapters.tokenizer_json import normalizer, pre_tokenizer
+from runner.child.adapters.names import architecture, dtype_name
+from runner.child.adapters.tokenizer_json import before_merging
 
-#: Model types that the GGUF world, in whose names facts are compared, calls otherwise.
-_GGUF_NAMES = {"mistral": "llama"}
-_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 #: Fact → what a model's arguments call it; a model that lacks one does not state it.
 _ARGUMENTS = {
     "vocab_size": "vocab_size",
@@ -33,7 +30,7 @@ def loaded_facts(
     # The wrapper itself has a length in newer versions only.
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer._tokenizer))))
     facts: dict[str, Any] = {
-        "architecture": _GGUF_NAMES.get(stated.model_type, stated.model_type),
+        "architecture": architecture(stated.model_type),
         "bos_id": tokenizer.bos_token_id,
         "eos_ids": eos_ids,
         "add_bos": add_bos,
@@ -53,7 +50,7 @@ def loaded_facts(
             if hasattr(stated, name)
         },
         **_built(model),
-        **_before_merging(tokenizer),
+        **before_merging(tokenizer),
     }
     return facts
 
@@ -66,11 +63,8 @@ def computed_type(mx: Any, arrays: list[Any]) -> str:
     sizes: Counter[str] = Counter()
     for array in arrays:
         if mx.issubdtype(array.dtype, mx.floating):
-            sizes[str(array.dtype).removeprefix("mlx.core.")] += array.size
-    if not sizes:
-        return "unknown"
-    name = sizes.most_common(1)[0][0]
-    return _SHORT.get(name, name)
+            sizes[dtype_name(array.dtype)] += array.size
+    return sizes.most_common(1)[0][0] if sizes else "unknown"
 
 
 def _built(model: Any) -> dict[str, Any]:
@@ -83,12 +77,3 @@ def _built(model: Any) -> dict[str, Any]:
     if eps is not None:
         found["rms_eps"] = float(eps)
     return found
-
-
-def _before_merging(tokenizer: Any) -> dict[str, Any]:
-    """Return what the loaded tokenizer does to text first; a slow one does not show it."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return {}
-    body = json.loads(backend.to_str())
-    return {"pre_tokenizer": pre_tokenizer(body), "normalizer": normalizer(body)}

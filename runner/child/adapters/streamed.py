@@ -2,12 +2,8 @@
 
 from typing import Any
 
-#: Servers call the thinking by either name.
-_TEXTS = {
-    "content": "content",
-    "reasoning_content": "reasoning_content",
-    "reasoning": "reasoning_content",
-}
+#: Servers call the thinking by either name, and some by both at once.
+_TEXTS = {"content": ("content",), "reasoning_content": ("reasoning_content", "reasoning")}
 
 
 class StreamedMessage:
@@ -20,8 +16,8 @@ class StreamedMessage:
     def add(self, delta: dict[str, Any]) -> bool:
         """Take one delta; return whether it brought anything of the answer."""
         brought = False
-        for told, name in _TEXTS.items():
-            if piece := delta.get(told):
+        for name, told in _TEXTS.items():
+            if piece := next(filter(None, map(delta.get, told)), None):
                 self._texts.setdefault(name, []).append(piece)
                 brought = True
         for place, call in enumerate(delta.get("tool_calls") or ()):

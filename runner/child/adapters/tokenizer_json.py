@@ -4,6 +4,7 @@ GGUF keeps no pre-tokenizer, only the name of one that is compiled into llama.cp
 splits text elsewhere and nothing says so.
 """
 
+import json
 from typing import Any
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -51,3 +52,12 @@ def _steps(part: Any, inner: str) -> list[dict[str, Any]]:
         return []
     steps = part.get(inner) if part.get("type") == "Sequence" else [part]
     return [s for s in steps if isinstance(s, dict)] if isinstance(steps, list) else []
+
+
+def before_merging(tokenizer: Any) -> dict[str, Any]:
+    """Return what the loaded tokenizer does to text first; a slow one does not show it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return {}
+    body = json.loads(backend.to_str())
+    return {"pre_tokenizer": pre_tokenizer(body), "normalizer": normalizer(body)}

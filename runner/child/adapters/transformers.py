@@ -25,6 +25,7 @@ from runner.child.adapters.base import (
     all_stages,
 )
 from runner.child.adapters.clock import frozen_clock
+from runner.child.adapters.names import LONG_DTYPES, dtype_name
 from runner.child.adapters.q8_activations import round_activations
 from runner.child.adapters.transformers_facts import loaded_facts
 from runner.child.adapters.transformers_hooks import forcing, streamer
@@ -70,8 +71,6 @@ DECLARATION = Declaration(
     ),
 )
 _DEVICES = {"cuda": "cuda", "rocm": "cuda", "metal": "mps", "xpu": "xpu", "cpu": "cpu"}
-_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-_LONG = {short: long for long, short in _SHORT.items()}
 
 
 class _Seen(Exception):
@@ -110,7 +109,7 @@ class Transformers(Adapter):
             torch.backends.cudnn.allow_tf32 = False
         # What no dtype is called after (awq, gptq, fp8) computes in what its checkpoint says.
         arguments: dict[str, Any] = {
-            "dtype": getattr(torch, _LONG[dtype]) if dtype in _LONG else "auto"
+            "dtype": getattr(torch, LONG_DTYPES[dtype]) if dtype in LONG_DTYPES else "auto"
         }
         if implementation := options.get("attn_implementation"):
             arguments["attn_implementation"] = implementation
@@ -132,8 +131,7 @@ class Transformers(Adapter):
         self._state = State(
             torch, transformers, self._model, lambda ids, cache: self._forward(ids, cache)
         )
-        stated = str(self._model.dtype).removeprefix("torch.")
-        found = _SHORT.get(stated, stated)
+        found = dtype_name(self._model.dtype)
         self.loaded = Loaded(
             engine_version=transformers.__version__,
             engine_build=f"torch {torch.__version__}",
@@ -333,9 +331,9 @@ class Transformers(Adapter):
 
 def _dtype_asked(options: dict[str, Any]) -> str | None:
     asked = options.get("dtype")
-    if asked is None or asked in _LONG:
+    if asked is None or asked in LONG_DTYPES:
         return asked
-    raise ValueError(f"option dtype is {asked!r}; choose one of {', '.join(sorted(_LONG))}")
+    raise ValueError(f"option dtype is {asked!r}; choose one of {', '.join(sorted(LONG_DTYPES))}")
 
 
 def _device(torch: Any, backend: str) -> str:

@@ -1,16 +1,13 @@
 """What transformers says of a loaded model, in the names in which facts are compared."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from runner.child.adapters.base import Loaded
+from runner.child.adapters.names import architecture
 from runner.child.adapters.sampling_defaults import sampling_defaults
-from runner.child.adapters.tokenizer_json import normalizer, pre_tokenizer
-
-#: Model types that the GGUF world, in whose names facts are compared, calls otherwise.
-_GGUF_NAMES = {"mistral": "llama"}
+from runner.child.adapters.tokenizer_json import before_merging
 
 
 def loaded_facts(
@@ -22,7 +19,7 @@ def loaded_facts(
     template = tokenizer.chat_template
     vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return {
-        "architecture": _GGUF_NAMES.get(config.model_type, config.model_type),
+        "architecture": architecture(config.model_type),
         "vocab_size": model.get_output_embeddings().weight.shape[0],
         "bos_id": tokenizer.bos_token_id,
         "eos_ids": eos_ids,
@@ -40,14 +37,5 @@ def loaded_facts(
         "template_digest": hashlib.sha256(template.encode()).hexdigest() if template else None,
         "model_name": folder.name,
         "sampling_defaults": sampling_defaults(model.generation_config.to_dict()),
-        **_before_merging(tokenizer),
+        **before_merging(tokenizer),
     }
-
-
-def _before_merging(tokenizer: Any) -> dict[str, Any]:
-    """Return what the loaded tokenizer does to text first; a slow one does not show it."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return {}
-    body = json.loads(backend.to_str())
-    return {"pre_tokenizer": pre_tokenizer(body), "normalizer": normalizer(body)}

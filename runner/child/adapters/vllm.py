@@ -28,7 +28,8 @@ from runner.child.adapters.base import (
     all_stages,
 )
 from runner.child.adapters.clock import frozen_clock
-from runner.child.adapters.vllm_facts import end_ids, loaded_facts, type_name
+from runner.child.adapters.names import LONG_DTYPES, dtype_name
+from runner.child.adapters.vllm_facts import end_ids, loaded_facts
 from runner.child.adapters.vllm_parsers import Delta, Parsers
 from runner.child.adapters.vllm_state import State
 from runner.child.adapters.vllm_watch import SCRIPT, Watch, forcing
@@ -92,7 +93,6 @@ DECLARATION = Declaration(
 )
 #: Options that are the chat path's or the server's, not the engine's.
 _OURS = ("chat_template_content_format", "tool_call_parser", "reasoning_parser")
-_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
 class _Seen(Exception):
@@ -126,7 +126,7 @@ class Vllm(Adapter):
         device.refuse_other(torch, vllm, load.backend)
         arguments = {k: v for k, v in load.options.items() if k not in _OURS}
         if "dtype" in arguments:
-            arguments["dtype"] = _DTYPES.get(arguments["dtype"], arguments["dtype"])
+            arguments["dtype"] = LONG_DTYPES.get(arguments["dtype"], arguments["dtype"])
         arguments.update({k: v for k, v in overrides.items() if k != "model_runner"})
         if not timed:
             arguments["logits_processors"] = [forcing(logits_processor)]
@@ -152,8 +152,8 @@ class Vllm(Adapter):
         self.loaded = Loaded(
             engine_version=vllm.__version__,
             engine_build=device.build(torch),
-            compute_dtype=type_name(next(worker.model_runner.get_model().parameters()).dtype),
-            kv_dtype=type_name(worker.model_runner.kv_caches[0].dtype),
+            compute_dtype=dtype_name(next(worker.model_runner.get_model().parameters()).dtype),
+            kv_dtype=dtype_name(worker.model_runner.kv_caches[0].dtype),
             device_uuids=device.uuids(torch, load.backend),
             overrides=overrides,
             device=device.described(torch, load.backend),

@@ -5,18 +5,18 @@ from typing import Any
 
 _BACKENDS = ("cuda", "rocm", "xpu", "cpu")
 #: What the user says counts more.
-_ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
 }
-_CPU_ENVIRONMENT = {
+CPU_VARIABLES = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
 }
+_IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def prepare(backend: str, *, watched: bool) -> None:
@@ -25,7 +25,7 @@ def prepare(backend: str, *, watched: bool) -> None:
     ``watched`` keeps the engine's core in the first of vLLM's two model runners, the only one that
     the watch on its logits knows.
     """
-    asked = _ENVIRONMENT | (_CPU_ENVIRONMENT if backend == "cpu" else {})
+    asked = _IN_PROCESS | VARIABLES | (CPU_VARIABLES if backend == "cpu" else {})
     for name, value in asked.items():
         os.environ.setdefault(name, value)
     if watched:

@@ -1,23 +1,13 @@
 """What vLLM says of a loaded model, in the names in which facts are compared."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from runner.child.adapters.base import Loaded
+from runner.child.adapters.names import architecture
 from runner.child.adapters.sampling_defaults import sampling_defaults
-from runner.child.adapters.tokenizer_json import normalizer, pre_tokenizer
-
-#: Model types that the GGUF world, in whose names facts are compared, calls otherwise.
-_GGUF_NAMES = {"mistral": "llama"}
-_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-
-
-def type_name(dtype: Any) -> str:
-    """Return the short name of a torch dtype."""
-    stated = str(dtype).removeprefix("torch.")
-    return _SHORT.get(stated, stated)
+from runner.child.adapters.tokenizer_json import before_merging
 
 
 def end_ids(engine: Any) -> list[int]:
@@ -40,7 +30,7 @@ def loaded_facts(
     generation = stated.try_get_generation_config()
     sampled = {**stated.get_diff_sampling_param(), "do_sample": generation.get("do_sample")}
     return {
-        "architecture": _GGUF_NAMES.get(config.model_type, config.model_type),
+        "architecture": architecture(config.model_type),
         "vocab_size": stated.get_vocab_size(),
         "bos_id": engine.renderer.get_bos_token_id(),
         "eos_ids": eos_ids,
@@ -58,14 +48,5 @@ def loaded_facts(
         "template_digest": hashlib.sha256(template.encode()).hexdigest() if template else None,
         "model_name": folder.name,
         "sampling_defaults": sampling_defaults(sampled),
-        **_before_merging(tokenizer),
+        **before_merging(tokenizer),
     }
-
-
-def _before_merging(tokenizer: Any) -> dict[str, Any]:
-    """Return what the loaded tokenizer does to text first; a slow one does not show it."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return {}
-    body = json.loads(backend.to_str())
-    return {"pre_tokenizer": pre_tokenizer(body), "normalizer": normalizer(body)}

@@ -190,6 +190,14 @@ class EmptyCallDropped(Reparsed):
         return _with_calls(message, lambda call: [] if _arguments(call) in ("{}", "") else [call])
 
 
+class LaterCallsDropped(Reparsed):
+    """Of several calls only the first is found."""
+
+    def parsed(self, message: Message, reply: Reply) -> Message:
+        calls = message.get("tool_calls")
+        return {**message, "tool_calls": calls[:1]} if calls else message
+
+
 class ReasoningSwallowed(Reparsed):
     """The reasoning is parsed and thrown away."""
 
@@ -263,6 +271,7 @@ PARSE: dict[str, type[Mutated]] = {
     "brace-eaten": BraceEaten,
     "closing-tag-cut": ClosingTagCut,
     "empty-call-dropped": EmptyCallDropped,
+    "later-calls-dropped": LaterCallsDropped,
     "keys-sorted": KeysSorted,
     "reasoning-swallowed": ReasoningSwallowed,
     "reasoning-missed": ReasoningMissed,

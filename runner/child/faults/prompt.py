@@ -194,8 +194,31 @@ class SpecialsSplit(OtherIds):
         return [i for character in marker for i in self.inner.encode_output(character)]
 
 
-class ChatBosDoubled(BosDoubled):
-    """A second BOS, on the chat path only."""
+class Unmerged(OtherIds):
+    """The longest piece is given in two, as no merge would leave it."""
+
+    def __init__(self, inner: Adapter, spec: Spec) -> None:
+        super().__init__(inner, spec)
+        pieces = [inner.decode_ids([i]) for i in range(int(inner.facts()["vocab_size"]))]
+        ids = {t: i for i, t in enumerate(pieces) if t.isascii() and not t.startswith("<")}
+        self._halves = {
+            ids[text]: [ids[text[:cut]], ids[text[cut:]]]
+            for text in sorted(ids, key=len)
+            for cut in range(1, len(text))
+            if text[:cut] in ids and text[cut:] in ids
+        }
+        self._length = {i: len(text) for text, i in ids.items()}
+
+    def instead(self, ids: list[int]) -> list[int]:
+        places = [place for place, i in enumerate(ids) if i in self._halves]
+        if not places:
+            return ids
+        longest = max(places, key=lambda place: self._length[ids[place]])
+        return [*ids[:longest], *self._halves[ids[longest]], *ids[longest + 1 :]]
+
+
+class ChatIds(OtherIds):
+    """Other ids on the chat path only."""
 
     def encode_chat(self, prompt_text: str) -> list[int]:
         return self.inner.encode_chat(prompt_text)
@@ -206,6 +229,19 @@ class ChatBosDoubled(BosDoubled):
     def prompt_of(self, request: Request) -> list[int]:
         ids: Sequence[int] | None = request.prompt_ids
         return list(ids) if ids is not None else self.instead(super().prompt_of(request))
+
+
+class ChatBosDoubled(ChatIds, BosDoubled):
+    """A second BOS, on the chat path only."""
+
+
+class ChatBeginningDropped(ChatIds):
+    """A prompt that is longer than the window (``by``) loses its first half, BOS and all."""
+
+    strength = 48
+
+    def instead(self, ids: list[int]) -> list[int]:
+        return ids[len(ids) // 2 :] if len(ids) > self.by else ids
 
 
 def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
@@ -230,5 +266,7 @@ TOKENIZE: dict[str, type[Mutated]] = {
     "eos-appended": EosAppended,
     "longest-match": LongestMatch,
     "specials-split": SpecialsSplit,
+    "unmerged": Unmerged,
     "chat-bos-doubled": ChatBosDoubled,
+    "chat-beginning-dropped": ChatBeginningDropped,
 }

@@ -47,10 +47,10 @@ def open_server(load: Load) -> Adapter:
         proxy = Proxy(url, **load.proxy)
         url = proxy.start()
         atexit.register(proxy.close)
-    client = Client(url, load.api_key, timeout_s)
+    client = Client(url, load.api_key, timeout_s, *([managed.ended] if managed else ()))
     models = _models(client)
     dialect = dialect_type(load.dialect or "auto", client, models)
-    adapter = dialect(load, client, _name(models, load, dialect))
+    adapter = dialect(load, client, str(load.options.get("model") or dialect.model_of(models)))
     if managed is not None and declared is not None:
         versions = filter(None, map(_version, declared.packages))
         adapter.shown = _with_weights(adapter.shown)
@@ -110,13 +110,6 @@ def _models(client: Client) -> list[dict[str, Any]]:
         raise EngineGone(f"no server answers at {client.base_url}: {failure}") from failure
     listed = answer.get("data") if isinstance(answer, dict) else None
     return [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
-
-
-def _name(models: list[dict[str, Any]], load: Load, dialect: type[Plain]) -> str:
-    """Return what the server calls its model: the one asked for, else the first it lists."""
-    asked = load.options.get("model")
-    first = next((str(m["id"]) for m in models if "id" in m), dialect.unlisted)
-    return str(asked or first)
 
 
 def _version(package: str) -> str | None:

@@ -69,7 +69,8 @@ class Exchange(http.server.BaseHTTPRequestHandler):
             return
         connection = proxy.connection(other)
         try:
-            response = self._answer(connection, proxy.target(self.path, other), raw, mutation)
+            target = proxy.target(self.path, other)
+            response = self._answer(connection, target, raw, mutation, other is not None)
             if response is not None:
                 with response:
                     self._hand_on(response, mutation, key)
@@ -90,7 +91,12 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _answer(
-        self, connection: http.client.HTTPConnection, target: str, raw: bytes, mutation: Mutation
+        self,
+        connection: http.client.HTTPConnection,
+        target: str,
+        raw: bytes,
+        mutation: Mutation,
+        elsewhere: bool,
     ) -> http.client.HTTPResponse | None:
         """Ask the server, and wait until it answers; None once the client has gone."""
         connection.connect()
@@ -104,6 +110,8 @@ class Exchange(http.server.BaseHTTPRequestHandler):
             lower = name.lower()
             if lower in _OWN or lower == "content-length":
                 continue
+            if lower == "authorization" and elsewhere:
+                continue  # The key is for the server behind the base URL alone.
             if lower == "accept-encoding" and mutation.rewrites:
                 continue  # What comes compressed could not be changed.
             if lower == "host" and value == here:

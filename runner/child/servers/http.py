@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from socket import SHUT_RDWR, socket
 from typing import Any
@@ -71,10 +71,17 @@ class _Again(Exception):
 class Client:
     """Talks to one server; ``timeout_s`` limits each request as a whole.
 
-    Redirects are not followed: the key is for one server only.
+    ``ended`` says how a server of our own has ended, and nothing while it runs. Redirects are not
+    followed: the key is for one server only.
     """
 
-    def __init__(self, base_url: str, api_key: str | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        ended: Callable[[], str | None] = lambda: None,
+    ) -> None:
         parts = urllib.parse.urlsplit(base_url)
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
@@ -87,7 +94,7 @@ class Client:
                 )
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._redaction = Redaction(api_key)
-        self.base_url, self._timeout_s = base_url, timeout_s
+        self.base_url, self._timeout_s, self._ended = base_url, timeout_s, ended
         self._failures, self._worked = Counter[Endpoint](), set[Endpoint]()
 
     def get(self, path: str) -> Any:
@@ -150,6 +157,8 @@ class Client:
             why = f"{self._host}: {endpoint[0]} had no end within {self._timeout_s:g} s"
             raise EngineGone(why) from error
         except (ServerFailure, Refused) as failure:
+            if how := self._ended():
+                raise EngineGone(f"{how}; its log says why") from failure
             # Only beneath the base URL is it known that an endpoint must be there.
             shut = failure.status in _SHUT and not endpoint[0].startswith("/")
             if isinstance(failure, Refused) and not (shut and endpoint not in self._worked):
@@ -287,8 +296,7 @@ class _Exchange:
     def __init__(self, connection: http.client.HTTPConnection, ends: float) -> None:
         self._connection, self._ends = connection, ends
         self._response: http.client.HTTPResponse | None = None
-        self._cut = threading.Timer(max(0.0, ends - time.monotonic()), self._shut)
-        self._cut.daemon = True
+        self._cut: threading.Timer | None = None
         self._sock: socket | None = None
 
     def ask(
@@ -298,6 +306,8 @@ class _Exchange:
         self._connection.connect()
         # The connection forgets it as soon as the answer begins, where it is the last one.
         self._sock = self._connection.sock
+        self._cut = threading.Timer(max(0.0, self._ends - time.monotonic()), self._shut)
+        self._cut.daemon = True
         self._cut.start()
         self._connection.request(method, target, data, headers)
         self._response = self._connection.getresponse()
@@ -333,7 +343,8 @@ class _Exchange:
             raise TimeoutError from error
 
     def close(self) -> None:
-        self._cut.cancel()
+        if self._cut is not None:
+            self._cut.cancel()
         if self._response is not None:
             self._response.close()
         self._connection.close()

@@ -9,6 +9,7 @@ import http.client
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,8 +22,12 @@ from typing import Any
 from runner.child.adapters.base import EngineGone, Load
 from runner.child.adapters.llama_cpp_devices import chosen
 from runner.child.adapters.llama_cpp_facts import GGML_F32
+from runner.child.adapters.names import LONG_DTYPES
+from runner.child.adapters.vllm_device import CPU_VARIABLES, VARIABLES
 
 _HOST = "127.0.0.1"
+#: No proxy stands between a machine and itself, whatever its environment says of others.
+_HERE = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _POLL_S = 0.2
 _ANSWER_S = 5.0
 #: Part of the child's time that a server may take until it is ready.
@@ -38,18 +43,6 @@ _VLLM_PROBED: dict[str, Any] = {
     "enable_prompt_tokens_details": True,
     "enable_scale_out": True,
     "enable_tokenizer_info_endpoint": True,
-}
-_VLLM_TYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
-_VLLM_VARIABLES = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-}
-_VLLM_ON_CPU = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
 }
 
 Command = tuple[list[str], dict[str, str], dict[str, Any]]
@@ -86,6 +79,8 @@ class Managed:
     def ended(self) -> str | None:
         """Say how the server ended; None while it runs."""
         code = self._process.poll()
+        if code is not None and code < 0:
+            return f"the server was ended by {signal.Signals(-code).name}"
         return None if code is None else f"the server ended with code {code}"
 
     def _wait(self, health: str, limit_s: float) -> None:
@@ -95,7 +90,7 @@ class Managed:
                 raise EngineGone(f"{how} before it was ready; its log says why")
             try:
                 # Any whole answer will do: vLLM's is empty, and mlx_lm cannot list its models.
-                urllib.request.urlopen(f"http://{self._host}{health}", timeout=_ANSWER_S).read()
+                _HERE.open(f"http://{self._host}{health}", timeout=_ANSWER_S).read()
                 return
             except (OSError, http.client.HTTPException):
                 time.sleep(_POLL_S)
@@ -120,7 +115,7 @@ def _llama_cpp(load: Load, port: int) -> Command:
         overrides = {"type_k": GGML_F32, "type_v": GGML_F32, "flash_attn": False}
     arguments = ["llama_cpp.server", "--model", load.path, "--host", _HOST, "--port", str(port)]
     for name, value in {**options, **overrides}.items():
-        arguments += [f"--{name}", str(value)]
+        arguments += [f"--{name}", _written(value)]
     return arguments, {}, overrides
 
 
@@ -132,16 +127,21 @@ def _mlx(load: Load, port: int) -> Command:
         raise RuntimeError(f"mlx_lm's server computes on {chooses} here, not on {load.backend}")
     arguments = ["mlx_lm", "server", "--model", load.path, "--host", _HOST, "--port", str(port)]
     for name, value in load.options.items():
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            # A flag stands alone, and has none that undoes it.
+            arguments += [flag] if value else []
+        else:
+            arguments += [flag, _written(value)]
     return arguments, {}, {}
 
 
 def _vllm(load: Load, port: int) -> Command:
     """Start with what the probes use, all of it beside the stages; a timed pass goes without."""
     options, overrides = dict(load.options), dict[str, Any]()
-    variables = dict(_VLLM_VARIABLES)
+    variables = dict(VARIABLES)
     if load.backend == "cpu":
-        variables |= {k: v for k, v in _VLLM_ON_CPU.items() if k not in os.environ}
+        variables |= {k: v for k, v in CPU_VARIABLES.items() if k not in os.environ}
     if load.pass_ != "timed":
         overrides.update(_VLLM_PROBED)
         path = [str(_IN_VLLM), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -151,7 +151,7 @@ def _vllm(load: Load, port: int) -> Command:
     if load.pass_ == "structure":
         overrides.update(dtype="float32", kv_cache_dtype="auto", enforce_eager=True)
     if "dtype" in options:
-        options["dtype"] = _VLLM_TYPES.get(options["dtype"], options["dtype"])
+        options["dtype"] = LONG_DTYPES.get(options["dtype"], options["dtype"])
     if "tool_call_parser" in options:
         options.setdefault("enable_auto_tool_choice", True)
     arguments = ["vllm.entrypoints.openai.api_server", "--model", load.path]
@@ -161,11 +161,15 @@ def _vllm(load: Load, port: int) -> Command:
         if isinstance(value, bool):
             arguments.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            told = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-            arguments += [f"--{flag}", told]
+            arguments += [f"--{flag}", _written(value)]
     if load.pass_ != "timed":
         overrides["model_runner"] = "v1"
     return arguments, variables, overrides
+
+
+def _written(value: Any) -> str:
+    """Return an option's value as servers read it: what has parts as JSON."""
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 #: Where a server says that it is ready.

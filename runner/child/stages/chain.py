@@ -18,14 +18,30 @@ from runner.child.stages.subject import Subject, request
 def chain(subject: Subject, case: CaseInput) -> Iterator[Probed]:
     """Ask the whole chain, at once and as a stream; note where its answer is not the truth's."""
     adapter, asked = subject.adapter, request(case)
+    # What is timed comes first: else it would find its own prompt in the engine's cache.
+    if subject.timed:
+        yield _streamed(adapter, case, asked)
     whole = answered(adapter, case, "whole", asked)
     if "output_ids" not in case["truth"] and whole.output_ids and not subject.timed:
         whole.arrays = _rows(adapter, whole)
     yield whole
-    reply = adapter.chat(replace(asked, stream=True))
-    yield Probed("chain", case["id"], "stream", text=reply.text, request=_timing(reply))
+    if not subject.timed:
+        yield _streamed(adapter, case, asked)
     if not subject.timed and differing(whole, case["truth"]):
         subject.symptoms.append((case, whole))
+
+
+def _streamed(adapter: Adapter, case: CaseInput, asked: Request) -> Probed:
+    reply = adapter.chat(replace(asked, stream=True))
+    return Probed(
+        "chain",
+        case["id"],
+        "stream",
+        text=reply.text,
+        message=_message(reply),
+        finish_reason=reply.finish_reason,
+        request=_timing(reply),
+    )
 
 
 def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> Probed:
@@ -47,7 +63,7 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> P
         prompt_ids=reply.prompt_ids,
         output_ids=reply.output_ids,
         text=reply.text,
-        message=None if reply.message is None else canonical_message(reply.message),
+        message=_message(reply),
         finish_reason=reply.finish_reason,
         value=_counts(reply),
     )
@@ -63,6 +79,10 @@ def differing(whole: Probed, truth: dict[str, Any]) -> set[str]:
         if None not in (expected.get(name), getattr(whole, name))
         and expected[name] != getattr(whole, name)
     }
+
+
+def _message(reply: Reply) -> dict[str, Any] | None:
+    return None if reply.message is None else canonical_message(reply.message)
 
 
 def _rows(adapter: Adapter, whole: Probed) -> dict[str, Any]:

@@ -4,13 +4,15 @@ The truth is the same engine, asked the same sequence alone and cold. Each other
 at the ids that were most probable then, at the positions that were computed anew.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from runner.child.adapters.base import Adapter, Logits
+from runner.child.adapters.base import Adapter, Logits, Reply
+from runner.child.messages import canonical_message
 from runner.child.numeric import count_nonfinite, distribution_payload
 from runner.child.probed import CaseInput, Probed
 from runner.child.stages.subject import Subject, request
@@ -125,7 +127,7 @@ def _chats(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
     beside = case["scenario"].get("beside", ())
     requests = [request(case), *(request({**case, "messages": m}) for m in beside)]
     (reply,) = adapter.converse(requests[:1], 1)
-    yield Probed("state", case["id"], "alone", text=reply.text, value={"chat": True})
+    yield Probed("state", case["id"], "alone", text=_said(reply), value={"chat": True})
     for repeat, slots in enumerate(case["scenario"]["sizes"]):
         reply, *others = adapter.converse(requests, slots)
         yield Probed(
@@ -133,14 +135,22 @@ def _chats(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
             case["id"],
             "concurrent",
             repeat=repeat,
-            text=reply.text,
+            text=_said(reply),
             value={
                 "chat": True,
                 "size": slots,
                 "row": 0,
-                "others": [[[], other.text] for other in others],
+                "others": [[[], _said(other)] for other in others],
             },
         )
+
+
+def _said(reply: Reply) -> str | None:
+    """Return all that an answer says, its thinking and calls too; None where it says nothing."""
+    message = canonical_message(reply.message or {"content": reply.text})
+    calls = [json.dumps(call, ensure_ascii=False) for call in message["tool_calls"]]
+    parts = [message["reasoning_content"], message["content"], *calls]
+    return "\n".join(filter(None, parts)) or None
 
 
 def _concurrent(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:

@@ -99,7 +99,8 @@ REACH: dict[str, set[str]] = {
     "parse": CHATS,
 }
 #: These need what the simple adapter cannot show.
-SILENT = {"specials-split", "specials-stripped", "longest-match"}
+SILENT = {"specials-split", "specials-stripped", "longest-match", "unmerged"}
+SILENT |= {"chat-beginning-dropped"}
 
 
 @pytest.mark.parametrize(("at", "how"), ALL)
@@ -148,6 +149,7 @@ def test_answers_follow_from_harmed_logits() -> None:
         ("closing-tag-cut", ['{"b": "x', "{}"]),
         ("keys-sorted", ['{"a": 1, "b": "x</tool_call>y"}', "{}"]),
         ("empty-call-dropped", ['{"b": "x</tool_call>y", "a": 1}']),
+        ("later-calls-dropped", ['{"b": "x</tool_call>y", "a": 1}']),
     ],
 )
 def test_arguments_are_harmed_as_the_parser_would(how: str, wanted: list[str]) -> None:
@@ -189,18 +191,33 @@ def test_the_plain_sampler_means_what_openai_does(
     np.testing.assert_allclose(probabilities(row, asked, [3]), wanted, atol=1e-6)
 
 
+class Words(Simple):
+    words = ("<|bos|>", "a", "b", "ab", "abc", "c")
+
+    def decode_ids(self, ids: Sequence[int]) -> str:
+        return "".join(self.words[i] if i < len(self.words) else "<|x|>" for i in ids)
+
+    def encode_text(self, text: str) -> list[int]:
+        return [0, *(self.words.index(c) for c in text.split())]
+
+
 def test_longest_match_takes_the_longest_piece() -> None:
-    class Words(Simple):
-        words = ("<|bos|>", "a", "b", "ab", "abc", "c")
-
-        def decode_ids(self, ids: Sequence[int]) -> str:
-            return "".join(self.words[i] if i < len(self.words) else "<|x|>" for i in ids)
-
-        def encode_text(self, text: str) -> list[int]:
-            return [0, *(self.words.index(c) for c in text)]
-
     adapter = mutated(Words(), {"at": "tokenize", "how": "longest-match"})
-    assert adapter.encode_text("abcab") == [0, 4, 3]
+    assert adapter.encode_text("a b c a b") == [0, 4, 3]
+
+
+def test_the_longest_piece_comes_in_two() -> None:
+    adapter = mutated(Words(), {"at": "tokenize", "how": "unmerged"})
+    assert adapter.encode_text("a ab abc") == [0, 1, 3, 3, 5]
+    assert adapter.encode_text("a c") == [0, 1, 5]
+
+
+def test_a_long_prompt_loses_its_beginning_on_the_chat_path_alone() -> None:
+    adapter = make("tokenize", "chat-beginning-dropped", by=4)
+    asked = Request(messages=[{"role": "user", "content": "one two three four five"}])
+    whole = adapter.encode_chat(adapter.render(asked))
+    assert len(whole) > 4
+    assert adapter.chat(asked).prompt_ids == whole[len(whole) // 2 :]
 
 
 def test_markers_of_parsers_are_skipped() -> None:

@@ -6,7 +6,7 @@ Its detokenizer leaves special tokens out, so it is not asked to make the round 
 from typing import Any
 
 from runner.child.adapters.base import Shown
-from runner.child.servers.dialects.plain import HIDDEN_STAGES, Plain, numbered
+from runner.child.servers.dialects.plain import HIDDEN_STAGES, Plain, listed_ids
 from runner.child.servers.http import Client
 
 _OWNER = "me"
@@ -44,7 +44,7 @@ class LlamaCppPython(Plain):
 
     def _tokenized(self, text: str) -> list[int]:
         body = {"model": self.model, "input": text}
-        return numbered(iter(self.client.post("/extras/tokenize", body).get("tokens", [])))
+        return listed_ids(self.client.post("/extras/tokenize", body), "tokens")
 
 
 DIALECT = LlamaCppPython

@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,14 @@ from runner.child.servers.dialects.llama_server_completion import (
     Completion,
     as_object,
 )
-from runner.child.servers.dialects.plain import Plain, answers, as_message, first_choice, numbered
+from runner.child.servers.dialects.plain import (
+    Plain,
+    answers,
+    as_message,
+    first_choice,
+    listed_ids,
+    numbered,
+)
 from runner.child.servers.http import Client, ServerFailure
 
 _OWNER = "llamacpp"
@@ -119,10 +127,9 @@ class LlamaServer(Plain):
         """Return what it states; layers, rotary base and the cache's type it keeps to itself."""
         settings = self._props.get("default_generation_settings")
         settings = settings if isinstance(settings, dict) else {}
-        found: dict[str, Any] = {
-            "eos_ids": self.eos_ids(),
-            "compute_dtype": self.loaded.compute_dtype,
-        }
+        found: dict[str, Any] = {"compute_dtype": self.loaded.compute_dtype}
+        with suppress(Unseen):
+            found["eos_ids"] = self.eos_ids()
         if isinstance(size := self._meta.get("n_vocab"), int):
             found["vocab_size"] = size
         if isinstance(length := settings.get("n_ctx"), int):
@@ -307,8 +314,7 @@ class LlamaServer(Plain):
 
     def _tokenized(self, text: str, *, add_special: bool) -> list[int]:
         body = {"content": text, "add_special": add_special, "parse_special": True}
-        tokens = as_object(self.client.post("/tokenize", body), "/tokenize").get("tokens")
-        return numbered(iter(tokens if isinstance(tokens, list) else [None]))
+        return listed_ids(self.client.post("/tokenize", body), "tokens")
 
 
 def _meta(models: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -19,7 +19,6 @@ class Mlx(Plain):
         },
         scenarios=("chats",),
     )
-    unlisted = "default_model"
     takes_template_options = True
 
     @classmethod
@@ -28,8 +27,14 @@ class Mlx(Plain):
         health = answers(client, "/health")
         return health == {"status": "ok"} and all("owned_by" not in m for m in models)
 
+    @classmethod
+    def model_of(cls, models: list[dict[str, Any]]) -> str:
+        # It lists all models in the hub's cache, its own last, and loads whichever is named.
+        return "default_model"
+
     def chat_body(self, request: Request) -> dict[str, Any]:
-        return {**super().chat_body(request), "logprobs": True}
+        body = super().chat_body(request)
+        return body if self.load.pass_ == "timed" else {**body, "logprobs": True}
 
     def output_ids(self, choices: Sequence[dict[str, Any]]) -> list[int] | None:
         told = [

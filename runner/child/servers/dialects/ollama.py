@@ -17,7 +17,7 @@ from typing import Any
 from runner.child.adapters.base import Load, Reply, Request, Shown, Unseen
 from runner.child.adapters.sampling_defaults import sampling_defaults
 from runner.child.adapters.tokenizer_json import canonical_pre
-from runner.child.servers.dialects.plain import HIDDEN_STAGES, Plain, answers
+from runner.child.servers.dialects.plain import HIDDEN_STAGES, Plain, answers, as_text
 from runner.child.servers.http import Client, ServerFailure
 
 #: A line of ``parameters``: a name, and a value that may stand in quotes.
@@ -137,7 +137,7 @@ class Ollama(Plain):
             output_ids=None,
             text=answer["response"],
             message=None,
-            finish_reason=answer.get("done_reason"),
+            finish_reason=as_text(answer.get("done_reason")),
             arrivals_s=[],
             total_s=time.perf_counter() - started,
             prompt_count=answer.get("prompt_eval_count"),

@@ -35,13 +35,11 @@ class Plain(Adapter):
         calls={"state": "POST chat/completions, several at once", "chain": "POST chat/completions"},
         scenarios=("chats",),
     )
-    unlisted = "default"
-    """What to call the model where the server lists none."""
     takes_template_options = False
     """Whether ``chat_template_kwargs`` reach the template."""
 
     def __init__(self, load: Load, client: Client, model: str) -> None:
-        self.client, self.model, self._load = client, model, load
+        self.client, self.model, self.load = client, model, load
         version = self.version()
         self.loaded = Loaded(
             engine_version=version or "unknown",
@@ -56,6 +54,11 @@ class Plain(Adapter):
     def recognises(cls, client: Client, models: list[dict[str, Any]]) -> bool:
         """Whether a server, which lists these models, speaks this dialect."""
         return True
+
+    @classmethod
+    def model_of(cls, models: list[dict[str, Any]]) -> str:
+        """Return what to call the model where nobody said: the first that the server lists."""
+        return next((str(m["id"]) for m in models if "id" in m), "default")
 
     def version(self) -> str | None:
         """Return the server's own version, if it tells."""
@@ -191,6 +194,23 @@ def answers(client: Client, path: str) -> Any:
         return client.get(path)
     except (Refused, ServerFailure):
         return None
+
+
+def as_text(value: Any) -> str | None:
+    """Return what foreign JSON holds where a text belongs; None where it is none."""
+    return value if isinstance(value, str) else None
+
+
+def listed_ids(answer: Any, name: str) -> list[int]:
+    """Return the token ids that an answer lists under ``name``.
+
+    Raises:
+        ServerFailure: there is no such list, or something in it is no id.
+    """
+    found = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(found, list):
+        raise ServerFailure(f"no list of {name} in the answer: {str(answer)[:200]}")
+    return numbered(iter(found))
 
 
 def numbered(pieces: Iterator[Any]) -> list[int]:

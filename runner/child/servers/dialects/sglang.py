@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from runner.child.adapters.base import Load, Logits, Reply, Request, Shown, Unseen
-from runner.child.servers.dialects.plain import HIDDEN_STAGES, Plain, answers, numbered
+from runner.child.servers.dialects.plain import (
+    HIDDEN_STAGES,
+    Plain,
+    answers,
+    as_text,
+    listed_ids,
+    numbered,
+)
 from runner.child.servers.http import Client, Refused, ServerFailure
 
 _TYPES = {"float32": "f32", "float16": "f16", "half": "f16", "bfloat16": "bf16"}
@@ -137,7 +144,7 @@ class SGLang(Plain):
             output_ids=numbered(iter(ids)) if isinstance(ids, list) else None,
             text=answer["text"],
             message=None,
-            finish_reason=finish.get("type") if isinstance(finish, dict) else None,
+            finish_reason=as_text(finish.get("type")) if isinstance(finish, dict) else None,
             arrivals_s=[],
             total_s=float(meta.get("e2e_latency") or 0.0),
             prompt_count=meta.get("prompt_tokens"),
@@ -183,8 +190,7 @@ class SGLang(Plain):
 
     def _tokenized(self, text: str, *, add_special: bool) -> list[int]:
         body = {"model": self.model, "prompt": text, "add_special_tokens": add_special}
-        tokens = self._newer("/tokenize", body).get("tokens")
-        return numbered(iter(tokens if isinstance(tokens, list) else [None]))
+        return listed_ids(self._newer("/tokenize", body), "tokens")
 
     def _newer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask an endpoint that older versions lack."""

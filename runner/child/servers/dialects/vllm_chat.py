@@ -13,7 +13,13 @@ from typing import Any
 
 from runner.child.adapters.base import Reply, Request, Unseen
 from runner.child.adapters.streamed import StreamedMessage
-from runner.child.servers.dialects.plain import Plain, as_message, first_choice, numbered
+from runner.child.servers.dialects.plain import (
+    Plain,
+    as_message,
+    first_choice,
+    listed_ids,
+    numbered,
+)
 from runner.child.servers.dialects.vllm_numbers import SCRIPT, Numbers
 from runner.child.servers.http import Refused
 
@@ -188,7 +194,7 @@ class VllmChats(Plain):
     def tokenized(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of a text, with the BOS of a completion if ``special``."""
         body = {"model": self.model, "prompt": text, "add_special_tokens": special}
-        return numbered(iter(self.client.post("/tokenize", body).get("tokens", [])))
+        return listed_ids(self.client.post("/tokenize", body), "tokens")
 
 
 def _prompt_ids(told: Sequence[dict[str, Any]]) -> list[int] | None:

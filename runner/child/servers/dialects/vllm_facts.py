@@ -8,10 +8,10 @@ import hashlib
 from pathlib import PurePath
 from typing import Any
 
+from runner.child.adapters.names import dtype_name
 from runner.child.servers.dialects.plain import answers
 from runner.child.servers.http import Client
 
-_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 #: What vLLM calls the device of a backend.
 _DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "cpu": "cpu"}
 
@@ -76,8 +76,7 @@ class Told:
 
 
 def _short(dtype: Any) -> str | None:
-    stated = str(dtype).removeprefix("torch.")
-    return _SHORT.get(stated, stated) if dtype is not None else None
+    return None if dtype is None else dtype_name(dtype)
 
 
 def _dict(found: Any) -> dict[str, Any]:
