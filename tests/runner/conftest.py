@@ -17,6 +17,17 @@ OrderMaker = Callable[..., WorkOrder]
 
 HELLO = ({"role": "user", "content": "Hello!"},)
 
+#: What an order asks of an engine where a test asks for nothing else: vLLM parses as it is told.
+_OPTIONS: dict[str, dict[str, object]] = {
+    "llama_cpp": {"n_ctx": 1024},
+    "vllm": {
+        "tool_call_parser": "hermes",
+        "reasoning_parser": "deepseek_v3",
+        "enforce_eager": True,
+        "block_size": 32,
+    },
+}
+
 
 @pytest.fixture(scope="session")
 def small_suite() -> Suite:
@@ -89,11 +100,7 @@ def make_order(small_suite: Suite) -> OrderMaker:
                 engine=engine,
                 python=python or engine_python(engine),
                 serving=serving,
-                options=options
-                if options is not None
-                else {"n_ctx": 1024}
-                if engine == "llama_cpp"
-                else {},
+                options=_OPTIONS.get(engine, {}) if options is None else options,
             ),
             backend="cpu",
             pass_=pass_,
