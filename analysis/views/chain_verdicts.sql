@@ -18,7 +18,7 @@ WITH counted AS (
         count(*) FILTER (WHERE g.outcome = 'no_truth') AS without_truth,
         count(*) FILTER (WHERE g.observed = 'reenacted') AS reenacted,
         string_agg(DISTINCT s.cause, ', ' ORDER BY s.cause) FILTER (WHERE s.cause <> 'instrument') AS causes,
-        string_agg(DISTINCT g.expected_reason, '; ') AS expected_reasons,
+        string_agg(DISTINCT g.expected_reason, '; ' ORDER BY g.expected_reason) AS expected_reasons,
         string_agg(DISTINCT g.observed, ', ' ORDER BY g.observed) FILTER (WHERE g.outcome <> 'missing') AS observed,
         coalesce(
             min(g.case_id) FILTER (WHERE g.is_divergent AND s.cause IS NULL),

@@ -55,6 +55,6 @@ SELECT
     count(*) FILTER (WHERE was_probed) AS probes,
     sum(seconds) AS seconds,
     sum(tokens)::BIGINT AS tokens,
-    min_by(coalesce(detail, format('{}: mean KL {:.2g}', probe, effect), probe), probe) FILTER (WHERE detected) AS detail
+    min_by(coalesce(detail, format('{}: mean KL {:.2g}', probe, effect), probe), (probe, detail)) FILTER (WHERE detected) AS detail
 FROM probed
 GROUP BY ALL

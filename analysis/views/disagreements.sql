@@ -21,7 +21,7 @@ WITH differing AS (
 
 SELECT
     run_id, cell_id, node_id,
-    format('attempts {} and {} disagree: ', any_value(attempt), string_agg(DISTINCT other::VARCHAR, ', '))
-    || string_agg(DISTINCT stage, ', ') || format(' (first case {})', min(case_id)) AS reason
+    format('attempts {} and {} disagree: ', min(attempt), string_agg(DISTINCT other::VARCHAR, ', ' ORDER BY other::VARCHAR))
+    || string_agg(DISTINCT stage, ', ' ORDER BY stage) || format(' (first case {})', min(case_id)) AS reason
 FROM differing
 GROUP BY run_id, cell_id, node_id

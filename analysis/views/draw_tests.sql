@@ -39,7 +39,7 @@ totals AS (
         any_value(o.border_share) AS border_share, any_value(o.is_fixed) AS is_fixed, sum(o.drawn) AS n,
         coalesce(sum(o.drawn) FILTER (WHERE o.standing = 'cut'), 0) AS impossible,
         coalesce(sum(o.drawn) FILTER (WHERE o.standing = 'border'), 0) AS left_out,
-        max_by(o.token_id, o.drawn) FILTER (WHERE o.standing = 'cut') AS worst_cut,
+        max_by(o.token_id, (o.drawn, -o.token_id)) FILTER (WHERE o.standing = 'cut') AS worst_cut,
         coalesce(sum(o.drawn) FILTER (WHERE o.standing = 'kept' AND o.place > 1), 0) AS rest_drawn
     FROM draw_odds AS o
     GROUP BY ALL

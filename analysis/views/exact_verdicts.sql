@@ -27,10 +27,10 @@ WITH counted AS (
             min(case_id) FILTER (WHERE is_expected), min(case_id) FILTER (WHERE is_gap)
         ) AS first_case,
         min_by(detail, (-coalesce(severity, 0), case_id, detail)) FILTER (WHERE is_divergent) AS worst_detail,
-        string_agg(detail, '; ' ORDER BY severity DESC NULLS LAST, case_id) FILTER (WHERE is_divergent) AS details,
+        string_agg(detail, '; ' ORDER BY severity DESC NULLS LAST, case_id, detail) FILTER (WHERE is_divergent) AS details,
         min_by(case_id || ': ' || coalesce(detail, 'no reason given'), (case_id, detail)) FILTER (WHERE is_gap) AS first_gap,
-        string_agg(DISTINCT expected_reason, '; ') FILTER (WHERE is_expected) AS expected_reasons,
-        string_agg(detail, '; ' ORDER BY case_id) FILTER (WHERE outcome = 'noted') AS notes,
+        string_agg(DISTINCT expected_reason, '; ' ORDER BY expected_reason) FILTER (WHERE is_expected) AS expected_reasons,
+        string_agg(detail, '; ' ORDER BY case_id, detail) FILTER (WHERE outcome = 'noted') AS notes,
         max(effect) AS effect,
         string_agg(DISTINCT truth, ', ' ORDER BY truth) AS truth,
         min(reference_id) AS reference_id

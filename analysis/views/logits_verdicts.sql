@@ -23,7 +23,7 @@ coverage AS (
         min(case_id) FILTER (WHERE is_gap) AS first_gap_case,
         min_by(case_id || coalesce(': ' || detail, ''), (case_id, detail)) FILTER (WHERE is_gap) AS first_gap,
         CASE WHEN bool_and(bound IS NOT NULL) THEN min(bound) END AS bound,
-        min_by(bound_reason, bound) AS declared_reason
+        min_by(bound_reason, (bound, bound_reason)) AS declared_reason
     FROM logits_grouped
     GROUP BY ALL
 ),

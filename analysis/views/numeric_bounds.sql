@@ -11,8 +11,8 @@ WITH summed AS (
         sum(flips) AS flips,
         sum(nonfinite) AS nonfinite,
         min_by(case_id, (nonfinite = 0, case_id)) AS first_nonfinite_case,
-        max_by(case_id, mean_kl) AS worst_case,
-        max_by(worst_position, mean_kl) AS worst_position,
+        max_by(case_id, (mean_kl, case_id)) FILTER (WHERE mean_kl IS NOT NULL) AS worst_case,
+        max_by(worst_position, (mean_kl, case_id)) FILTER (WHERE mean_kl IS NOT NULL) AS worst_position,
         min(reference_id) AS reference_id
     FROM numeric_groups
     INNER JOIN judging USING (run_id)
