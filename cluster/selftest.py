@@ -24,8 +24,8 @@ from suites.fault_catalogue import Fault, id_and_strength, load_faults
 from suites.loading import SHIPPED, told, told_unknown
 
 WEEKLY = SHIPPED.parent / "infra" / "matrices" / "weekly.yaml"
-#: The shipped matrix that names every engine of a catalogue, as a user types it.
-_EVERY_ENGINE = "infra/matrices/engines.yaml"
+#: The shipped matrix of the engines that faults need and the weekly one lacks, as a user types it.
+_OTHER_ENGINES = "infra/matrices/gateways.yaml"
 CLEAN = "clean"
 #: A child of a small model and two suites ends in seconds; a mutation may make it much slower.
 _TIMEOUT_S = 600.0
@@ -141,7 +141,7 @@ def runnable(faults: Iterable[Fault], base: Base) -> list[Fault]:
         raise UserError(
             "none of the faults can be shown by its engines and suites",
             where=str(base.path),
-            fix=f"{_EVERY_ENGINE} names every engine of the faults that are shipped",
+            fix=f"{_OTHER_ENGINES} names the servers that faults of gateways stand before",
         )
     return found
 
@@ -153,7 +153,7 @@ def not_run(faults: Iterable[Fault], base: Base) -> dict[str, str]:
     engines = ", ".join(dict.fromkeys(f.engine for f in elsewhere))
     only = " --servers" if all(f.serving == "managed" for f in elsewhere) else ""
     names_none = (
-        f"the matrix names no {engines} (fleetqual selftest {_EVERY_ENGINE}{only} runs them)"
+        f"the matrix names no {engines} (fleetqual selftest {_OTHER_ENGINES}{only} runs them)"
     )
     found = {}
     for fault in chosen:
