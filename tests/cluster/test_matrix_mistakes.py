@@ -2,15 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
-import yaml
-
-from cluster.matrix import Dialect, EngineEntry, EngineKind
-from cluster.secret_names import is_secret_name
-from runner.child.adapters import DECLARATIONS
-from runner.child.servers.adapter import DIALECTS
 
 Spoil = Callable[[dict[str, Any]], object]
 
@@ -345,39 +339,6 @@ def test_a_key_in_the_matrix_is_refused_and_not_repeated(
     assert secret not in out + err
 
 
-@pytest.mark.parametrize(
-    ("name", "secret"),
-    [
-        ("api_key", True),
-        ("apiKey", True),
-        ("HF_TOKEN", True),
-        ("proxyPassword", True),
-        ("basic-auth", True),
-        ("aws_credentials", True),
-        ("client_secret", True),
-        ("max_tokens", False),
-        ("tokenizer", False),
-        ("return_token_ids", False),
-        ("eos_token", False),
-        ("kv_cache_dtype", False),
-        ("monkey", False),
-        ("author", False),
-    ],
-)
-def test_names_of_secrets_are_told_from_names_of_tokens(name: str, secret: bool) -> None:
-    assert is_secret_name(name) is secret
-
-
-def test_a_python_of_an_unknown_user_is_a_path_like_any_other(
-    right_matrix: dict[str, Any],
-    write_matrix: Callable[[dict[str, Any] | str], Path],
-    exit_of: Callable[..., tuple[int, str, str]],
-) -> None:
-    engine(right_matrix)["python"] = "~nosuchuser/bin/python"
-    code, _, err = exit_of("plan", write_matrix(right_matrix))
-    assert (code, err) == (0, "")
-
-
 def test_several_mistakes_are_told_first_come_first(
     right_matrix: dict[str, Any],
     write_matrix: Callable[[dict[str, Any] | str], Path],
@@ -388,32 +349,6 @@ def test_several_mistakes_are_told_first_come_first(
     _, _, err = exit_of("plan", write_matrix(right_matrix))
     assert "models[0].hff" in err
     assert "(1 more after it)" in err
-
-
-def test_every_dialect_that_is_spoken_may_be_named_and_no_other() -> None:
-    assert set(get_args(Dialect)) == {"auto", *DIALECTS}
-
-
-def test_every_engine_that_is_declared_may_be_named_and_no_other() -> None:
-    assert set(get_args(EngineKind)) == set(DECLARATIONS)
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"engine": "mlx", "options": {"chat_template_args": {"enable_thinking": False}}},
-        {"engine": "llama_cpp", "options": {"chat_template_kwargs": {}, "n_ctx": 64}},
-        {"engine": "vllm", "options": {"tool_call_parser": "hermes", "enforce_eager": True}},
-    ],
-)
-def test_a_managed_server_takes_its_own_options(entry: dict[str, Any]) -> None:
-    given = EngineEntry.model_validate({**entry, "serving": "managed"})
-    assert given.options == entry["options"]
-
-
-@pytest.mark.parametrize("url", ["http://[::1]:8000/v1", "https://models.example", "http://h:/v1"])
-def test_an_address_is_taken_as_it_is_written(url: str) -> None:
-    assert EngineEntry(engine="openai", base_url=url).base_url == url
 
 
 def test_a_reference_at_a_url_is_refused_before_anything_is_frozen(
@@ -427,42 +362,3 @@ def test_a_reference_at_a_url_is_refused_before_anything_is_frozen(
     assert (code, out) == (2, "")
     assert f"{path}:" in err
     assert "reference.engine: openai can make no reference" in err
-
-
-def test_the_design_s_example_of_a_matrix_is_right(
-    right_matrix: dict[str, Any],
-    write_matrix: Callable[[dict[str, Any] | str], Path],
-    exit_of: Callable[..., tuple[int, str, str]],
-) -> None:
-    right_matrix["engines"] += [
-        {"engine": "transformers"},
-        {"engine": "vllm", "version": "0.32.0", "serving": "managed"},
-        {
-            "engine": "openai",
-            "name": "candidate",
-            "serving": "external",
-            "base_url": "http://127.0.0.1:8000/v1",
-            "api_key_env": "CANDIDATE_KEY",
-            "dialect": "auto",
-        },
-    ]
-    right_matrix |= {
-        "backends": ["cuda", "rocm", "metal", "cpu"],
-        "exclude": [{"engine": "vllm", "backend": "metal"}],
-        "reference": {"engine": "transformers", "backend": "cpu"},
-        "require": ["config", "weights", "template", "tokenize", "logits", "stop"],
-        "expected": expected(),
-        "hardware": {"nvidia-h100-80gb-hbm3": {"usd_per_hour": 2.5, "tdp_w": 700}},
-    }
-    code, out, err = exit_of("plan", write_matrix(right_matrix))
-    assert (code, err) == (0, "")
-    assert "an external server computes as it was started" in out
-
-
-@pytest.mark.parametrize("name", ["smoke", "weekly", "variance", "engines"])
-def test_shipped_matrices_hold_only_known_keys(name: str) -> None:
-    from cluster.matrix import load_matrix
-
-    path = Path(__file__).parents[2] / "infra" / "matrices" / f"{name}.yaml"
-    found, _ = load_matrix(path)
-    assert found.name == yaml.safe_load(path.read_text())["name"] == name
