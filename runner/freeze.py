@@ -14,13 +14,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from runner.artifact import HfFolder
-from runner.model_copies import with_weights
+from runner.model.artifact import HfFolder
+from runner.model.copies import with_weights
 from runner.order import NOT_OBSERVED, Variant, WorkOrder
-from runner.references import frozen_table
-from runner.store import Store
+from runner.stored.references import frozen_table
+from runner.stored.store import Store
+from runner.stored.tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.supervisor import execute
-from runner.tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from suites.digest import tagged_digest
 from suites.errors import UserError
 

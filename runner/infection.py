@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.artifact import HfFolder
-from runner.child.adapters import DECLARATIONS
-from runner.child.failures import told
-from runner.child.protocol import ProtocolError
-from runner.model_copies import PORTABLE, with_facts, with_weights
+from runner.engines.failures import told
+from runner.engines.protocol import ProtocolError
+from runner.engines.registry import DECLARATIONS
+from runner.model.artifact import HfFolder
+from runner.model.copies import PORTABLE, with_facts, with_weights
 from runner.order import Engine, WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord

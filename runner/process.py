@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import psutil
 
-from runner.child.protocol import Arrays, ProtocolError, read_frame, write_frame
+from runner.engines.protocol import Arrays, ProtocolError, read_frame, write_frame
 
-CHILD = Path(__file__).parent / "child"
+CHILD = Path(__file__).parent / "engines"
 #: Variables that may hold a secret, by name or by a value such as ``http://user:password@host``.
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED|(^|_)PAT($|_)", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"://[^/@\s]+:[^/@\s]+@")

@@ -5,14 +5,14 @@ import json
 import time
 from typing import Any
 
-from runner.child.adapters import DECLARATIONS
-from runner.child.probes import FACTS
-from runner.child.protocol import Arrays
+from runner.engines.probes.run import FACTS
+from runner.engines.protocol import Arrays
+from runner.engines.registry import DECLARATIONS
 from runner.machine import Machine
 from runner.order import NOT_OBSERVED, CellOrder, Ending, WorkOrder
-from runner.payload import payload_digest
-from runner.store import Store, attempt_name
-from runner.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
+from runner.stored.payload import payload_digest
+from runner.stored.store import Store, attempt_name
+from runner.stored.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
 from suites.stages import CHAIN, STAGES
 from suites.suite import Case
 

@@ -14,17 +14,17 @@ from typing import Any
 from pydantic import Field
 
 from runner import infection
-from runner.child.protocol import PROTOCOL_VERSION, ProtocolError
-from runner.child.redaction import SHORTEST_KEY, Redaction
 from runner.code import code_digest
+from runner.engines.protocol import PROTOCOL_VERSION, ProtocolError
+from runner.engines.redaction import SHORTEST_KEY, Redaction
 from runner.machine import this_machine
-from runner.model_files import model_facts
+from runner.model.facts import model_facts
+from runner.model.weights import TensorFacts, tensor_facts
 from runner.order import Ending, Engine, WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord
-from runner.references import References, child_case, lacks_truth
-from runner.store import Store, attempt_name
-from runner.weights import TensorFacts, tensor_facts
+from runner.stored.references import References, child_case, lacks_truth
+from runner.stored.store import Store, attempt_name
 from suites.errors import UserError
 from suites.suite import Frozen
 

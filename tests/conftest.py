@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-from tests.selftested import SelfTested, selftest
+from tests.fleetqual.selftested import SelfTested, selftest
 
 # A property is no benchmark, so no example has a deadline.
 settings.register_profile("fleetqual", deadline=None)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analysis.catalog import Catalog
-from analysis.judge import open_judged
-from runner.store import Store
+from analysis.judging.catalog import Catalog
+from analysis.judging.judge import open_judged
+from runner.stored.store import Store
 from tests.analysis.handmade import RUN, Bench
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.store import Store
-from runner.tables import (
+from runner.stored.store import Store
+from runner.stored.tables import (
     AttemptRow,
     CaseRow,
     FloorRow,

@@ -13,9 +13,9 @@ import ray.cloudpickle
 import yaml
 
 from runner.order import WorkOrder
-from runner.store import Store, attempt_name
+from runner.stored.store import Store, attempt_name
+from runner.stored.tables import AttemptRow
 from runner.supervisor import Outcome
-from runner.tables import AttemptRow
 
 # Ray's workers cannot import a conftest: what they need of it travels by value.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -25,8 +25,8 @@ import json, os, sys, traceback
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 sys.path.append({root!r})
-from runner.child.adapters import adapter_maker
-from runner.child.adapters.base import Load, Request
+from runner.engines.registry import adapter_maker
+from runner.engines.base import Load, Request
 import numpy as np
 def make(**options):
     load = Load(path={path!r}, backend="cpu", pass_="structure", weights_type="f32",

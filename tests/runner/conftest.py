@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.artifact import describe_variant, model_digests
 from runner.freeze import freeze
+from runner.model.artifact import describe_variant, model_digests
 from runner.order import CellOrder, Engine, Model, Variant, WorkOrder
 from suites.stages import Serving
 from suites.suite import Case, Golden, Script, Suite

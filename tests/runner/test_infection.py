@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fleetqual.selftest.catalogue import GgufInjection, TensorEdit
+from fleetqual.selftest.files.gguf import faulty_gguf
 from runner import infection
-from runner.artifact import GgufFile, HfFolder
-from runner.faults.gguf_edits import faulty_gguf
 from runner.freeze import freeze
 from runner.machine import this_machine
+from runner.model.artifact import GgufFile, HfFolder
 from runner.order import Ending, Engine, WorkOrder
 from runner.recording import AttemptRecord
-from runner.store import Store
+from runner.stored.store import Store
 from runner.supervisor import execute
-from suites.fault_catalogue import GgufInjection, TensorEdit
 from suites.suite import Case, Suite
 from tests.engines import engine_python, sleeping_python
 from tests.paths import TINY_CHAT

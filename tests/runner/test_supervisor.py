@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner.child.probes import FACTS
+from runner.engines.probes.run import FACTS
 from runner.machine import this_machine
 from runner.order import Ending
 from runner.recording import AttemptRecord
-from runner.store import Store
+from runner.stored.store import Store
 from runner.supervisor import Outcome, execute
 from suites.suite import Suite
 from tests.engines import babbling_llama_cpp, failing_llama_cpp
@@ -119,7 +119,7 @@ def test_a_hang_ends_at_the_deadline_and_leaves_no_process(
     assert "8 s" in str(attempt["error"])
     assert "template" in _stages(traces)
     ours = psutil.Process(os.getpid()).children(recursive=True)
-    assert not [p for p in ours if "runner/child" in " ".join(p.cmdline())]
+    assert not [p for p in ours if "runner/engines" in " ".join(p.cmdline())]
 
 
 def test_running_out_of_memory_has_its_own_status(
@@ -190,7 +190,7 @@ def test_a_child_ends_when_its_supervisor_is_killed(
 
 def _children(pid: int) -> list[psutil.Process]:
     found = psutil.Process(pid).children(recursive=True)
-    return [p for p in found if any("runner/child" in part for part in p.cmdline())]
+    return [p for p in found if any("runner/engines" in part for part in p.cmdline())]
 
 
 def _wait_for(ask: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:

@@ -1,0 +1,98 @@
+"""What each engine shows and on what it was verified: tables made of the adapters' declarations."""
+
+import csv
+from collections.abc import Iterator
+from importlib.resources import files
+
+from runner.engines.base import Shown
+from runner.engines.registry import DECLARATIONS
+from runner.engines.servers.connect import DIALECTS, dialect_class, managed_shown
+from suites.stages import CHAIN, STAGES
+from suites.suite import Frozen
+
+_SHORT = {
+    "path": "path",
+    "endpoint": "endpoint",
+    "reenacted": "reenacted",
+    "hidden": "–",
+    "absent": "none",
+    "not_probed": "not probed",
+}
+NOT_VERIFIED = "not verified on hardware"
+
+
+class Seen(Frozen):
+    """How one stage of an engine is seen, as it is served."""
+
+    engine: str
+    serving: str
+    stage: str
+    observed: str
+    """path, endpoint or reenacted; else why it is not seen."""
+    call: str
+
+
+class Support(Frozen):
+    """Where an engine is known to work."""
+
+    engine: str
+    backend: str
+    verified: str
+    """Device, version and date; or that it was not."""
+
+
+def stages() -> Iterator[Seen]:
+    """Yield every stage of every engine in process, of its own server, and of each dialect."""
+    for engine, declaration in DECLARATIONS.items():
+        if "in_process" in declaration.servings:
+            yield from _seen(engine, "in_process", declaration.shown)
+        if declaration.dialect is not None:
+            yield from _seen(engine, "managed", managed_shown(declaration.dialect))
+    for dialect in DIALECTS:
+        yield from _seen(f"openai ({dialect})", "external", dialect_class(dialect).shown)
+
+
+def support() -> Iterator[Support]:
+    """Yield every pair of engine and backend that an adapter declares."""
+    known: dict[tuple[str, str], str] = {}
+    text = files("cluster").joinpath("verified.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        told = f"{row['device']}, {row['version']}, {row['date']} ({row['serving']})"
+        key = row["engine"], row["backend"]
+        known[key] = f"{known[key]}; {told}" if key in known else told
+    for engine, declaration in DECLARATIONS.items():
+        for backend in declaration.backends:
+            verified = known.get((engine, backend), NOT_VERIFIED)
+            yield Support(engine=engine, backend=backend, verified=verified)
+
+
+def markdown() -> str:
+    """Return both tables as the documentation has them."""
+    rows = list(stages())
+    columns = list(dict.fromkeys((row.engine, row.serving) for row in rows))
+    found = {(row.engine, row.serving, row.stage): row for row in rows}
+    names = [f"{engine}<br>{serving}" for engine, serving in columns]
+    lines = [_line(["stage", *names]), _line(["---"] * (len(names) + 1))]
+    for stage in (*STAGES, CHAIN):
+        cells = [_SHORT[found[(*column, stage)].observed] for column in columns]
+        lines.append(_line([f"`{stage}`", *cells]))
+    lines += ["", _line(["engine", "serving", "stage", "observed", "through"]), _line(["---"] * 5)]
+    lines += [
+        _line([row.engine, row.serving, f"`{row.stage}`", row.observed, row.call])
+        for row in rows
+        if row.call
+    ]
+    lines += ["", _line(["engine", "backend", "verified on"]), _line(["---"] * 3)]
+    lines += [_line([row.engine, row.backend, row.verified]) for row in support()]
+    return "\n".join(lines) + "\n"
+
+
+def _seen(engine: str, serving: str, shown: Shown) -> Iterator[Seen]:
+    for stage in (*STAGES, CHAIN):
+        observed = shown.stages[stage]
+        call = shown.calls.get(stage, "") if observed in ("path", "endpoint", "reenacted") else ""
+        yield Seen(engine=engine, serving=serving, stage=stage, observed=observed, call=call)
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

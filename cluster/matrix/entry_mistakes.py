@@ -1,0 +1,71 @@
+"""Mistakes in an entry of a matrix that only the engines' and the faults' own lists show."""
+
+import re
+import urllib.parse
+from collections.abc import Iterable
+
+from cluster.matrix.injections import ProxyInjection, Wrap
+from runner.engines.faults.adapter import MUTATIONS
+from runner.engines.faults.gateway.registry import MUTATIONS as GATEWAYS
+from runner.engines.registry import DECLARATIONS
+from suites.explaining import Mistake
+from suites.stages import Serving
+
+_ADDRESS = re.compile(r"https?://[^\s@/?#]+(/[^\s?#]*)?")
+
+
+def bad_address(url: str) -> Mistake | None:
+    """Return what is wrong with a server's address; None if it is one.
+
+    It is not repeated: it may hold a password.
+    """
+    if not _ADDRESS.fullmatch(url):
+        return Mistake(
+            (),
+            "base_url is not an http(s) address without user, password and query",
+            fix="write e.g. http://127.0.0.1:8000/v1, and as api_key_env the name of the "
+            "environment variable that holds the key: addresses are stored with the results",
+        )
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_one = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if is_one:
+        return None
+    return Mistake(
+        (),
+        "base_url has no host, or a port that is none",
+        fix="write http://HOST:PORT/v1 with a port from 1 to 65535; an IPv6 host stands in "
+        "brackets: http://[::1]:8000/v1",
+    )
+
+
+def unknown_option(engine: str, serving: Serving, options: Iterable[str]) -> Mistake | None:
+    """Return the first option that an engine does not take as it is served; None if it takes all.
+
+    An engine's own server has other options than its library.
+    """
+    names = DECLARATIONS[engine].options(serving)
+    kind = f"option of {engine}'s own server" if serving == "managed" else f"{engine} option"
+    for option in options:
+        if option not in names:
+            return Mistake.unknown(("options", option), kind, option, names)
+    return None
+
+
+def unknown_mutation(fault: Wrap) -> Mistake | None:
+    """Return what is wrong with a mutation's name; None if there is such a mutation."""
+    if fault.at not in MUTATIONS:
+        return Mistake.unknown(("at",), "stage of a mutation", fault.at, tuple(MUTATIONS))
+    if fault.how not in MUTATIONS[fault.at]:
+        known = tuple(MUTATIONS[fault.at])
+        return Mistake.unknown(("how",), f"mutation at {fault.at}", fault.how, known)
+    return None
+
+
+def unknown_gateway(proxy: ProxyInjection) -> Mistake | None:
+    """Return what is wrong with the name of a proxy's mutation; None if there is such a one."""
+    if proxy.how in GATEWAYS:
+        return None
+    return Mistake.unknown(("how",), "mutation of a proxy", proxy.how, tuple(GATEWAYS))

@@ -1,0 +1,58 @@
+"""Declared differences that lie in files of their own, so that matrices share them."""
+
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pydantic import Field
+
+from cluster.matrix.schema import Expected, Matrix
+from suites.loading import load_document
+from suites.suite import Case, Frozen
+
+
+class ExpectedFile(Frozen):
+    """A file of known differences, of one engine as a rule."""
+
+    expected: tuple[Expected, ...] = Field(min_length=1)
+
+
+def with_shared(matrix: Matrix, base: Path, cases: list[Case]) -> Matrix:
+    """Return the matrix with the entries of ``expected_from`` that its suites and engines can show.
+
+    An entry of the matrix itself must name what is there; one of a shared file speaks of more
+    suites and engines than any one matrix runs, so what is not here is left out of it.
+
+    Raises:
+        UserError: a file is missing or wrong; the message names its line.
+    """
+    shared: list[Expected] = []
+    engines = {name for e in matrix.engines for name in (e.label, e.engine)}
+    for name in matrix.expected_from:
+        file, _ = load_document(base / name, ExpectedFile)
+        for entry in file.expected:
+            if entry.engine in engines and (present := _present(entry, cases)):
+                shared.append(present)
+    return matrix.model_copy(update={"expected": (*matrix.expected, *shared)})
+
+
+def _present(entry: Expected, cases: list[Case]) -> Expected | None:
+    """Return the entry as far as these cases can show it, None where they cannot.
+
+    What it says must all hold, so a key that loses all that it gives cannot be left out: the entry
+    would excuse more than it was written for.
+    """
+    own = [case for case in cases if case.stage == entry.stage]
+    ids, tags = {case.id for case in own}, {tag for case in own for tag in case.tags}
+    given: dict[str, Collection[str]] = {"tags": tuple(t for t in entry.tags if t in tags)}
+    given["cases"] = tuple(c for c in entry.cases if _fits_any(c, ids))
+    if isinstance(entry.signature, dict):
+        given["signature"] = {c: s for c, s in entry.signature.items() if _fits_any(c, ids)}
+    if any(getattr(entry, key) and not left for key, left in given.items()):
+        return None
+    return entry.model_copy(update=given)
+
+
+def _fits_any(pattern: str, ids: Collection[str]) -> bool:
+    """Whether a case's id fits as by SQL's GLOB, with which analysis compares."""
+    return any(fnmatchcase(case_id, pattern) for case_id in ids)

@@ -1,0 +1,242 @@
+"""The matrix with everything it names: suites read, artifacts found, described and digested."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from cluster.matrix.expected_files import with_shared
+from cluster.matrix.schema import EngineEntry, Matrix, load_matrix
+from runner.model.artifact import describe_variant, model_digests
+from runner.order import Model, Variant
+from suites.errors import UserError
+from suites.explaining import KeyPath, Mistake
+from suites.loading import SHIPPED, Document, load_suite, told
+from suites.stages import CASELESS
+from suites.suite import Suite
+
+#: Deadlines where none is declared: this many times the estimate, and at least so many seconds.
+_PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
+#: vLLM compiles, and starts workers of its own, before it answers anything.
+_SLOW_TO_START_S = {"vllm": 900.0}
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class GoldenTruth:
+    """The model that a suite's golden texts were written for, as far as it is here."""
+
+    weights_digest: str | None
+
+    def applies(self, model: Model) -> bool:
+        """Whether the golden texts are truth for ``model``: only if its weights are the same.
+
+        A fine-tune shares the tokenizer and has a template of its own; a name says nothing.
+        """
+        return self.weights_digest is not None and self.weights_digest == model.weights_digest
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A suite as the matrix calls it."""
+
+    name: str
+    suite: Suite
+    golden: GoldenTruth | None
+
+
+@dataclass(frozen=True)
+class ResolvedVariant:
+    """A variant and the size of its artifact."""
+
+    variant: Variant
+    size: int
+    """Bytes, from which loading and computing times are estimated."""
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model and its variants."""
+
+    model: Model
+    variants: tuple[ResolvedVariant, ...]
+
+    @property
+    def name(self) -> str:
+        """The model's name in the matrix."""
+        return self.model.name
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything the planner needs; nothing here is looked up again."""
+
+    path: Path
+    matrix: Matrix
+    suites: tuple[ResolvedSuite, ...]
+    models: tuple[ResolvedModel, ...]
+
+    def python(self, entry: EngineEntry) -> str | None:
+        """Return the interpreter that an entry asks for, absolute; symlinks are kept (a virtual
+        environment is known by the path of its link)."""
+        if entry.python is None:
+            return None
+        # Unlike Path.expanduser, this leaves a user who is not known here as it is written.
+        return os.path.abspath(self.path.parent / os.path.expanduser(entry.python))
+
+    @property
+    def choices(self) -> tuple[tuple[str, str], ...]:
+        """Engines and the interpreters that the matrix names for them."""
+        named = ((e.engine, self.python(e)) for e in self.matrix.engines)
+        return tuple(dict.fromkeys((engine, python) for engine, python in named if python))
+
+    def timeout_s(self, entry: EngineEntry, estimate_s: float) -> float:
+        """Return the deadline of a child that is expected to take ``estimate_s``.
+
+        The environment's word counts, else the entry's, else the matrix's; without any, a hang
+        should end soon and a slow or busy machine still have its time.
+        """
+        given = os.environ.get("FLEETQUAL_TIMEOUT_S")
+        if given is None:
+            declared = entry.timeout_s or self.matrix.timeout_s
+            least = _SLOW_TO_START_S.get(entry.engine, _LEAST_TIMEOUT_S)
+            return declared or max(least, _PATIENCE * estimate_s)
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            raise UserError(
+                f"{given!r} is not a number of seconds above 0", where="FLEETQUAL_TIMEOUT_S"
+            )
+        return seconds
+
+
+def resolve(path: Path) -> Resolved:
+    """Read a matrix and everything that it names.
+
+    Raises:
+        UserError: a file is missing or wrong; the message names the matrix's line.
+    """
+    matrix, document = load_matrix(path)
+    base = path.parent
+    suites = tuple(
+        _resolved_suite(name, _located(document, ("suites", i), load_suite, name, base))
+        for i, name in enumerate(matrix.suites)
+    )
+    _suites_are_told_apart(document, suites)
+    _expected_cases_exist(matrix, document, suites)
+    for index, name in enumerate(matrix.expected_from):
+        _exists(document, ("expected_from", index), base / name, folder=False)
+    matrix = with_shared(matrix, base, [c for s in suites for c in s.suite.cases])
+    return Resolved(path, matrix, suites, _models(matrix, document, base))
+
+
+def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedModel, ...]:
+    # Every path is looked at before any file is digested: a typo must not cost minutes.
+    for m, entry in enumerate(matrix.models):
+        _exists(document, ("models", m, "hf"), base / entry.hf, folder=True)
+        for v, variant in enumerate(entry.variants):
+            kind = "gguf" if variant.gguf is not None else "hf"
+            target = base / (variant.gguf or variant.hf or "")
+            _exists(document, ("models", m, "variants", v, kind), target, folder=kind == "hf")
+    found = []
+    for m, entry in enumerate(matrix.models):
+        hf = _absolute(base / entry.hf)
+        weights, tokenizer = _located(document, ("models", m, "hf"), model_digests, hf)
+        model = Model(name=entry.name, hf=hf, weights_digest=weights, tokenizer_digest=tokenizer)
+        variants = []
+        for v, variant in enumerate(entry.variants):
+            kind = "gguf" if variant.gguf is not None else "hf"
+            artifact = _absolute(base / (variant.gguf or variant.hf or ""))
+            digest, weights_type, variant_weights = _located(
+                document, ("models", m, "variants", v, kind), describe_variant, artifact, kind
+            )
+            resolved = Variant(
+                name=variant.name,
+                format=kind,
+                path=artifact,
+                artifact_digest=digest,
+                weights_type=weights_type,
+                weights_digest=variant_weights,
+                margin=variant.margin,
+            )
+            variants.append(ResolvedVariant(resolved, _size(artifact)))
+        found.append(ResolvedModel(model, tuple(variants)))
+    return tuple(found)
+
+
+def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
+    if suite.golden_for is None:
+        return ResolvedSuite(name, suite, None)
+    folder = SHIPPED / suite.golden_for
+    weights = model_digests(folder)[0] if folder.is_dir() else None
+    return ResolvedSuite(name, suite, GoldenTruth(weights))
+
+
+def _suites_are_told_apart(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:
+    names = [s.suite.name for s in suites]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            what = f"two suite files call themselves {name!r}"
+            key: KeyPath = ("suites", index)
+            raise told(document, Mistake(key, what, fix="give one of them another `name:`"))
+
+
+def _expected_cases_exist(
+    matrix: Matrix, document: Document, suites: tuple[ResolvedSuite, ...]
+) -> None:
+    """Refuse an expected entry for a case or tag that no suite has: it could never occur."""
+    for index, entry in enumerate(matrix.expected):
+        if entry.stage in CASELESS:
+            continue
+        cases = [c for s in suites for c in s.suite.cases if c.stage == entry.stage]
+        known = {
+            "cases": [c.id for c in cases],
+            "tags": sorted({tag for c in cases for tag in c.tags}),
+        }
+        for key, names in known.items():
+            for position, given in enumerate(getattr(entry, key)):
+                if given not in names:
+                    kind = f"{entry.stage} {key.removesuffix('s')}"
+                    at: KeyPath = ("expected", index, key, position)
+                    raise told(document, Mistake.unknown(at, kind, given, names))
+
+
+def _exists(document: Document, key: KeyPath, path: Path, *, folder: bool) -> None:
+    if path.is_dir() if folder else path.is_file():
+        return
+    kind = "folder" if folder else "file"
+    other = path.is_file() if folder else path.is_dir()
+    raise UserError(
+        f"{path} is no {kind}" if other else f"there is no {kind} {path}",
+        where=document.where(key),
+        fix=f"paths are relative to {document.path.parent}; is the artifact made already?",
+    )
+
+
+def _located(
+    document: Document, key: KeyPath, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+) -> _T:
+    """Return what ``read`` returns; its error gets the matrix's line if it names no place."""
+    try:
+        return read(*args, **kwargs)
+    except UserError as error:
+        if error.where:
+            raise
+        raise UserError(
+            error.what, where=document.where(key), known=error.known, fix=error.fix
+        ) from error
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _size(artifact: Path) -> int:
+    if artifact.is_file():
+        return artifact.stat().st_size
+    return sum(p.stat().st_size for p in artifact.iterdir() if p.is_file())

@@ -1,0 +1,241 @@
+"""What a results root already holds of a run: Parquet is the only memory between two drivers."""
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster.planning.fleet import Node
+from cluster.planning.plan import Cell, Plan, Planned, placed_on, plan_row
+from cluster.running.orders import Pair, key_of
+from runner.stored.store import Store
+from suites.errors import UserError
+
+#: Columns of a plan that say what a cell is made of.
+_WHAT = (
+    "suite_version",
+    "weights_type",
+    "weights_digest",
+    "tokenizer_digest",
+    "model_weights_digest",
+    "required",
+    "margin",
+)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as far as it came."""
+
+    run_id: str
+    started: dt.datetime
+    config: dict[str, Any]
+    plan: tuple[dict[str, Any], ...]
+    attempts: tuple[dict[str, Any], ...]
+
+    @property
+    def finished(self) -> frozenset[Pair]:
+        """Pairs with an ok attempt."""
+        return frozenset(_pair(a) for a in self.attempts if a["status"] == "ok")
+
+    def next_attempts(self, plan: Plan, tries: int) -> dict[Pair, int]:
+        """Return the number of each pair's next attempt; 0 for one that is not run again.
+
+        A lost attempt says nothing about the engine, so it uses up a number but no try.
+        """
+        numbers: dict[Pair, int] = {}
+        for key, used in self.tried(plan).items():
+            own = [a["attempt"] for a in self.attempts if _pair(a) == key]
+            done = key in self.finished or used >= tries
+            numbers[key] = 0 if done else max(own, default=0) + 1
+        return numbers
+
+    def tried(self, plan: Plan) -> dict[Pair, int]:
+        """Return how many tries each pair has used up."""
+        counted = [_pair(a) for a in self.attempts if a["status"] != "lost"]
+        return {key: counted.count(key) for key in map(key_of, plan.pairs)}
+
+
+def find_unfinished(store: Store, run_id: str | None) -> str:
+    """Return the id of the run to go on with: the one named, else the last begun of those that did
+    not finish (ids may be the users' own, so their order says nothing).
+
+    Raises:
+        UserError: there is none.
+    """
+    known = store.runs()
+    if run_id is not None:
+        if run_id not in known:
+            raise UserError(
+                f"there is no run {run_id!r} to resume",
+                where=store.root,
+                known=", ".join(known[-5:]) or "no runs at all",
+                fix="leave --resume out to start it",
+            )
+        return run_id
+    found = {candidate: store.read(candidate, "runs") for candidate in known}
+    unfinished = {
+        candidate: min(row["started"] for row in rows)
+        for candidate, rows in found.items()
+        if rows and not any(row["finished"] for row in rows)
+    }
+    if not unfinished:
+        raise UserError(
+            "every run there has finished: nothing to resume",
+            where=store.root,
+            fix="leave --resume out to start a new run, or name one with --run-id",
+        )
+    return max(unfinished, key=lambda candidate: unfinished[candidate])
+
+
+def continued(plan: Plan, stored: StoredRun, nodes: Sequence[Node]) -> Plan:
+    """Return the stored run's plan over the cells of a fresh one.
+
+    Pairs stay where they were. A pair that is not finished and whose node is gone moves to a
+    living node with the same hardware and engine, if the coverage asks for hardware and not for
+    nodes; else it stays where nothing can run it, and the rest goes on.
+
+    Raises:
+        UserError: the cells are not the same ones.
+    """
+    alive = {node.id: node for node in nodes if node.alive}
+    planned = {key_of(p): p for p in plan.pairs}
+    known = {p.cell.cell_id: p.cell for p in (*plan.pairs, *plan.skips)}
+    pairs, gone = [], set()
+    for row in stored.plan:
+        if row["reason"] is not None:
+            continue
+        pair = planned.get(_pair(row)) or _rebuilt(row, stored, plan, known, alive)
+        if pair is None:
+            gone.add(row["cell_id"])
+        else:
+            pairs.append(pair)
+    new = _new_cells(plan, stored, bool(gone))
+    if gone or new:
+        raise UserError(
+            f"the plan is not that of run {stored.run_id}: {len(gone)} of its cells "
+            f"are gone and {len(new)} are new",
+            where=str(plan.resolved.path),
+            known="a cell changes with its suite, model files, engine version or options",
+            fix="undo the change, or start a new run without --resume",
+        )
+    taken = {key_of(p) for p in pairs}
+    moves = plan.resolved.matrix.coverage in ("any", "each-hardware")
+    for index, pair in enumerate(pairs):
+        if moves and key_of(pair) not in stored.finished and not _lives(pair, alive):
+            other = _moved(pair, plan, alive, taken)
+            if other is not None:
+                pairs[index] = other
+                taken.add(key_of(other))
+    # What a gone node had is no skip beside its own pair.
+    series = {p.cell.series_id for p in pairs}
+    skips = tuple(s for s in plan.skips if s.node or s.cell.series_id not in series)
+    return replace(plan, pairs=tuple(pairs), skips=skips)
+
+
+def _rebuilt(
+    row: dict[str, Any],
+    stored: StoredRun,
+    plan: Plan,
+    known: dict[str, Cell],
+    alive: dict[str, Node],
+) -> Planned | None:
+    """Return a stored pair that the fresh plan does not have; None if its cell has changed.
+
+    The version of an engine on a node that is gone can be asked no more, so the cell's id cannot
+    be made again: everything else must be the same then.
+    """
+    node = alive.get(row["node_id"])
+    if node is not None and node.hardware.get(row["backend"]) != row["hardware"]:
+        node = None
+    cell = known.get(row["cell_id"])
+    # Under each-device a living node's places bear other names than the node.
+    if cell is None and node is None and row["node_id"] not in {p.node_id for p in plan.pairs}:
+        cell = next(
+            (
+                replace(p.cell, stored_id=row["cell_id"], version=None)
+                for p in (*plan.skips, *plan.pairs)
+                if _same_but_for_version(row, p, stored, plan)
+            ),
+            None,
+        )
+    if cell is None:
+        return None
+    return Planned(cell, node or _gone(row), place=row["node_id"], estimate_s=row["estimate_s"])
+
+
+def _same_but_for_version(
+    row: dict[str, Any], planned: Planned, stored: StoredRun, plan: Plan
+) -> bool:
+    """Whether a cell has the names, model files, suite and options of a stored one."""
+    cell = planned.cell
+    if cell.series_id != row["series_id"]:
+        return False
+    fresh = plan_row(planned, plan.resolved, stored.run_id).model_dump(by_alias=True)
+    then = stored.config.get("matrix", {}).get("engines", [])
+    now = cell.entry.model_dump(mode="json", by_alias=True)
+    return all(fresh[name] == row[name] for name in _WHAT) and any(
+        {**entry, "timeout_s": None} == {**now, "timeout_s": None} for entry in then
+    )
+
+
+def _new_cells(plan: Plan, stored: StoredRun, changed: bool) -> set[str]:
+    """Return the fresh plan's cells that the run does not have.
+
+    Unless its own cells have ``changed``, another version on a node that joined since is no
+    objection: it is left to the next run, as all that the run never planned.
+    """
+    cells = {row["cell_id"] for row in stored.plan}
+    series = set() if changed else {row["series_id"] for row in stored.plan}
+    fresh = (p.cell for p in plan.pairs)
+    return {c.cell_id for c in fresh if c.cell_id not in cells and c.series_id not in series}
+
+
+def stored_run(store: Store, run_id: str) -> StoredRun:
+    """Read what a run left.
+
+    Raises:
+        UserError: it was ended before it had written down its plan.
+    """
+    runs = store.read(run_id, "runs")
+    if not runs:
+        raise UserError(
+            f"run {run_id!r} ended before it had a plan",
+            where=store.root,
+            fix="start it again without --resume",
+        )
+    return StoredRun(
+        run_id,
+        min(row["started"] for row in runs),
+        json.loads(runs[0]["config"]),
+        tuple(store.read(run_id, "plan")),
+        tuple(store.read(run_id, "attempts")),
+    )
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    return row["cell_id"], row["node_id"] or ""
+
+
+def _gone(row: dict[str, Any]) -> Node:
+    """Return a node that is known only from the stored plan; nothing can be placed on it."""
+    hardware = {row["backend"]: row["hardware"]}
+    return Node(id=row["node_id"], alive=False, hardware=hardware, labels={})
+
+
+def _lives(pair: Planned, alive: dict[str, Node]) -> bool:
+    return pair.node is not None and pair.node.id in alive
+
+
+def _moved(pair: Planned, plan: Plan, alive: dict[str, Node], taken: set[Pair]) -> Planned | None:
+    """Return the pair on a living node with its hardware, where the cell is the same one and does
+    not run already."""
+    for name in sorted(alive):
+        node = alive[name]
+        if node.hardware.get(pair.cell.backend) != pair.hardware:
+            continue
+        there = placed_on(pair.cell, node, plan.resolved)
+        if there.cell_id == pair.cell.cell_id and (there.cell_id, name) not in taken:
+            return replace(pair, cell=there, node=node, place=None, device=None)
+    return None

@@ -1,0 +1,151 @@
+"""Clean cells in many benign configurations: whatever alarms there is a false alarm.
+
+Configurations differ in what engines let users choose without changing the computation; variants in
+what a cast costs. Runs go by the names of several nodes, as the same cells on a fleet would.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice, product
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+
+from cluster.running.run import Ran, Request, run_matrix
+from fleetqual.selftest.matrices import Base, base_of, cpu_slots
+from suites.errors import UserError
+from suites.loading import load_suite
+
+#: Cells of one run: a run is judged as a whole, and a lost one should not cost the night.
+_CELLS_PER_RUN = 60
+_NODES = ("clean-a", "clean-b", "clean-c")
+#: Which variants an engine serves, in which pass.
+_SERVED = {
+    "llama_cpp": (
+        ("f32", "structure"),
+        ("f32", "deployed"),
+        ("f16", "deployed"),
+        ("q8_0", "deployed"),
+    ),
+    "transformers": (("hf", "structure"), ("hf", "deployed")),
+}
+#: Options that only change the order of additions, each with the values that are tried.
+_BENIGN: dict[str, dict[str, tuple[Any, ...]]] = {
+    "llama_cpp": {
+        "n_threads": (1, 2),
+        "n_batch": (512, 64, 33),
+        "n_ubatch": (512, 32, 16),
+        "flash_attn": (False, True),
+        "seed": (1, 2, 3),
+    },
+    "transformers": {
+        "threads": (1, 2),
+        "padding": (0, 1, 5, 16),
+        "prefill_chunk": (0, 17, 64),
+        "attn_implementation": ("sdpa", "eager"),
+    },
+}
+
+
+def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> Iterator[Ran]:
+    """Run ``cells`` clean cells of tier-1 suites, on the engines of a matrix.
+
+    Args:
+        matrix: whose engines and suites; the shipped weekly one when None.
+        results: results root of the runs.
+        cells: how many.
+        folder: receives the matrices.
+
+    Raises:
+        UserError: the matrix has no suite of tier 1, or no engine with benign configurations.
+    """
+    base = base_of(matrix)
+    suites = _first_tier(base)
+    entries = list(islice(_entries(base), -(-cells // len(suites))))
+    size = max(1, _CELLS_PER_RUN // len(suites))
+    for number in range(-(-len(entries) // size)):
+        own = folder / f"run-{number}"
+        own.mkdir(parents=True)
+        path = own / "clean.yaml"
+        body = _matrix(entries[number * size :][:size], suites, base)
+        path.write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), "utf-8")
+        with _called(_NODES[number % len(_NODES)]):
+            yield run_matrix(Request(matrix=path, results=results, cpu_slots=cpu_slots()))
+
+
+def _first_tier(base: Base) -> list[str]:
+    found = [s for s in base.named if load_suite(s, base.path.parent).tier == 1]
+    if not found:
+        raise UserError("none of its suites is of tier 1", where=str(base.path))
+    return found
+
+
+def _entries(base: Base) -> Iterator[dict[str, Any]]:
+    """Yield entries without an end, engines and what they serve by turns."""
+    turns = [
+        (engine, variant, pass_)
+        for engine, served in _SERVED.items()
+        for variant, pass_ in served
+        if engine in base.engines and variant in base.variants
+    ]
+    if not turns:
+        raise UserError("none of its engines has benign configurations", where=str(base.path))
+    options = {engine: _configurations(engine) for engine, _, _ in turns}
+    for number, (engine, variant, pass_) in enumerate(cycle(turns)):
+        chosen = next(options[engine])
+        if pass_ == "structure":
+            # That pass sets the kernel of attention itself.
+            chosen = {k: v for k, v in chosen.items() if k != "flash_attn"}
+        yield {
+            "engine": engine,
+            **base.engines[engine],
+            "name": f"{engine}-{number:04d}",
+            "passes": [pass_],
+            "variants": [variant],
+            "options": {**base.engines[engine]["options"], **chosen},
+        }
+
+
+def _configurations(engine: str) -> Iterator[dict[str, Any]]:
+    names, values = list(_BENIGN[engine]), list(product(*_BENIGN[engine].values()))
+    Random(0).shuffle(values)
+    for chosen in cycle(values):
+        found = dict(zip(names, chosen, strict=True))
+        if "n_threads" in found:
+            found["n_threads_batch"] = found["n_threads"]
+        yield {name: value for name, value in found.items() if value != 0}
+
+
+def _matrix(entries: list[dict[str, Any]], suites: list[str], base: Base) -> dict[str, Any]:
+    used = {variant for entry in entries for variant in entry["variants"]}
+    variants = [
+        {"name": name, **{k: v for k, v in keys.items() if v is not None}}
+        for name, keys in base.variants.items()
+        if name in used
+    ]
+    present = {entry["engine"] for entry in entries}
+    return {
+        "name": "clean",
+        "suites": suites,
+        "models": [{"name": "tiny-chat", "hf": str(base.hf), "variants": variants}],
+        "engines": entries,
+        **base.rest,
+        "expected": [e for e in base.rest["expected"] if e["engine"] in present],
+    }
+
+
+@contextmanager
+def _called(node: str) -> Iterator[None]:
+    """Let this machine go by another name while a run lasts."""
+    before = os.environ.get("FLEETQUAL_NODE")
+    os.environ["FLEETQUAL_NODE"] = node
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["FLEETQUAL_NODE"]
+        else:
+            os.environ["FLEETQUAL_NODE"] = before

@@ -1,0 +1,118 @@
+"""Copies of a GGUF file with one thing changed: metadata, the template, or some tensors."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from fleetqual.selftest.catalogue import GgufInjection, TensorEdit
+from fleetqual.selftest.files.tensors import Place, edited, edited_blocks, edits_of, refuse_unfelt
+from suites.errors import UserError
+
+#: Metadata of the container itself, which the writer makes anew.
+_CONTAINER = ("GGUF.", "general.architecture")
+_TEMPLATE = "tokenizer.chat_template"
+
+
+def faulty_gguf(source: Path, target: Path, injection: GgufInjection) -> Path:
+    """Copy a GGUF file with a fault in it; all else keeps its bytes.
+
+    Raises:
+        UserError: the fault names what the file does not have, or changes nothing in it.
+    """
+    reader = gguf.GGUFReader(source)
+    architecture = _content(reader, "general.architecture") or "llama"
+    writer = gguf.GGUFWriter(target, architecture)
+    changed = _changed(reader, injection, source)
+    for name, field in reader.fields.items():
+        if name.startswith(_CONTAINER) or name in injection.without:
+            continue
+        kind, sub = field.types[0], field.types[-1]
+        value = changed.get(name, field.contents())
+        is_list = kind == gguf.GGUFValueType.ARRAY
+        writer.add_key_value(name, value, kind, sub_type=sub if is_list else None)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    edits = edits_of(injection.tensors, list(tensors), str(source))
+    unfelt = list(injection.tensors)
+    place = Place(lambda name: _values(tensors[name]), _heads(reader, architecture, list(tensors)))
+    for tensor in reader.tensors:
+        own = edits.get(tensor.name, [])
+        if any(edit.op == "drop" for edit in own):
+            unfelt = [edit for edit in unfelt if edit.op != "drop" or edit not in own]
+            continue
+        data = tensor.data
+        for edit in own:
+            before, data = data, _edited(tensor, data, edit, place)
+            if np.ascontiguousarray(before).tobytes() != np.ascontiguousarray(data).tobytes():
+                unfelt = [other for other in unfelt if other != edit]
+        writer.add_tensor(tensor.name, data, raw_dtype=tensor.tensor_type)
+    refuse_unfelt(unfelt, str(source))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def _changed(reader: Any, injection: GgufInjection, source: Path) -> dict[str, Any]:
+    changed = dict(injection.fields)
+    if injection.template is not None:
+        old, new = injection.template
+        text = _content(reader, _TEMPLATE) or ""
+        if old not in text:
+            raise UserError(f"its template holds no {old!r}", where=str(source))
+        changed[_TEMPLATE] = text.replace(old, new, 1)
+    if injection.whole_template is not None:
+        changed[_TEMPLATE] = injection.whole_template
+    for name in (*changed, *injection.without):
+        if name not in reader.fields:
+            raise UserError(f"has no metadata {name!r}", where=str(source))
+    for name, value in changed.items():
+        if value == _content(reader, name):
+            raise UserError(f"{name!r} is what the fault puts there already", where=str(source))
+    return changed
+
+
+def _content(reader: Any, key: str) -> Any:
+    field = reader.get_field(key)
+    return None if field is None else field.contents()
+
+
+def _values(tensor: Any) -> Any:
+    shape = tuple(int(n) for n in reversed(tensor.shape))
+    found = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    return np.asarray(found, np.float32).reshape(shape)
+
+
+def _edited(tensor: Any, data: Any, edit: TensorEdit, place: Place) -> Any:
+    """Return a tensor's data after one more edit, in the type in which it is stored."""
+    kind = tensor.tensor_type
+    plain = kind in (
+        gguf.GGMLQuantizationType.F32,
+        gguf.GGMLQuantizationType.F16,
+        gguf.GGMLQuantizationType.BF16,
+    )
+    if plain:
+        shape = tuple(int(n) for n in reversed(tensor.shape))
+        values = gguf.quants.dequantize(data, kind).reshape(shape)
+        return gguf.quants.quantize(edited(tensor.name, values, edit, place), kind)
+    if kind != gguf.GGMLQuantizationType.Q8_0:
+        raise UserError(f"{tensor.name} is stored as {kind.name}: only Q8_0 blocks can be edited")
+    return edited_blocks(tensor.name, np.array(data), edit)
+
+
+def _heads(reader: Any, architecture: str, names: list[str]) -> dict[str, int]:
+    """Return the tensors whose rows GGUF interleaves, and the heads among which it does."""
+    if architecture != "llama":
+        return {}
+    counts = {
+        key: _content(reader, f"{architecture}.attention.{count}")
+        for key, count in ((".attn_q.weight", "head_count"), (".attn_k.weight", "head_count_kv"))
+    }
+    return {
+        name: int(heads)
+        for name in names
+        for key, heads in counts.items()
+        if name.endswith(key) and heads
+    }

@@ -1,0 +1,181 @@
+"""What an edit does to a tensor's values, or to the bytes of its quantised blocks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetqual.selftest.catalogue import TensorEdit
+from suites.errors import UserError
+
+Values = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Look = Callable[[str], Values]
+"""The untouched values of a tensor, by name."""
+
+#: Bytes of a Q8_0 block: an f16 scale, then 32 int8 values.
+_Q8_0_BLOCK, _SCALE = 34, 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an edit may know besides the values."""
+
+    look: Look
+    heads: Mapping[str, int]
+    """Tensor → heads among which its rows are interleaved."""
+
+
+def edits_of(
+    edits: tuple[TensorEdit, ...], names: list[str], where: str
+) -> dict[str, list[TensorEdit]]:
+    """Return tensor → its edits, in order.
+
+    Raises:
+        UserError: an edit's name matches no tensor.
+    """
+    found: dict[str, list[TensorEdit]] = {}
+    for edit in edits:
+        matching = [name for name in names if fnmatchcase(name, edit.name)]
+        if not matching:
+            raise UserError(f"no tensor is called {edit.name!r}", where=where)
+        for name in matching:
+            found.setdefault(name, []).append(edit)
+    return found
+
+
+def refuse_unfelt(edits: Sequence[TensorEdit], where: str) -> None:
+    """Raise UserError if there are edits that changed no byte: a fault that is none is no test."""
+    for edit in edits:
+        said = edit.model_dump_json(exclude_defaults=True)
+        raise UserError(f"the edit {said} changes nothing", where=where)
+
+
+def edited(name: str, values: Values, edit: TensorEdit, place: Place) -> Values:
+    """Return the values of a tensor after one edit, as float32.
+
+    Raises:
+        UserError: the edit does not fit the tensor.
+    """
+    change = _CHANGES.get(edit.op)
+    if change is None:
+        raise UserError(f"{edit.op} does not apply to the plain numbers of {name}")
+    if edit.op == "unpermute" and name not in place.heads:
+        raise UserError(f"the rows of {name} are not interleaved: nothing to leave undone")
+    if edit.op == "transpose" and (values.ndim != 2 or values.shape[0] != values.shape[1]):
+        raise UserError(f"{name} is no square matrix, so its transpose would be seen by its shape")
+    found = change(values.copy(), edit, name, place)
+    if found.shape != values.shape:
+        raise UserError(f"{edit.op} would give {name} another shape")
+    return np.ascontiguousarray(found, np.float32)
+
+
+def edited_blocks(name: str, stored: Bytes, edit: TensorEdit) -> Bytes:
+    """Return the bytes [rows, bytes of a row] of a Q8_0 tensor after one edit of its blocks."""
+    change = _BLOCK_CHANGES.get(edit.op)
+    if change is None:
+        raise UserError(f"{edit.op} does not apply to the quantised blocks of {name}")
+    blocks = stored.copy().reshape(-1, _Q8_0_BLOCK)
+    change(blocks, edit, stored.shape[0])
+    return np.asarray(blocks.reshape(stored.shape), np.uint8)
+
+
+def _by(edit: TensorEdit) -> float:
+    if edit.by is None:
+        raise ValueError(f"{edit.op} without a strength")
+    return edit.by
+
+
+def _noise(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+    size = _by(edit) * float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+    drawn = np.random.default_rng(edit.seed).standard_normal(values.shape)
+    return (values + size * drawn).astype(np.float32)
+
+
+def _round(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+    mantissa, exponent = np.frexp(values)
+    steps = 2.0 ** (_by(edit) + 1)
+    return np.asarray(np.ldexp(np.round(mantissa * steps) / steps, exponent), np.float32)
+
+
+def _permuted(axis: int) -> Callable[[Values, TensorEdit, str, Place], Values]:
+    def change(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+        order = np.random.default_rng(edit.seed).permutation(values.shape[axis])
+        return np.take(values, order, axis)
+
+    return change
+
+
+def _unpermuted(values: Values, _edit: TensorEdit, name: str, place: Place) -> Values:
+    heads = place.heads[name]
+    pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
+    return pairs.swapaxes(1, 2).reshape(values.shape)
+
+
+def _swapped(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+    rows = list(edit.rows or ())
+    values[rows] = values[rows[::-1]]
+    return values
+
+
+def _zeroed(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+    block = values[slice(*edit.rows)] if edit.rows else values
+    if edit.columns:
+        block = block[:, slice(*edit.columns)]
+    block[...] = 0.0
+    return values
+
+
+def _nan(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+    values.reshape(-1)[: int(_by(edit))] = np.nan
+    return values
+
+
+def _shifted(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+    return np.roll(values, int(_by(edit)), axis=0)
+
+
+_CHANGES: dict[str, Callable[[Values, TensorEdit, str, Place], Values]] = {
+    "scale": lambda values, edit, _name, _place: values * np.float32(_by(edit)),
+    "add": lambda values, edit, _name, _place: values + np.float32(_by(edit)),
+    "noise": _noise,
+    "round": _round,
+    "transpose": lambda values, _edit, _name, _place: values.T,
+    "permute_rows": _permuted(0),
+    "permute_columns": _permuted(1),
+    "shift_rows": _shifted,
+    "unpermute": _unpermuted,
+    "swap_rows": _swapped,
+    "zero_block": _zeroed,
+    "nan": _nan,
+    "copy": lambda _values, edit, _name, place: place.look(edit.of or ""),
+}
+
+
+def _scaled_blocks(blocks: Bytes, edit: TensorEdit, rows: int) -> None:
+    per_row = len(blocks) // rows
+    first, end = edit.rows or (0, rows)
+    chosen = blocks[first * per_row : end * per_row]
+    scales = np.ascontiguousarray(chosen[:, :_SCALE]).view(np.float16)
+    chosen[:, :_SCALE] = (scales * np.float16(_by(edit))).view(np.uint8)
+
+
+def _flipped_blocks(blocks: Bytes, edit: TensorEdit, _rows: int) -> None:
+    first = edit.block or 0
+    blocks[first : first + edit.count, _SCALE:] ^= 0xFF
+
+
+def _shuffled_blocks(blocks: Bytes, edit: TensorEdit, _rows: int) -> None:
+    whole = len(blocks) // edit.count * edit.count
+    groups = blocks[:whole].reshape(-1, edit.count, _Q8_0_BLOCK)
+    blocks[:whole] = groups[:, ::-1].reshape(whole, _Q8_0_BLOCK)
+
+
+_BLOCK_CHANGES: dict[str, Callable[[Bytes, TensorEdit, int], Any]] = {
+    "scale_blocks": _scaled_blocks,
+    "flip_block": _flipped_blocks,
+    "shuffle_blocks": _shuffled_blocks,
+}

@@ -1,0 +1,105 @@
+"""Measurements that are wrong while the answers are right: log-probs of the wrong rows or calls."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from runner.engines.base import Adapter, Logits
+from runner.engines.faults.adapter.base import Mutated, Spec
+from runner.engines.faults.adapter.logits import noise
+
+
+class Misread(Mutated):
+    """What prefill and decode report is changed; nothing else is."""
+
+    @abstractmethod
+    def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
+        """Return the rows [n, V] that are reported.
+
+        Args:
+            rows: what the engine computed.
+            following: the ids that the rows predict, as far as they are known (n or n - 1).
+            cold: whether caches were to be left out.
+        """
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        return self.misread(self.inner.prefill(ids, cold=cold), ids[1:], cold=cold)
+
+    def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
+        return self.misread(self.inner.decode(prompt, output), output, cold=False)
+
+
+class RowsShifted(Misread):
+    """Each position is given the log-probs of one before it."""
+
+    def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
+        return np.roll(rows, int(self.by), axis=0)
+
+
+class LogprobZero(Misread):
+    """Every token that came is reported with probability 1."""
+
+    def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
+        found = rows.copy()
+        n = len(following)
+        found[:n] = -1e9
+        found[np.arange(n), list(following)] = 0.0
+        return found
+
+
+class OrderNoise(Misread):
+    """Numbers depend on how many requests came before."""
+
+    strength = 1e-3
+    _calls = 0
+
+    def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
+        self._calls += 1
+        places = np.arange(len(rows), dtype=np.int64)
+        return noise(rows, places, self.by, self.spec.seed + self._calls)
+
+
+class WarmNoise(Misread):
+    """Numbers differ between a cached prompt and one without a cache."""
+
+    strength = 1e-3
+
+    def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
+        places = np.arange(len(rows), dtype=np.int64)
+        return rows if cold else noise(rows, places, self.by, self.spec.seed)
+
+
+class StaleRows(Misread):
+    """The first quarter of the rows is what the request before left in the buffer."""
+
+    def __init__(self, inner: Adapter, spec: Spec) -> None:
+        super().__init__(inner, spec)
+        self._before: Logits | None = None
+
+    def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
+        found, before = rows.copy(), self._before
+        self._before = rows.copy()
+        if before is not None:
+            n = min(len(found), len(before)) // 4
+            found[:n] = before[:n]
+        return found
+
+
+class Tempered(Misread):
+    """Log-probs are reported after the temperature was applied."""
+
+    strength = 0.5
+
+    def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
+        return (rows / self.by).astype(np.float32)
+
+
+MUTATIONS: dict[str, type[Mutated]] = {
+    "rows-shifted": RowsShifted,
+    "logprob-zero": LogprobZero,
+    "order-noise": OrderNoise,
+    "warm-noise": WarmNoise,
+    "stale-rows": StaleRows,
+    "tempered": Tempered,
+}

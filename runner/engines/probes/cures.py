@@ -1,0 +1,58 @@
+"""What cures a chain whose answer is not the truth's: its stages are swapped in turn."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from runner.engines.base import Adapter, Unseen
+from runner.engines.probed import CaseInput, Probed
+from runner.engines.probes.chain import answered, differing
+from runner.engines.probes.subject import Subject, caught, greedy_ids, request
+
+#: Chain cases of a cell whose stages are swapped: more would say the same.
+_CASES = 3
+_STAGES = ("template", "tokenize", "logits", "sampling")
+
+
+def cures(subject: Subject) -> Iterator[Probed]:
+    """Swap the stages of the first cases that show a symptom.
+
+    Those where the message alone is another come last: it is the parser's, and no swap is after it.
+    """
+    found = sorted(
+        subject.symptoms,
+        key=lambda symptom: differing(symptom[1], symptom[0]["truth"]) == {"message"},
+    )
+    for case, whole in found[:_CASES]:
+        for stage in _STAGES:
+            cured = _cured(subject.adapter, case, stage, whole)
+            yield from caught(cured, "chain", case["id"], f"cure/{stage}")
+
+
+def _cured(adapter: Adapter, case: CaseInput, stage: str, whole: Probed) -> Iterator[Probed]:
+    """Put the truth's output of one stage in its place and run the rest of the chain as it is."""
+    truth, asked, value = case["truth"], request(case), None
+    if stage == "template":
+        asked = replace(asked, prompt_text=_known(truth, "prompt_text"))
+    elif stage == "tokenize":
+        asked = replace(asked, prompt_ids=_known(truth, "prompt_ids"))
+    else:
+        if stage == "logits":
+            script = _known(truth, "output_ids")
+        else:
+            # The truth's sampler is greedy: it takes the argmax of the candidate's own logits.
+            if whole.prompt_ids is None:
+                raise Unseen("hidden", "the ids of the prompt are not shown")
+            own = whole.output_ids or []
+            script = greedy_ids(adapter, whole.prompt_ids, asked.max_tokens, own)
+        asked = replace(asked, script=script)
+        value = {"script_ids": script}
+    probed = answered(adapter, case, f"cure/{stage}", asked)
+    probed.value = value
+    yield probed
+
+
+def _known(truth: dict[str, Any], name: str) -> Any:
+    if name not in truth:
+        raise ValueError(f"the truth's {name} is missing, so nothing can be put in its place")
+    return truth[name]

@@ -1,0 +1,126 @@
+"""The stage probes: each asks one stage of the engine for its answer to the truth's input.
+
+The truth's input to a stage comes with the order, so an upstream fault cannot cascade into a later
+stage. When a reference is frozen there is no truth yet: then each stage takes what this engine
+itself made before it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from runner.engines.base import Adapter
+from runner.engines.probed import CaseInput, Probed
+from runner.engines.probes import logits as forced
+from runner.engines.probes import prompt as prompts
+from runner.engines.probes import scripted
+from runner.engines.probes.chain import chain
+from runner.engines.probes.cures import cures
+from runner.engines.probes.freezing import complete_truth
+from runner.engines.probes.sampling import sampling
+from runner.engines.probes.state import state
+from runner.engines.probes.subject import StageProbe, Subject, caught
+
+Tell = Callable[[str], None]
+
+#: Facts that the model's files state, and every engine should have loaded.
+FACTS = (
+    "architecture",
+    "vocab_size",
+    "bos_id",
+    "eos_ids",
+    "add_bos",
+    "rope_theta",
+    "rms_eps",
+    "context_length",
+    "sliding_window",
+    "layers",
+    "heads",
+    "kv_heads",
+    "compute_dtype",
+    "kv_dtype",
+    "template_digest",
+    "tokenizer_digest",
+    "pre_tokenizer",
+    "normalizer",
+    "sampling_defaults",
+    "model_name",
+)
+_OBSERVED = ("path", "endpoint", "reenacted")
+_PROBES: dict[str, StageProbe] = {
+    "template": prompts.template,
+    "tokenize": prompts.tokenize,
+    "logits": forced.logits,
+    "state": state,
+    "sampling": sampling,
+    "stop": scripted.stop,
+    "detokenize": scripted.detokenize,
+    "parse": scripted.parse,
+    "chain": chain,
+}
+
+
+def probe_engine(
+    subject: Subject, cases: Sequence[CaseInput], stages: set[str], tell: Tell
+) -> Iterator[Probed]:
+    """Probe what needs no case of its own: the instrument and the configuration."""
+    stages = stages & shown_stages(subject.adapter)
+    if "instrument" in stages:
+        tell("instrument")
+        yield from _timed(forced.instrument(subject, cases))
+    if "config" in stages:
+        tell("config")
+        yield from _timed(_config(subject.adapter))
+
+
+def probe_cell(subject: Subject, cases: Sequence[CaseInput], tell: Tell) -> Iterator[Probed]:
+    """Probe every case of a cell, stage by stage; what raises becomes the probe's error."""
+    shown = shown_stages(subject.adapter)
+    for stage, probe in _PROBES.items():
+        chosen = [c for c in cases if c["stage"] == stage and (subject.freeze or stage in shown)]
+        if chosen:
+            tell(stage)
+        for case in chosen:
+            yield from _timed(caught(_probed(subject, case, probe), stage, case["id"], "*"))
+    yield from _timed(cures(subject))
+
+
+def shown_stages(adapter: Adapter) -> set[str]:
+    """Return the stages of which the engine shows something as it is served."""
+    return {stage for stage, how in adapter.shown.stages.items() if how in _OBSERVED}
+
+
+def _probed(subject: Subject, case: CaseInput, probe: StageProbe) -> Iterator[Probed]:
+    if subject.freeze:
+        complete_truth(subject.adapter, case)
+    yield from probe(subject, case)
+
+
+def _config(adapter: Adapter) -> Iterator[Probed]:
+    facts = list(caught(_facts(adapter), "config", "*", "fact"))
+    if facts[-1].case_id != "*":
+        yield from facts
+        return
+    for name in FACTS:
+        yield replace(facts[-1], case_id=f"config/{name}")
+
+
+def _facts(adapter: Adapter) -> Iterator[Probed]:
+    facts = adapter.facts()
+    for name in FACTS:
+        unseen = None if name in facts else "hidden"
+        probed = Probed("config", f"config/{name}", "fact", unseen=unseen)
+        if name in facts:
+            probed.value = {"seen": facts[name]}
+        yield probed
+
+
+def _timed(probes: Iterator[Probed]) -> Iterator[Probed]:
+    """Note how long each probe took: the time since it was asked for."""
+    while True:
+        started = time.perf_counter()
+        probed = next(probes, None)
+        if probed is None:
+            return
+        probed.seconds = time.perf_counter() - started
+        yield probed

@@ -1,0 +1,128 @@
+"""What the engine's sampler makes of its own logits: what is asked for, and nothing else."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from runner.engines.base import Adapter, Logits
+from runner.engines.probed import CaseInput, Probed
+from runner.engines.probes.distribution import (
+    count_nonfinite,
+    distribution_payload,
+    log_sum_exp,
+    ranked_payload,
+)
+from runner.engines.probes.subject import Subject
+
+#: Ids that are kept of a distribution which is drawn from.
+_DRAWN_TOP_K = 4096
+#: Fixed, so that an engine which qualifies does so again.
+_SEED = 20_240_917
+#: Equal seeds must give equal answers, and other seeds need not.
+_SEEDS = (_SEED, _SEED, _SEED + 1, _SEED + 2)
+
+
+def sampling(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+    """Ask the engine's sampler in the way that the case measures it."""
+    measure = case["measure"]
+    if subject.freeze:
+        yield _inputs(subject.adapter, case)
+        return
+    asked = _asked(case)
+    if not set(asked) <= set(subject.adapter.shown.samplers):
+        yield Probed("sampling", case["id"], measure, unseen="absent")
+        return
+    probe = {"draws": _draws, "greedy": _greedy, "seed": _seeds}[measure]
+    yield from probe(subject.adapter, case, asked)
+
+
+def _asked(case: CaseInput) -> dict[str, Any]:
+    """Return what the case asks for, biases by token id."""
+    asked = {name: value for name, value in case["asked"].items() if name != "logit_bias"}
+    if biases := case["asked"].get("logit_bias"):
+        ids = case["truth"]["bias_ids"]
+        asked["logit_bias"] = {int(ids[text]): bias for text, bias in biases.items()}
+    return asked
+
+
+def _inputs(adapter: Adapter, case: CaseInput) -> Probed:
+    """Return what a sampling case needs, and its prompt's distributions for the instrument."""
+    ids = list(case["truth"]["prompt_ids"])
+    rows = adapter.prefill(ids)[:-1]
+    return Probed(
+        "sampling",
+        case["id"],
+        "inputs",
+        prompt_ids=ids,
+        value={"bias_ids": case["truth"]["bias_ids"]},
+        arrays=distribution_payload(rows, np.array(ids[1:], np.int32), None),
+    )
+
+
+def _draws(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Probed]:
+    prompt, n = list(case["truth"]["prompt_ids"]), case["draws"]
+    last = adapter.prefill(prompt)[-1:]
+    counts = Counter(adapter.draw(prompt, asked, n, _SEED))
+    value = {
+        "counts": {str(token): count for token, count in sorted(counts.items())},
+        "draws": n,
+        "seed": _SEED,
+        "lse": _storable(last)[0],
+        "nonfinite": count_nonfinite(last),
+        **_bias(asked),
+    }
+    arrays = ranked_payload(last, _DRAWN_TOP_K)
+    yield Probed("sampling", case["id"], "draws", prompt_ids=prompt, value=value, arrays=arrays)
+
+
+def _greedy(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Probed]:
+    prompt = list(case["truth"]["prompt_ids"])
+    output = adapter.generate(prompt, {"temperature": 0.0, **asked}, case["max_tokens"], None)
+    rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+    value = {
+        "lse": _storable(rows),
+        "nonfinite": count_nonfinite(rows),
+        **_bias(asked),
+    }
+    yield Probed(
+        "sampling",
+        case["id"],
+        "greedy",
+        prompt_ids=prompt,
+        output_ids=output,
+        value=value,
+        arrays=distribution_payload(rows, np.array(output, np.int32), None),
+    )
+
+
+def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Probed]:
+    prompt = list(case["truth"]["prompt_ids"])
+    for repeat, seed in enumerate(_SEEDS):
+        output = adapter.generate(prompt, asked, case["max_tokens"], seed)
+        probed = Probed(
+            "sampling",
+            case["id"],
+            "seed",
+            repeat=repeat,
+            prompt_ids=prompt,
+            output_ids=output,
+            value={"seed": seed},
+        )
+        if repeat == 0 and output:
+            # How probable this answer is says whether equal ones under other seeds are chance.
+            rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+            probed.arrays = distribution_payload(rows, np.array(output, np.int32), None)
+        yield probed
+
+
+def _storable(rows: Logits) -> list[float | None]:
+    """Return the log-sum-exp of each row; JSON knows no NaN."""
+    return [x if math.isfinite(x) else None for x in log_sum_exp(rows).tolist()]
+
+
+def _bias(asked: dict[str, Any]) -> dict[str, Any]:
+    found = asked.get("logit_bias", {})
+    return {"bias": {str(token): bias for token, bias in found.items()}} if found else {}

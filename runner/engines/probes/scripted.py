@@ -1,0 +1,50 @@
+"""What becomes of an output that is forced through the engine's own generation loop."""
+
+from collections.abc import Iterator
+
+from runner.engines.messages import canonical_message
+from runner.engines.probed import CaseInput, Probed
+from runner.engines.probes.subject import Subject, request, script_value
+
+
+def stop(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+    """Look at where generation ended, and why."""
+    reply = subject.adapter.chat(request(case))
+    yield Probed(
+        "stop",
+        case["id"],
+        "isolate",
+        output_ids=reply.output_ids,
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        value=script_value(case),
+    )
+
+
+def detokenize(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+    """Look at the text, at once and as a stream."""
+    for probe in ("whole", "stream"):
+        reply = subject.adapter.chat(request(case, stream=probe == "stream"))
+        yield Probed(
+            "detokenize",
+            case["id"],
+            probe,
+            output_ids=reply.output_ids,
+            text=reply.text,
+            value=script_value(case),
+        )
+
+
+def parse(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+    """Look at the message that the text became, at once and put together from a stream."""
+    for probe in ("isolate", "stream"):
+        reply = subject.adapter.chat(request(case, stream=probe == "stream"))
+        yield Probed(
+            "parse",
+            case["id"],
+            probe,
+            text=reply.text,
+            message=None if reply.message is None else canonical_message(reply.message),
+            finish_reason=reply.finish_reason,
+            value=script_value(case),
+        )

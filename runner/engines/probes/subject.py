@@ -1,0 +1,98 @@
+"""What the probes have in hand, and the request that a case makes of the chat path."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.engines.base import Adapter, EngineGone, Request, Unseen
+from runner.engines.failures import is_out_of_memory, told
+from runner.engines.probed import CaseInput, Probed
+
+_OPENING = [{"role": "user", "content": "Hello!"}]
+
+
+@dataclass
+class Subject:
+    """The engine that is probed."""
+
+    adapter: Adapter
+    freeze: bool = False
+    """Whether its answers become the truth, of which there is none yet."""
+    timed: bool = False
+    """Whether its requests are only timed: then nothing is instrumented, and nothing swapped."""
+    symptoms: list[tuple[CaseInput, Probed]] = field(default_factory=list)
+    """Chain cases whose answer is not the truth's, with that answer."""
+
+
+#: A stage's probes of one case.
+StageProbe = Callable[[Subject, CaseInput], Iterator[Probed]]
+
+
+def request(case: CaseInput, *, stream: bool = False) -> Request:
+    """Return a case's request; one with a script forces it and ends with it.
+
+    Raises:
+        ValueError: the ids of the case's script are missing from its truth.
+    """
+    script = case["truth"].get("script_ids")
+    if case.get("script") and script is None:
+        raise ValueError("the truth's ids of the scripted output are missing")
+    limit = case["max_tokens"]
+    return Request(
+        messages=case.get("messages") or _OPENING,
+        tools=case.get("tools"),
+        template_options=case.get("template_options") or {},
+        max_tokens=limit if script is None else min(limit, len(script)),
+        stop=case.get("stop") or (),
+        script=script,
+        stream=stream,
+    )
+
+
+def caught(probes: Iterable[Probed], stage: str, case_id: str, probe: str) -> Iterator[Probed]:
+    """Yield ``probes``; what they raise becomes the error of ``probe``.
+
+    Raises:
+        EngineGone: the engine no longer answers, so that the attempt has failed.
+        MemoryError: memory ran out, or an engine's own error that says so.
+    """
+    try:
+        yield from probes
+    except EngineGone:
+        raise
+    except Unseen as unseen:
+        yield Probed(stage, case_id, probe, unseen=unseen.how, error=str(unseen) or None)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        yield Probed(stage, case_id, probe, error=told(error))
+
+
+def greedy_ids(
+    adapter: Adapter, prompt: Sequence[int], limit: int, guess: Sequence[int] = ()
+) -> list[int]:
+    """Return the argmax of the engine's raw logits, step by step, to an EOS or ``limit`` ids.
+
+    No sampler is involved. ``guess`` is what probably comes out: as far as it is right, one forward
+    pass confirms it all.
+
+    Raises:
+        ValueError: the engine returned no logits for the next token.
+    """
+    ends, ids = set(adapter.eos_ids()), list[int]()
+    while len(ids) < limit and not (ids and ids[-1] in ends):
+        tried = [*ids, *guess[len(ids) : limit - 1]]
+        rows = adapter.prefill([*prompt, *tried])[len(prompt) - 1 + len(ids) :]
+        if not len(rows):
+            raise ValueError(f"no logits came for position {len(prompt) - 1 + len(ids)}")
+        for best in rows.argmax(axis=1).tolist():
+            ids.append(int(best))
+            if best in ends or tried[len(ids) - 1 : len(ids)] != [best]:
+                break
+    return ids
+
+
+def script_value(case: CaseInput) -> dict[str, Any] | None:
+    """Return what was forced, for the trace."""
+    script = case["truth"].get("script_ids")
+    return None if script is None else {"script_ids": script}

@@ -1,0 +1,244 @@
+"""Model files read without an engine: tensors, their types, and the digests that name them.
+
+Every tensor is known by its GGUF name and held in Hugging Face's layout, so that one model has one
+digest in whichever format it is served.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
+from suites.digest import file_digest, tagged_digest
+from suites.errors import UserError
+
+#: Hugging Face model types whose GGUF architecture has another name.
+_ARCHITECTURES = {"mistral": "llama"}
+#: GGUF architectures whose q and k rows are stored in another order than Hugging Face's.
+_PERMUTED = {"llama"}
+_PLAIN = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+#: What of a model folder is the model; whatever else is added there later changes nothing.
+_MODEL_FILES = (".safetensors", ".json", ".jinja")
+
+
+def gguf_architecture(model_type: str) -> str:
+    """Return the GGUF name of a Hugging Face model type."""
+    return _ARCHITECTURES.get(model_type, model_type)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a model folder.
+
+    Raises:
+        UserError: the file is missing or no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError("file is missing", where=str(path), fix="give a complete model") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"not readable as JSON: {error}", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise UserError("expected a JSON object", where=str(path))
+    return found
+
+
+class HfFolder:
+    """A model folder in Hugging Face's layout, with safetensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = read_json(path / "config.json")
+        self.architecture = gguf_architecture(str(self.config.get("model_type", "")))
+
+    @property
+    def quantisation(self) -> str | None:
+        """How the weights are packed (awq, gptq, fp8, …); None if they are plain numbers."""
+        packed = self.config.get("quantization_config")
+        if not packed:
+            return None
+        method = packed.get("quant_method") if isinstance(packed, dict) else None
+        return method if isinstance(method, str) and method else "quantised"
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Hugging Face tensor name → GGUF tensor name, where GGUF has one."""
+        arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(self.architecture)
+        layers = self.config.get("num_hidden_layers") or 0
+        if type(layers) is not int or layers < 0:
+            where = str(self.path / "config.json")
+            raise UserError(f"num_hidden_layers is {layers!r}, not a count", where=where)
+        known = gguf.get_tensor_name_map(arch, layers) if arch is not None else None
+        found: dict[str, str] = {}
+        for tensor in self._stored():
+            name = tensor.name
+            mapped = known.get_name(name, try_suffixes=(".weight", ".bias")) if known else None
+            found[name] = mapped or name
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor by its GGUF name."""
+        return {
+            name: replace(tensor, name=name)
+            for tensor in self._stored()
+            for name in [self.names[tensor.name]]
+        }
+
+    def _stored(self) -> Iterator[Tensor]:
+        files = sorted(self.path.glob("*.safetensors"))
+        if not files:
+            raise UserError(
+                "no safetensors file", where=str(self.path), fix="give a complete model"
+            )
+        for path in files:
+            for tensor in read_safetensors(path, self.quantisation):
+                if not is_derived(tensor.name):
+                    yield tensor
+
+
+class GgufFile:
+    """A GGUF file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._reader = gguf.GGUFReader(path)
+        except FileNotFoundError as error:
+            raise UserError("file is missing", where=str(path)) from error
+        except (ValueError, OSError, KeyError, IndexError, OverflowError) as error:
+            raise UserError(f"not readable as GGUF: {error}", where=str(path)) from error
+        self.architecture = str(self.field("general.architecture") or "")
+
+    def field(self, key: str) -> Any:
+        """Return a metadata value, None if the file has none."""
+        found = self._reader.get_field(key)
+        return None if found is None else found.contents()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor by its GGUF name, q and k in Hugging Face's row order."""
+        return {
+            t.name: Tensor(
+                t.name,
+                t.tensor_type.name,
+                tuple(int(n) for n in reversed(t.shape)),
+                self._reading(t),
+            )
+            for t in self._reader.tensors
+            if not is_derived(t.name)
+        }
+
+    def _reading(self, tensor: Any) -> Callable[[], Values]:
+        heads = self._heads_of(tensor.name)
+        shape = tuple(int(n) for n in reversed(tensor.shape))
+
+        if heads is not None and shape[0] % (2 * heads):
+            what = f"{tensor.name} has {shape[0]} rows, which {heads} heads do not share"
+            raise UserError(what, where=str(self.path))
+
+        def read() -> Values:
+            try:
+                plain = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            except NotImplementedError as error:
+                what = f"cannot dequantise {tensor.tensor_type.name} yet"
+                raise UserError(what, where=str(self.path)) from error
+            values = np.asarray(plain, np.float32).reshape(shape)
+            return values if heads is None else _hf_row_order(values, heads)
+
+        return read
+
+    def _heads_of(self, name: str) -> int | None:
+        if self.architecture not in _PERMUTED or not name.startswith("blk."):
+            return None
+        if ".attn_q." in name:
+            return self._head_count("head_count")
+        if ".attn_k." in name:
+            # Without grouped queries the key is left out: every head has its own keys.
+            grouped = f"{self.architecture}.attention.head_count_kv"
+            return self._head_count(
+                "head_count" if self.field(grouped) is None else "head_count_kv"
+            )
+        return None
+
+    def _head_count(self, key: str) -> int:
+        found = self.field(f"{self.architecture}.attention.{key}")
+        if type(found) is not int or found <= 0:
+            what = f"{self.architecture}.attention.{key} is {found!r}, not a number of heads"
+            raise UserError(what, where=str(self.path))
+        return found
+
+
+def open_artifact(path: Path, form: str) -> HfFolder | GgufFile:
+    """Open an artifact of format ``hf`` or ``gguf``."""
+    return GgufFile(path) if form == "gguf" else HfFolder(path)
+
+
+def model_digests(hf: Path) -> tuple[str, str]:
+    """Return the digests of a model folder's weights (``w1:``) and tokenizer (``t1:``)."""
+    tokenizer = hf / "tokenizer.json"
+    try:
+        named = tagged_digest("t1", read_json(tokenizer))
+    except ValueError as error:
+        raise UserError(f"holds what JSON cannot: {error}", where=str(tokenizer)) from error
+    return _weights_digest(HfFolder(hf)), named
+
+
+def describe_variant(path: Path, form: str) -> tuple[str, str, str]:
+    """Return an artifact's digest (hex), weights type and weights digest (``w1:``).
+
+    Raises:
+        UserError: the artifact cannot be read.
+    """
+    artifact = open_artifact(path, form)
+    digest = file_digest(path) if form == "gguf" else _folder_digest(path)
+    return digest, weights_type(artifact), _weights_digest(artifact)
+
+
+def weights_type(artifact: HfFolder | GgufFile) -> str:
+    """Return f32, f16, bf16, or a quantisation's own name."""
+    if isinstance(artifact, HfFolder) and artifact.quantisation:
+        return artifact.quantisation
+    sizes: dict[str, int] = {}
+    for tensor in artifact.tensors().values():
+        if len(tensor.shape) > 1:
+            sizes[tensor.kind] = sizes.get(tensor.kind, 0) + math.prod(tensor.shape)
+    if not sizes:
+        raise UserError("holds no matrix", where=str(artifact.path))
+    largest = max(sizes, key=lambda kind: sizes[kind])
+    if largest in _PLAIN or isinstance(artifact, HfFolder):
+        return _PLAIN.get(largest, largest)
+    return _file_type_name(artifact) or largest
+
+
+def _file_type_name(artifact: GgufFile) -> str | None:
+    value = artifact.field("general.file_type")
+    names = {int(t): t.name.removeprefix("MOSTLY_") for t in gguf.LlamaFileType}
+    return names.get(value) if isinstance(value, int) else None
+
+
+def _weights_digest(artifact: HfFolder | GgufFile) -> str:
+    """Digest the values of every tensor under its GGUF name."""
+    parts = {name: tensor.digest() for name, tensor in artifact.tensors().items()}
+    return tagged_digest("w1", parts)
+
+
+def _folder_digest(folder: Path) -> str:
+    """Return the sha256 over the names and bytes of a model folder's own files."""
+    found = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in _MODEL_FILES and p.is_file()):
+        found.update(f"{path.name}\0{file_digest(path)}\0".encode())
+    return found.hexdigest()
+
+
+def _hf_row_order(values: Values, heads: int) -> Values:
+    """Undo GGUF's interleaving of the two rotary halves of each head's rows."""
+    rows = values.shape[0]
+    halves = values.reshape(heads, rows // heads // 2, 2, *values.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(values.shape))

@@ -1,0 +1,65 @@
+"""Copies of a model folder with other weights, or with other facts in its configuration."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from runner.model.artifact import HfFolder, open_artifact, read_json
+from suites.errors import UserError
+
+#: Fact of the ``config`` stage → keys of config.json that state it.
+_KEYS = {
+    "rope_theta": ("rope_theta",),
+    "rms_eps": ("rms_norm_eps",),
+    "sliding_window": ("sliding_window",),
+    "eos_ids": ("eos_token_id",),
+}
+#: Facts that can be carried over into another engine by its model's files.
+PORTABLE = frozenset(_KEYS)
+
+
+def with_weights(hf: Path, artifact: Path, form: str, out: Path) -> None:
+    """Write a folder like ``hf`` with the weights of another artifact, dequantised to fp32.
+
+    Raises:
+        UserError: the artifact lacks a tensor of the model, or is packed in an unknown way.
+    """
+    truth, tensors = HfFolder(hf), open_artifact(artifact, form).tensors()
+    missing = [name for name in truth.names.values() if name not in tensors]
+    if missing:
+        raise UserError(f"tensor {missing[0]} is missing", where=str(artifact))
+    _copy_texts(hf, out)
+    _write_config(out, {**truth.config, "dtype": "float32"})
+    values = {name: tensors[ours].values() for name, ours in truth.names.items()}
+    save_file(values, out / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_facts(hf: Path, facts: Mapping[str, Any], out: Path) -> None:
+    """Write a folder like ``hf`` whose configuration states these ``PORTABLE`` facts."""
+    _copy_texts(hf, out)
+    for path in hf.glob("*.safetensors"):
+        (out / path.name).symlink_to(path.absolute())
+    stated = {key: facts[fact] for fact in facts for key in _KEYS[fact]}
+    config = read_json(hf / "config.json") | stated
+    if "rope_theta" in facts and isinstance(config.get("rope_parameters"), dict):
+        config["rope_parameters"] = {**config["rope_parameters"], "rope_theta": facts["rope_theta"]}
+    _write_config(out, config)
+    generation = out / "generation_config.json"
+    if "eos_ids" in facts and generation.exists():
+        body = {**read_json(generation), "eos_token_id": facts["eos_ids"]}
+        generation.write_text(json.dumps(body, indent=2), encoding="utf-8")
+
+
+def _copy_texts(hf: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    for path in hf.iterdir():
+        if path.suffix in (".json", ".jinja"):
+            shutil.copy(path, out / path.name)
+
+
+def _write_config(out: Path, config: dict[str, Any]) -> None:
+    (out / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -1,0 +1,89 @@
+"""Is the artifact the model? Every tensor of the served file against the model's own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from runner.model.artifact import HfFolder, open_artifact
+from runner.model.tensors import Tensor, Values
+from runner.order import Model, Variant
+from suites.errors import UserError
+
+#: Facts of one tensor: its name under Hugging Face, and what was measured.
+TensorFacts = tuple[str, dict[str, Any]]
+
+
+def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
+    """Compare tensor by tensor after dequantisation; a tensor on one side only is told too.
+
+    ``relative_rmse`` is ‖seen − model‖ / ‖model‖, ``scale`` the factor that fits seen ≈ scale·model
+    best, ``mismatched`` the number of elements that differ from the model's values cast to the
+    type (None for quantised types, where every element may). Tensors that are derived from the
+    configuration are left out on both sides.
+
+    Raises:
+        UserError: one side is packed in a way that cannot be dequantised yet.
+    """
+    truth = HfFolder(model.hf)
+    artifact = open_artifact(variant.path, variant.format)
+    for side in (truth, artifact):
+        # Packed tensors have other names and shapes: side by side each would seem to be missing.
+        if isinstance(side, HfFolder) and side.quantisation:
+            raise UserError(f"cannot dequantise {side.quantisation} yet", where=str(side.path))
+    seen, wanted = artifact.tensors(), truth.tensors()
+    hf_names = {ours: theirs for theirs, ours in truth.names.items()}
+    for name in sorted(seen.keys() | wanted.keys()):
+        yield hf_names.get(name, name), _facts(seen.get(name), wanted.get(name))
+
+
+def _facts(seen: Tensor | None, wanted: Tensor | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "type": seen.kind if seen else None,
+        "seen_shape": list(seen.shape) if seen else None,
+        "model_shape": list(wanted.shape) if wanted else None,
+    }
+    if seen is None:
+        return facts
+    values = seen.values()
+    facts["nonfinite"] = int(np.count_nonzero(~np.isfinite(values)))
+    if wanted is not None and wanted.shape == seen.shape:
+        facts |= _difference(values, wanted.values(), seen.kind)
+    return facts
+
+
+def _difference(seen: Values, model: Values, kind: str) -> dict[str, Any]:
+    cast = _CASTS.get(kind)
+    a, b = seen.astype(np.float64).ravel(), model.astype(np.float64).ravel()
+    finite = np.isfinite(a)
+    a, b = a[finite], b[finite]
+    power = float(np.dot(b, b))
+    return {
+        "mismatched": None if cast is None else int(np.count_nonzero(seen != cast(model))),
+        "relative_rmse": float(np.linalg.norm(a - b) / np.sqrt(power)) if power else None,
+        "scale": float(np.dot(a, b) / power) if power else None,
+        "max_abs": float(np.max(np.abs(a - b), initial=0.0)),
+    }
+
+
+def _same(values: Values) -> Values:
+    return values
+
+
+def _through_f16(values: Values) -> Values:
+    return values.astype(np.float16).astype(np.float32)
+
+
+def _through_bf16(values: Values) -> Values:
+    """Round to bfloat16, to nearest and ties to even, as ggml and torch do."""
+    bits = values.astype("<f4").view("<u4")
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    found: Values = rounded.astype("<u4").view("<f4")
+    return found
+
+
+#: What each type that loses nothing but by its cast makes of the model's values.
+_CASTS = dict.fromkeys(("F32", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"), _same) | {
+    "F16": _through_f16,
+    "BF16": _through_bf16,
+}

@@ -1,0 +1,404 @@
+"""One behaviour per rule: what is compared exactly, and what is never a match."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from analysis.judging.judge import open_judged
+from analysis.showing.check import check
+from analysis.showing.summary import summarise
+from runner.stored.store import Store
+from tests.analysis.conftest import Judged
+from tests.analysis.handmade import CASES, REQUIRED, RUN, Attempt, Bench, Cell, Trace
+
+Judge = Callable[[Bench], Judged]
+ISOLATES = ["template", "tokenize", "stop", "detokenize", "parse"]
+FIRST_CASE = {
+    "template": "template/plain",
+    "tokenize": "tokenize/ascii",
+    "stop": "stop/eos",
+    "detokenize": "detokenize/emoji",
+    "parse": "parse/call",
+    "logits": "logits/l0",
+    "chain": "chain/plain",
+}
+WRONG = {
+    "template": {"prompt_text": "<s>user:  hi</s>"},
+    "tokenize": {"prompt_ids": [1, 1, 5, 6]},
+    "stop": {"finish_reason": "length"},
+    "detokenize": {"text": "ok �"},
+    "parse": {"message": json.dumps({"content": "<tool_call>f</tool_call>"})},
+}
+
+
+def passes(found: Judged) -> list[dict[str, object]]:
+    return summarise(found.catalog, RUN).unexpected_passes
+
+
+def test_a_clean_cell_is_qualified_with_its_scope(bench: Bench, judged: Judge) -> None:
+    cell = judged(bench).cell()
+    assert cell["verdict"] == "qualified"
+    assert cell["observed_stages"] == "9 of 11"
+    assert cell["confirmed"] == "not_applicable"
+    assert check(bench.results) == 0
+
+
+def one_cell_each(bench: Bench, names: list[str]) -> dict[str, Attempt]:
+    """Give every name a cell of its own, so that one judgement tells of them all."""
+    bench.cells = [Cell(f"c1:{name}") for name in names]
+    return {name: cell.only for name, cell in zip(names, bench.cells, strict=True)}
+
+
+def test_a_difference_is_placed_at_its_stage(bench: Bench, judged: Judge) -> None:
+    for stage, attempt in one_cell_each(bench, ISOLATES).items():
+        probe = "whole" if stage == "detokenize" else None
+        attempt.change(stage, FIRST_CASE[stage], probe, **WRONG[stage])
+    found = judged(bench)
+    for stage in ISOLATES:
+        cell = f"c1:{stage}"
+        assert found.verdict(stage, cell) == "divergent"
+        assert found.stage(stage, cell=cell)["first_case"] == FIRST_CASE[stage]
+        assert found.cell(cell)["culprit"] == found.cell(cell)["culprits"] == stage
+        assert found.cell(cell)["confirmed"] == "not_applicable"
+    assert check(bench.results) == 1
+
+
+def test_a_missing_trace_is_never_a_match(bench: Bench, judged: Judge) -> None:
+    for stage, attempt in one_cell_each(bench, [*ISOLATES, "logits"]).items():
+        attempt.drop(stage, FIRST_CASE[stage])
+    found = judged(bench)
+    for stage in (*ISOLATES, "logits"):
+        cell = f"c1:{stage}"
+        assert found.verdict(stage, cell) == "inconclusive"
+        assert "missing" in found.stage(stage, cell=cell)["reason"]
+        assert found.cell(cell)["verdict"] == "inconclusive"
+    assert check(bench.results) == 3
+
+
+def test_a_probe_that_failed_is_never_a_match(bench: Bench, judged: Judge) -> None:
+    for stage, attempt in one_cell_each(bench, [*ISOLATES, "logits", "chain"]).items():
+        attempt.fail(stage, FIRST_CASE[stage], "RuntimeError: boom")
+    found = judged(bench)
+    for stage in (*ISOLATES, "logits", "chain"):
+        assert found.verdict(stage, f"c1:{stage}") == "inconclusive"
+        assert "boom" in found.stage(stage, cell=f"c1:{stage}")["reason"]
+
+
+def test_a_case_that_failed_before_its_probes_is_never_a_match(bench: Bench, judged: Judge) -> None:
+    bench.attempt.drop("detokenize", "detokenize/emoji", "stream")
+    bench.attempt.fail("detokenize", "detokenize/emoji", "boom")
+    for trace in bench.attempt.find("detokenize", "detokenize/emoji"):
+        trace.columns["probe"] = "*"
+    assert judged(bench).stage("detokenize")["reason"].startswith("2 of 2 not compared")
+
+
+def test_a_stage_without_any_trace_is_never_a_match(bench: Bench, judged: Judge) -> None:
+    stages = ["config", "weights", "instrument"]
+    for stage, attempt in one_cell_each(bench, stages).items():
+        attempt.traces = [t for t in attempt.traces if t.columns["stage"] != stage]
+    found = judged(bench)
+    assert [found.verdict(s, f"c1:{s}") for s in stages] == ["inconclusive"] * 3
+
+
+def test_without_golden_text_and_reference_there_is_no_verdict(bench: Bench, judged: Judge) -> None:
+    bench.reference_cases = tuple(c for c in bench.reference_cases if c != "logits/l0")
+    found = judged(bench)
+    assert found.verdict("logits") == "inconclusive"
+    assert "2 of 12" not in found.stage("logits")["reason"]
+    assert "1 without truth" in found.stage("logits")["reason"]
+
+
+def test_a_required_stage_not_observed_makes_the_cell_inconclusive(
+    bench: Bench, judged: Judge
+) -> None:
+    hows = ["hidden", "absent", "not_probed"]
+    for how, attempt in one_cell_each(bench, hows).items():
+        attempt.traces = [t for t in attempt.traces if t.columns["stage"] != "parse"]
+        star = {"case_id": "*", "stage": "parse", "probe": "none", "observed": how, "error": "why"}
+        attempt.traces.append(Trace(star))
+    found = judged(bench)
+    for how in hows:
+        assert found.verdict("parse", f"c1:{how}") == "not_observed"
+        assert found.stage("parse", cell=f"c1:{how}")["reason"] == f"{how}: why"
+        assert found.cell(f"c1:{how}")["verdict"] == "inconclusive"
+        assert found.cell(f"c1:{how}")["observed_stages"] == "8 of 11"
+
+
+def test_reenacted_evidence_never_alone_qualifies_but_can_diverge(
+    bench: Bench, judged: Judge
+) -> None:
+    bench.attempt.change("parse", "parse/call", observed="reenacted")
+    bench.attempt.change("stop", "stop/eos", observed="reenacted", **WRONG["stop"])
+    found = judged(bench)
+    assert found.verdict("parse") == "inconclusive"
+    assert "reenacted" in found.stage("parse")["reason"]
+    assert found.verdict("stop") == "divergent"
+
+
+def test_verdicts_are_also_given_by_tag(bench: Bench, judged: Judge) -> None:
+    bench.attempt.change("tokenize", "tokenize/nfd", prompt_ids=[1, 9])
+    found = judged(bench)
+    assert found.stage("tokenize", "nfd")["verdict"] == "divergent"
+    assert found.stage("tokenize", "nfd")["n"] == 1
+
+
+def test_argument_order_is_a_difference_and_spacing_is_none(bench: Bench, judged: Judge) -> None:
+    call = {"name": "f", "arguments": '{"a": 2, "b": 1}'}
+    message = json.dumps({"content": None, "tool_calls": [call]})
+    bench.attempt.change("parse", "parse/call", message=message)
+    assert judged(bench).verdict("parse") == "divergent"
+
+
+# Attempts
+
+
+def test_a_crash_is_kept_as_an_error_with_what_came_before_it(bench: Bench, judged: Judge) -> None:
+    attempt = bench.attempt
+    attempt.status, attempt.signal, attempt.stage_reached = "crashed", "SIGSEGV", "logits"
+    attempt.traces = [t for t in attempt.traces if t.columns["stage"] in ("config", "template")]
+    found = judged(bench)
+    assert {found.verdict(stage) for stage in REQUIRED} == {"error"}
+    assert "SIGSEGV" in found.cell()["explanation"]
+    assert found.cell()["verdict"] == "error"
+    kept = found.catalog.rows("SELECT DISTINCT stage FROM traces ORDER BY 1")
+    assert [row["stage"] for row in kept] == ["config", "template"]
+    assert check(bench.results) == 3
+
+
+def test_a_planned_cell_without_an_attempt_is_an_error(bench: Bench, judged: Judge) -> None:
+    bench.cells[0].attempts = []
+    found = judged(bench)
+    assert found.cell()["verdict"] == "error"
+    assert "no attempt" in found.cell()["explanation"]
+
+
+def test_the_first_ok_attempt_is_judged_and_never_a_later_one(bench: Bench, judged: Judge) -> None:
+    bad, good = Attempt(2), Attempt(3)
+    bad.change("stop", "stop/eos", **WRONG["stop"])
+    bench.cells[0].attempts = [Attempt(1, status="timeout", traces=[]), bad, good]
+    found = judged(bench)
+    assert found.cell()["attempt"] == 2
+    assert found.verdict("stop") == "divergent"
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.0])
+def test_a_later_ok_attempt_that_disagrees_makes_the_instrument_inconclusive(
+    bench: Bench, judged: Judge, noise: float
+) -> None:
+    later = Attempt(2)
+    if noise:
+        later.logits(noise)
+    else:
+        later.change("stop", "stop/eos", **WRONG["stop"])
+    bench.cells[0].attempts.append(later)
+    found = judged(bench)
+    assert found.verdict("instrument") == "inconclusive"
+    assert "attempts 1 and 2 disagree" in found.stage("instrument")["reason"]
+
+
+def test_attempts_that_disagree_leave_the_cell_inconclusive_whatever_it_requires(
+    bench: Bench, judged: Judge
+) -> None:
+    later = Attempt(2)
+    later.change("stop", "stop/eos", **WRONG["stop"])
+    bench.cells = [Cell(attempts=[Attempt(1), later], required=["template"])]
+    cell = judged(bench).cell()
+    assert cell["verdict"] == "inconclusive"
+    assert "attempts 1 and 2 disagree" in cell["explanation"]
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_an_intact_later_attempt_takes_the_place_of_one_whose_traces_are_lost(
+    bench: Bench, how: str
+) -> None:
+    bench.cells[0].attempts.append(Attempt(2))
+    bench.write()
+    (path,) = (bench.root / "runs" / RUN / "traces").glob("*-a1.parquet")
+    if how == "damaged":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+    with open_judged(Store(bench.results), RUN) as catalog:
+        cell = Judged(catalog).cell()
+    assert (cell["attempt"], cell["verdict"]) == (2, "qualified")
+
+
+def test_a_later_ok_attempt_within_the_margin_changes_nothing(bench: Bench, judged: Judge) -> None:
+    later = Attempt(2)
+    later.logits(1e-5)
+    bench.cells[0].attempts.append(later)
+    assert judged(bench).cell()["verdict"] == "qualified"
+
+
+# What is declared
+
+
+def nfd_signature(bench: Bench, judged: Judge) -> str:
+    """Give the only cell a tokenizer that differs on one case; return that output's digest."""
+    bench.attempt.change("tokenize", "tokenize/nfd", prompt_ids=[1, 9])
+    rows = judged(bench).catalog.rows("SELECT * FROM divergences WHERE stage = 'tokenize'")
+    return str(rows[0]["payload_digest"])
+
+
+def declare(bench: Bench, **scope: object) -> None:
+    entry = {"engine": "llama_cpp", "stage": "tokenize", "reason": "known"}
+    bench.expected.append({**entry, **scope})
+
+
+def test_a_declared_difference_is_expected_within_its_scope_only(
+    bench: Bench, judged: Judge
+) -> None:
+    signature = nfd_signature(bench, judged)
+    inside: list[dict[str, object]] = [
+        {},
+        {"tags": ["nfd"]},
+        {"cases": ["tokenize/nfd"]},
+        {"cases": ["tokenize/*"]},
+        {"versions": ">=0.3,<0.4"},
+        {"serving": "in_process"},
+        {"signature": {"tokenize/nfd": signature}},
+    ]
+    outside: list[dict[str, object]] = [
+        {"tags": ["other"]},
+        {"cases": ["tokenize/ascii"]},
+        {"versions": ">=0.4"},
+        {"serving": "managed"},
+        {"signature": "p1:other"},
+        {"signature": None},
+        {"signature": {"tokenize/ascii": signature}},
+        {"stage": "template"},
+    ]
+    bench.cells = []
+    for index, scope in enumerate([*inside, *outside, {"engine": "another"}]):
+        cell = Cell(f"c1:{index}", engine=f"entry-{index}")
+        cell.only.change("tokenize", "tokenize/nfd", prompt_ids=[1, 9])
+        bench.cells.append(cell)
+        declare(bench, **{"engine": f"entry-{index}", "signature": signature, **scope})
+    found = judged(bench)
+    verdicts = [found.verdict("tokenize", cell.cell_id) for cell in bench.cells]
+    assert verdicts == ["expected"] * len(inside) + ["divergent"] * (len(outside) + 1)
+    assert found.cell("c1:0")["verdict"] == "qualified"
+    assert "declared differences: tokenize (1 of 2)" in found.cell("c1:0")["explanation"]
+    assert "known" in found.stage("tokenize", cell="c1:0")["explanation"]
+
+
+def test_one_declared_and_one_new_difference_is_divergent(bench: Bench, judged: Judge) -> None:
+    declare(bench, signature=nfd_signature(bench, judged))
+    bench.attempt.change("tokenize", "tokenize/ascii", prompt_ids=[1, 1])
+    found = judged(bench)
+    assert found.verdict("tokenize") == "divergent"
+    assert found.stage("tokenize")["first_case"] == "tokenize/ascii"
+
+
+def test_a_declaration_of_one_serving_is_missed_only_there(bench: Bench, judged: Judge) -> None:
+    bench.cells = [Cell("c1:library"), Cell("c1:server", serving="managed")]
+    declare(bench, signature="p1:gone", serving="managed")
+    gone = passes(judged(bench))
+    assert [row["cell_id"] for row in gone] == ["c1:server"]
+
+
+def test_a_declaration_that_no_longer_occurs_fails_the_check(bench: Bench, judged: Judge) -> None:
+    declare(bench, signature="p1:gone", tags=["nfd"])
+    found = judged(bench)
+    assert found.cell()["verdict"] == "qualified"
+    assert [p["reason"] for p in passes(found)] == ["known"]
+    assert check(bench.results) == 1
+
+
+def test_a_declaration_whose_cases_did_not_run_is_no_pass(bench: Bench, judged: Judge) -> None:
+    declare(bench, signature="p1:gone", tags=["nfd"])
+    bench.attempt.drop("tokenize", "tokenize/nfd")
+    assert passes(judged(bench)) == []
+
+
+def test_of_signatures_by_case_each_that_is_gone_is_a_pass_of_its_own(
+    bench: Bench, judged: Judge
+) -> None:
+    signature = nfd_signature(bench, judged)
+    declare(bench, signature={"tokenize/nfd": signature, "tokenize/ascii": "p1:gone"})
+    declare(bench, signature={"tokenize/nfd": [signature], "template/*": "p1:elsewhere"})
+    declare(bench, signature=signature, cases=["tokenize/nfd", "tokenize/ascii"])
+    found = judged(bench)
+    assert found.cell()["verdict"] == "qualified"
+    told = [(p["entry"], p["reason"], p["first_case"]) for p in passes(found)]
+    assert told == [(0, "known (tokenize/ascii)", "tokenize/ascii")]
+    assert check(bench.results) == 1
+
+
+def test_golden_text_is_truth_for_the_weights_it_was_written_for_only(
+    bench: Bench, judged: Judge
+) -> None:
+    """A fine-tune has the name's beginning and the tokenizer, but a template of its own."""
+    bench.golden_weights = "w1:base"
+    found = judged(bench)
+    for stage in ISOLATES:
+        assert found.verdict(stage) == "inconclusive"
+        assert "without truth" in found.stage(stage)["reason"]
+
+
+# Quarantine and nodes
+
+
+def test_a_quarantined_trace_file_is_never_a_match(bench: Bench, judged: Judge) -> None:
+    bench.write()
+    (path,) = (bench.root / "runs" / RUN / "traces").glob("*.parquet")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with open_judged(Store(bench.results), RUN) as catalog:
+        found = Judged(catalog)
+        assert {found.verdict(stage) for stage in REQUIRED} == {"inconclusive"}
+        assert path.name in found.stage("weights")["reason"]
+        assert path.name in found.stage("stop")["reason"]
+
+
+def test_one_cell_on_two_nodes_is_compared_directly(bench: Bench, judged: Judge) -> None:
+    bench.cells = [Cell(), Cell(node_id="node-b")]
+    bench.cells[1].only.logits(1e-5, cases=("logits/l0",))
+    rows = judged(bench).catalog.rows("SELECT * FROM divergences WHERE kind = 'between_nodes'")
+    assert {(r["node_id"], r["other"], r["case_id"]) for r in rows} == {
+        ("node-b", "node-a", "logits/l0")
+    }
+    assert all(0 < r["effect"] < 1e-7 for r in rows)
+
+
+def test_a_skipped_pair_is_not_judged(bench: Bench, judged: Judge) -> None:
+    bench.cells.append(Cell("c1:0002", reason="no metal here", attempts=[]))
+    found = judged(bench)
+    assert len(found.catalog.rows("SELECT * FROM qualification")) == 1
+
+
+def test_timed_cells_promise_no_verdict(bench: Bench, judged: Judge) -> None:
+    timed = Cell("c1:0002", pass_="timed", margin=None)
+    timed.only.traces = [t for t in timed.only.traces if t.columns["stage"] == "chain"]
+    bench.cells.append(timed)
+    assert judged(bench).cell("c1:0002")["verdict"] == "not_observed"
+    assert check(bench.results) == 0
+
+
+def test_timed_cells_are_ranked_by_what_the_deployed_pass_says(bench: Bench, judged: Judge) -> None:
+    """Keyed by variant: is there a deployed pass, what does it say, is there a timed one."""
+    bench.cells = []
+    for variant in ("good", "bad", "alone", "untimed"):
+        timed = Cell(f"c1:{variant}-t", variant=variant, pass_="timed", margin=None, required=[])
+        timed.only.traces = [t for t in timed.only.traces if t.columns["stage"] == "chain"]
+        deployed = Cell(f"c1:{variant}-d", variant=variant, pass_="deployed")
+        if variant == "bad":
+            deployed.only.change("stop", "stop/eos", **WRONG["stop"])
+        bench.cells += [timed] if variant != "untimed" else []
+        bench.cells += [deployed] if variant != "alone" else []
+    rows = judged(bench).catalog.rows("SELECT * FROM performance")
+    told = {row["cell_id"].removeprefix("c1:"): (row["verdict"], row["rankable"]) for row in rows}
+    assert told == {
+        "good-t": ("qualified", True),
+        "good-d": ("qualified", False),
+        "bad-t": ("divergent", False),
+        "bad-d": ("divergent", False),
+        "alone-t": ("not_observed", False),
+        "untimed-d": ("qualified", True),
+    }
+
+
+def test_cases_of_every_stage_are_covered_here() -> None:
+    assert {case.split("/")[0] for case in CASES} == set(FIRST_CASE)

@@ -1,0 +1,287 @@
+"""A self-test's matrices: one entry a fault, untouched entries beside, and room for two at once."""
+
+import re
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.matrix.resolve import resolve
+from cluster.planning.plan import make_plan
+from cluster.running.dispatch import Terms, _fits, _Flight, _State
+from cluster.running.orders import PlacedOrder, make_orders
+from cluster.running.run import Request, run_matrix
+from fleetqual.selftest.catalogue import CATALOGUE, SERVERS
+from fleetqual.selftest.clean_matrices import run_clean
+from fleetqual.selftest.matrices import (
+    asked_in_part,
+    base_of,
+    choose,
+    not_run,
+    run_faults,
+    runnable,
+)
+from suites.errors import UserError
+from tests.cluster.conftest import FakeSupervisor
+from tests.cluster.planning.test_plan import node
+from tests.paths import ROOT
+
+Write = Callable[[dict[str, Any] | str], Path]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], str | None]]:
+    """Matrices that would be run, and the node by whose name; their plans are made."""
+    import os
+
+    found: list[tuple[dict[str, Any], str | None]] = []
+
+    def note(request: Request) -> Any:
+        body = yaml.safe_load(request.matrix.read_text(encoding="utf-8"))
+        made = make_plan(resolve(request.matrix), (node("n", "cpu", cpus=2),))
+        found.append((body, os.environ.get("FLEETQUAL_NODE")))
+        return made
+
+    for room in ("fleetqual.selftest.matrices", "fleetqual.selftest.clean_matrices"):
+        monkeypatch.setattr(f"{room}.run_matrix", note)
+    return found
+
+
+def order_of(matrix: dict[str, Any], write: Write, cpus: int = 1) -> PlacedOrder:
+    matrix["engines"][0]["passes"] = ["structure"]
+    plan = make_plan(resolve(write(matrix)), (node("n", "cpu", cpus=cpus),))
+    (placed,) = make_orders(plan, "run", "results")
+    return placed
+
+
+def test_each_fault_is_an_entry_of_its_own_beside_untouched_ones(
+    asked: list[tuple[dict[str, Any], str | None]], tmp_path: Path
+) -> None:
+    ids = ["eot-not-in-file", "hidden-top-k", "two-threads", "bos-added-twice"]
+    plans: list[Any] = list(
+        run_faults(choose((CATALOGUE,), ids), base_of(None), str(tmp_path / "r"), tmp_path / "f")
+    )
+    entries = {e["name"]: e for body, _ in asked for e in body["engines"]}
+    assert set(entries) == {
+        "llama_cpp+clean-structure",
+        "llama_cpp+eot-not-in-file",
+        "llama_cpp+two-threads",
+        "transformers+bos-added-twice",
+        "transformers+clean-structure",
+        "transformers+hidden-top-k",
+    }
+    assert entries["transformers+hidden-top-k"]["fault"]["how"] == "top-k"
+    assert entries["llama_cpp+two-threads"]["options"]["n_threads"] == 2
+    assert entries["llama_cpp+clean-structure"]["options"]["n_threads"] == 1
+    assert entries["llama_cpp+eot-not-in-file"]["variants"] == ["f32+eot-not-in-file"]
+    # Every entry serves its own variant only, and the truth is the shipped folder in each matrix.
+    pairs = {(p.cell.entry.label, p.cell.variant.variant.name) for m in plans for p in m.pairs}
+    assert len(pairs) == len(entries)
+    shipped = base_of(None).hf
+    assert {m.cell.model.model.hf for plan in plans for m in plan.pairs} == {shipped}
+
+
+def test_a_matrix_narrows_engines_and_suites(
+    asked: list[tuple[dict[str, Any], str | None]], tmp_path: Path
+) -> None:
+    narrow = tmp_path / "narrow.yaml"
+    base = base_of(None)
+    variant = {"name": "f32", "gguf": base.variants["f32"]["gguf"]}
+    body = {
+        "name": "narrow",
+        "suites": ["smoke"],
+        "models": [{"name": "tiny-chat", "hf": str(base.hf), "variants": [variant]}],
+        "engines": [{"engine": "llama_cpp", "options": {"n_ctx": 1024}}],
+    }
+    narrow.write_text(yaml.safe_dump(body), encoding="utf-8")
+    chosen = runnable(choose((CATALOGUE,), ["hidden-top-k", "two-threads"]), base_of(narrow))
+    assert [fault.id for fault in chosen] == ["two-threads"]
+    list(run_faults(chosen, base_of(narrow), str(tmp_path / "r"), tmp_path / "f"))
+    ((made, _),) = asked
+    assert made["suites"] == ["smoke"]
+    assert [e["name"] for e in made["engines"]] == [
+        "llama_cpp+two-threads",
+        "llama_cpp+clean-structure",
+    ]
+
+
+def test_faults_of_engines_that_the_matrix_does_not_name_are_told_and_not_dropped() -> None:
+    chosen, base = choose((SERVERS,)), base_of(None)
+    left_out = not_run(chosen, base)
+    assert {"gateway-shifts-logprobs", "gateway-strips-reasoning"} <= set(left_out)
+    assert not set(left_out) & {fault.id for fault in runnable(chosen, base)}
+    assert not any("@" in name for name in left_out), "a sweep is one fault"
+    assert set(left_out.values()) == {
+        "the matrix names no vllm, mlx "
+        "(fleetqual selftest infra/matrices/gateways.yaml --servers runs them)"
+    }
+    assert not not_run(choose((CATALOGUE,)), base)
+
+
+def test_the_matrix_that_is_recommended_for_them_runs_them_with_all_that_they_ask() -> None:
+    chosen = choose((SERVERS,))
+    base = base_of(ROOT / "infra" / "matrices" / "gateways.yaml")
+    assert not not_run(chosen, base)
+    assert not asked_in_part(chosen, base)
+
+
+def test_a_matrix_of_fewer_suites_says_what_it_does_not_ask() -> None:
+    chosen = choose((SERVERS,))
+    lacking = asked_in_part(chosen, base_of(ROOT / "infra" / "matrices" / "engines.yaml"))
+    assert lacking["gateway-drops-seed"] == "sampling"
+    assert not asked_in_part(chosen, base_of(None)), "the shipped one narrows no suites"
+
+
+def test_faults_none_of_whose_suites_is_asked_are_told(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    right_matrix["suites"] = ["smoke"]
+    base = base_of(write_matrix(right_matrix))
+    (fault,) = choose((CATALOGUE,), ["two-threads"])
+    elsewhere = fault.model_copy(update={"suites": ("numerics",)})
+    assert not_run([fault, elsewhere], base) == {
+        "two-threads": "the matrix asks none of their suites"
+    }
+
+
+def test_without_a_checkout_a_matrix_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fleetqual.selftest.matrices.WEEKLY", tmp_path / "weekly.yaml")
+    with pytest.raises(UserError, match="fleetqual selftest MATRIX"):
+        base_of(None)
+
+
+def test_a_matrix_that_can_show_none_of_them_is_refused() -> None:
+    with pytest.raises(UserError, match="none of the faults"):
+        runnable([], base_of(None))
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [(["hidden-topk"], "did you mean 'hidden-top-k'"), (["zzz"], "unknown fault 'zzz'")],
+)
+def test_an_unknown_fault_is_told(ids: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        choose((CATALOGUE,), ids)
+
+
+def test_an_unknown_mutation_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "faults.yaml"
+    path.write_text(
+        "faults:\n- id: x\n  incident: I001\n  says: x\n  stages: [logits]\n  engine: llama_cpp\n"
+        "  inject: {wrap: {at: logits, how: softcapp}}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError, match=r":7: faults\[0\]\.inject\.wrap\.how: unknown mutation"):
+        choose((path,))
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"at": "logits", "how": "softcapp"}, "engines[0].fault.how: unknown mutation at logits"),
+        ({"at": "weights", "how": "x"}, "engines[0].fault.at: unknown stage of a mutation"),
+        ({"at": "logits", "how": "softcap", "bye": 1}, "engines[0].fault.bye: unknown key 'bye'"),
+    ],
+)
+def test_a_wrong_fault_key_of_a_matrix_is_told(
+    right_matrix: dict[str, Any], write_matrix: Write, fault: dict[str, Any], told: str
+) -> None:
+    right_matrix["engines"][0]["fault"] = fault
+    with pytest.raises(UserError, match=re.escape(told)):
+        resolve(write_matrix(right_matrix))
+
+
+def test_a_fault_makes_another_cell_and_reaches_the_child(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    clean = order_of(right_matrix, write_matrix)
+    right_matrix["engines"][0]["fault"] = {"at": "logits", "how": "softcap", "by": 5}
+    faulty = order_of(right_matrix, write_matrix)
+    assert clean.order.engine.fault is None
+    assert faulty.order.engine.fault is not None
+    assert faulty.order.engine.fault["by"] == 5
+    assert clean.order.cells[0].cell_id != faulty.order.cells[0].cell_id
+
+
+def test_an_entry_serves_only_the_variants_it_names(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    (variant,) = right_matrix["models"][0]["variants"]
+    right_matrix["models"][0]["variants"] = [variant, {**variant, "name": "other"}]
+    right_matrix["engines"][0]["variants"] = ["other"]
+    plan = make_plan(resolve(write_matrix(right_matrix)), (node("n", "cpu"),))
+    assert {p.cell.variant.variant.name for p in plan.pairs} == {"other"}
+    assert not plan.skips
+    right_matrix["engines"][0]["variants"] = ["othr"]
+    with pytest.raises(UserError, match=r"engines\[0\]\.variants\[0\]: unknown variant 'othr'"):
+        resolve(write_matrix(right_matrix))
+
+
+@pytest.mark.parametrize(
+    ("slots", "cpus", "passes", "fits"),
+    [
+        (1, 2, ("structure", "structure"), False),
+        (2, 2, ("structure", "deployed"), True),
+        (2, 1, ("structure", "structure"), False),
+        (2, 2, ("timed", "structure"), False),
+        (2, 2, ("structure", "timed"), False),
+    ],
+)
+def test_two_untimed_children_share_a_cpu_node_where_the_terms_say_so(
+    right_matrix: dict[str, Any],
+    write_matrix: Write,
+    slots: int,
+    cpus: int,
+    passes: tuple[str, str],
+    fits: bool,
+) -> None:
+    placed = order_of(right_matrix, write_matrix, cpus)
+    running, waiting = (
+        replace(placed, order=placed.order.model_copy(update={"pass_": p})) for p in passes
+    )
+    terms = Terms(results="r", cpu_slots=slots)
+    # No time is needed: nothing is late here.
+    state = _State([], {"ref": _Flight(running, None, 0.0)})  # type: ignore[arg-type]
+    assert _fits(state, terms, waiting) is fits
+    engine = waiting.order.engine.model_copy(update={"options": {"n_threads": 2}})
+    threaded = replace(waiting, order=waiting.order.model_copy(update={"engine": engine}))
+    assert not _fits(state, terms, threaded)
+
+
+def test_clean_cells_vary_benign_options_and_nodes(
+    asked: list[tuple[dict[str, Any], str | None]], tmp_path: Path
+) -> None:
+    list(run_clean(None, str(tmp_path / "r"), 150, tmp_path / "f"))
+    entries = [e for body, _ in asked for e in body["engines"]]
+    suites = asked[0][0]["suites"]
+    assert len(entries) * len(suites) >= 150
+    assert len({yaml.safe_dump([e["options"], e["variants"]]) for e in entries}) > 30
+    assert len({name for _, name in asked}) > 1
+    assert {e["engine"] for e in entries} == {"llama_cpp", "transformers"}
+
+
+def test_cells_of_a_run_may_share_the_cpu(
+    right_matrix: dict[str, Any],
+    write_matrix: Write,
+    supervisor: FakeSupervisor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("cluster.running.run.ray_session", lambda *_: nullcontext())
+
+    def note(_orders: object, terms: Terms, _watcher: object) -> list[Any]:
+        seen.append(terms.cpu_slots)
+        return []
+
+    monkeypatch.setattr("cluster.running.run.dispatch", note)
+    right_matrix["engines"][0]["python"] = "python-of-the-matrix"
+    request = Request(matrix=write_matrix(right_matrix), results=str(tmp_path / "r"), cpu_slots=2)
+    run_matrix(request, execute=supervisor)
+    assert seen == [2]

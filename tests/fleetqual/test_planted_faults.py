@@ -1,0 +1,111 @@
+"""Faults planted in copies of the shipped model are found at the right stage; benign edits alarm
+nothing. Everything goes through the command line, with and without the shipped expected entries."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetqual.selftest.catalogue import GgufInjection
+from fleetqual.selftest.files.gguf import faulty_gguf
+from tests.command import Done, fleetqual, matrix, query
+from tests.paths import TINY_CHAT
+
+F32 = TINY_CHAT / "tiny-chat-f32.gguf"
+#: Fault → the stage that is to blame.
+FAULTS = {
+    "template-whitespace": "template",
+    "tools-branch-removed": "template",
+    "double-bos": "template",
+    "wrong-pre-tokenizer": "tokenize",
+    "wrong-rope-theta": "logits",
+    "eos-set-incomplete": "stop",
+    "tensor-scaled": "weights",
+    "permutation-skipped": "weights",
+}
+BENIGN = ("template-comment", "renamed-model")
+
+
+def _copies(folder: Path) -> dict[str, Path]:
+    edits: dict[str, dict[str, Any]] = {
+        "template-whitespace": {"template": ("'<|body|>\\n\\n'", "'<|body|>\\n'")},
+        "tools-branch-removed": {"template": ("{%- if tools %}", "{%- if false %}")},
+        "double-bos": {"template": ("{{- bos_token }}", "{{- bos_token + bos_token }}")},
+        "wrong-pre-tokenizer": {"fields": {"tokenizer.ggml.pre": "gpt-2"}},
+        "wrong-rope-theta": {"fields": {"llama.rope.freq_base": 10000.0}},
+        "eos-set-incomplete": {"without": ("tokenizer.ggml.eot_token_id",)},
+        "tensor-scaled": {"tensors": [{"name": "blk.2.ffn_up.weight", "op": "scale", "by": 1.01}]},
+        "permutation-skipped": {"tensors": [{"name": "blk.*.attn_[qk].weight", "op": "unpermute"}]},
+        "template-comment": {"template": ("{{- bos_token }}", "{#- x -#}{{- bos_token }}")},
+        "renamed-model": {"fields": {"general.name": "another name"}},
+    }
+    return {
+        name: faulty_gguf(F32, folder / f"{name}.gguf", GgufInjection.model_validate(edit))
+        for name, edit in edits.items()
+    }
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["expected-in-force", "none-expected"])
+def expected_in_force(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture(scope="module")
+def judged(expected_in_force: bool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path]:
+    folder = tmp_path_factory.mktemp("faults")
+    path = matrix(folder / "faults.yaml", _copies(folder), expected=expected_in_force)
+    return fleetqual("run", path, "--results", folder / "results"), folder / "results"
+
+
+@pytest.fixture(scope="module")
+def found(judged: tuple[Done, Path]) -> dict[str, dict[str, Any]]:
+    rows = query(
+        judged[1], "select variant, verdict, culprit, culprits, explanation from qualification"
+    )
+    return {row["variant"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def stages(judged: tuple[Done, Path]) -> dict[tuple[str, str], str]:
+    rows = query(judged[1], "select variant, stage, verdict from verdicts where case_group = '*'")
+    return {(row["variant"], row["stage"]): row["verdict"] for row in rows}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_where_it_is(
+    fault: str, found: dict[str, dict[str, Any]], stages: dict[tuple[str, str], str]
+) -> None:
+    assert found[fault]["verdict"] == "divergent"
+    assert found[fault]["culprit"] == FAULTS[fault]
+    assert stages[fault, FAULTS[fault]] == "divergent"
+
+
+def test_a_loaded_fact_that_differs_explains_the_stage_it_breaks(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    assert "10000" in found["wrong-rope-theta"]["explanation"]
+    assert "500000" in found["wrong-rope-theta"]["explanation"]
+    assert "eos_ids" in found["eos-set-incomplete"]["explanation"]
+
+
+@pytest.mark.parametrize("edit", BENIGN)
+def test_a_benign_edit_changes_no_verdict(
+    edit: str,
+    expected_in_force: bool,
+    stages: dict[tuple[str, str], str],
+    found: dict[str, dict[str, Any]],
+) -> None:
+    # llama.cpp's own differences show at these stages, as declared or not, and nothing else does.
+    own = {"tokenize", "stop", "detokenize", "parse"}
+    differ = "expected" if expected_in_force else "divergent"
+    seen = {stage: v for (variant, stage), v in stages.items() if variant == edit}
+    assert {s for s, v in seen.items() if v == differ} - {"chain"} == own
+    assert {v for s, v in seen.items() if s not in own | {"chain"}} <= {"qualified", "not_observed"}
+    if expected_in_force:
+        assert found[edit]["verdict"] == "qualified"
+        assert found[edit]["culprit"] is None
+
+
+def test_the_exit_code_says_that_something_diverged(judged: tuple[Done, Path]) -> None:
+    assert judged[0].code == 1
+    assert "Traceback" not in judged[0].err
