@@ -64,7 +64,7 @@ def open_server(load: Load) -> Adapter:
 
 def dialect_class(name: str) -> type[Plain]:
     """Return the class of a dialect; KeyError for an unknown one."""
-    module = importlib.import_module(f"runner.engines.servers.dialects.{DIALECTS[name]}")
+    module = importlib.import_module(DIALECTS[name])
     found: type[Plain] = module.DIALECT if name != "plain" else Plain
     return found
 
