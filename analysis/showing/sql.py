@@ -9,7 +9,7 @@ import itertools
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from analysis.judging.catalog import Catalog
 from analysis.judging.judge import open_current
+from analysis.judging.relations import public_relations
 from analysis.showing.output import console, plain, print_json
 from analysis.sql_functions.functions import unregister
 from runner.stored.store import Store
@@ -60,15 +61,18 @@ def locked_catalog(results: str) -> Iterator[duckdb.DuckDBPyConnection]:
         UserError: the evidence does not fit into the memory that is allowed.
     """
     store = Store(results)
-    try:
-        catalog, _ = open_current(store, store.runs(), memory_limit=MEMORY_LIMIT)
-    except duckdb.OutOfMemoryException as error:
-        raise UserError(
-            f"the evidence of all runs does not fit into {MEMORY_LIMIT}",
-            where=store.root,
-            fix="ask a results root with fewer runs",
-        ) from error
-    with catalog:
+    with ExitStack() as stack:
+        try:
+            catalog = stack.enter_context(
+                open_current(store, store.runs(), memory_limit=MEMORY_LIMIT)[0]
+            )
+            catalog.relations.build(*public_relations())
+        except duckdb.OutOfMemoryException as error:
+            raise UserError(
+                f"the evidence of all runs does not fit into {MEMORY_LIMIT}",
+                where=store.root,
+                fix="ask a results root with fewer runs",
+            ) from error
         _lock(catalog)
         yield catalog.con
 
