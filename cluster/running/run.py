@@ -22,8 +22,8 @@ from cluster.running.progress import watch
 from cluster.running.ray_session import LOCAL, ray_session
 from cluster.running.resume import StoredRun, continued, find_unfinished, stored_run
 from cluster.running.run_lock import the_only_driver
-from runner.code import code_digest
 from runner.engines.messages import canonical_message
+from runner.source_digest import source_digest
 from runner.stored.store import Store
 from runner.stored.tables import CaseRow, RunRow
 from runner.supervisor import Outcome, execute
@@ -200,7 +200,7 @@ def _run_row(
     return RunRow(
         run_id=run_id,
         config=json.dumps(config, ensure_ascii=False),
-        code_version=f"{own}+{code_digest()}",
+        code_version=f"{own}+{source_digest()}",
         started=started,
     )
 
