@@ -18,7 +18,7 @@ from suites.loading import SHIPPED
 Execute = Callable[[WorkOrder, str], list[Outcome]]
 
 
-def carry_out(
+def run_on_node(
     execute: Execute, order: WorkOrder, results: str, device: str | None, shipped: str
 ) -> list[Outcome]:
     """Run an order on this node; the only thing that a Ray task of fleetqual does.
@@ -44,7 +44,7 @@ def carry_out(
             where=str(environments_root()),
             fix=command_that_adds(engine.engine, engine.version),
         )
-        return record_unrun(order, results, "error", error.line)
+        return record_unrun_attempts(order, results, "error", error.line)
     here = {
         "engine": replace(engine, python=python),
         "reference": _installed(order.reference),
@@ -79,7 +79,7 @@ def relocated(order: WorkOrder, here: Path, there: Path) -> WorkOrder:
     )
 
 
-def record_unrun(
+def record_unrun_attempts(
     order: WorkOrder,
     results: str,
     status: str,
