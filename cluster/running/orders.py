@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from cluster.planning.node import RESERVED_BACKENDS, Node
 from cluster.planning.plan import Plan, PlannedCell
-from runner.code import code_digest
-from runner.order import CellOrder, Engine, WorkOrder
+from runner.engines.engine import Engine
+from runner.order import CellOrder, WorkOrder
+from runner.source_digest import source_digest
 from suites.loading import SHIPPED
 
 Pair = tuple[str, str]
@@ -166,6 +167,6 @@ def _order(
         references=reference_roots(results),
         reference=_reference_engine(plan),
         only_cases=tuple(dict.fromkeys(chosen)),
-        code_digest=code_digest(),
+        code_digest=source_digest(),
     )
     return PlacedOrder(order, node, first.device)

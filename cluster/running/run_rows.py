@@ -8,8 +8,8 @@ from typing import Any
 from cluster.matrix.resolve import Resolved, ResolvedSuite
 from cluster.planning.plan import Plan
 from cluster.running.orders import reference_roots
-from runner.code import code_digest
 from runner.engines.messages import canonical_message
+from runner.source_digest import source_digest
 from runner.stored.store import Store
 from runner.stored.tables import CaseRow, RunRow
 from suites.suite import Case
@@ -36,7 +36,7 @@ def run_row(
     return RunRow(
         run_id=run_id,
         config=json.dumps(config, ensure_ascii=False),
-        code_version=f"{own}+{code_digest()}",
+        code_version=f"{own}+{source_digest()}",
         started=started,
     )
 

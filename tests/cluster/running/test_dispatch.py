@@ -23,8 +23,8 @@ from cluster.running.orders import PlacedOrder, make_orders
 from cluster.running.progress import show_progress
 from cluster.running.ray_session import ray_session
 from cluster.running.run import FinishedRun, RunOptions, run_matrix
-from runner.code import code_digest
 from runner.model.artifact import model_digests
+from runner.source_digest import source_digest
 from runner.stored.store import Store
 from runner.supervisor import Outcome
 from suites.errors import UserError
@@ -113,7 +113,7 @@ def test_a_run_places_cells_by_label_and_leaves_everything_in_parquet(
     config = json.loads(ended["config"])
     assert config["matrix"]["name"] == "mini"
     assert config["references"][0] == str(tmp_path / "r" / "references")
-    assert code_digest() in ended["code_version"]
+    assert source_digest() in ended["code_version"]
 
 
 def test_what_ran_is_not_run_again_and_what_did_not_is(

@@ -249,7 +249,7 @@ def test_two_untimed_children_share_a_cpu_node_where_the_terms_say_so(
     # No time is needed: nothing is late here.
     state = _State([], {"ref": _Flight(running, None, 0.0)})  # type: ignore[arg-type]
     assert _fits(state, options, waiting) is fits
-    engine = waiting.order.engine.model_copy(update={"options": {"n_threads": 2}})
+    engine = replace(waiting.order.engine, options={"n_threads": 2})
     threaded = replace(waiting, order=waiting.order.model_copy(update={"engine": engine}))
     assert not _fits(state, options, threaded)
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runner.engines.orders import CaseInput
 from runner.freeze import freeze, verify
 from runner.order import WorkOrder
-from runner.stored.references import References, child_case, lacks_truth
+from runner.stored.references import References
 from runner.stored.store import Store
 from runner.supervisor import execute
+from runner.truth import lacks_truth, with_truth
 from suites.errors import UserError
 from suites.suite import Case, SamplingParameters, Scenario, Suite
 from tests.runner.conftest import HELLO, OrderMaker
@@ -112,9 +114,9 @@ def _order(make_order: OrderMaker, *references: str) -> WorkOrder:
     return make_order(suite=SUITE, references=references)
 
 
-def _child_cases(order: WorkOrder) -> dict[str, dict[str, Any]]:
+def _child_cases(order: WorkOrder) -> dict[str, CaseInput]:
     found = References(order.references, order.reference_weights, order.model.tokenizer_digest)
-    return {case.id: child_case(case, order, found) for case in order.cells[0].suite.cases}
+    return {case.id: with_truth(case, order, found) for case in order.cells[0].suite.cases}
 
 
 # Truth
@@ -124,12 +126,13 @@ def test_what_was_frozen_is_the_input_of_every_case(make_order: OrderMaker, froz
     assert verify([frozen]) == []
     cases = _child_cases(_order(make_order, frozen))
     assert {name: lacks_truth(case) for name, case in cases.items()} == dict.fromkeys(cases)
-    batched = cases["state/batched"]["truth"]
-    assert len(batched["beside_ids"]) == 2
-    assert batched["beside_ids"][0][0] == cases["state/prefix"]["truth"]["prompt_ids"]
-    assert len(batched["output_ids"]) > 3
-    (goat,) = cases["sampling/draws"]["truth"]["bias_ids"].values()
-    assert goat not in cases["sampling/draws"]["truth"]["prompt_ids"]
+    batched = cases["state/batched"].truth
+    assert len(batched.beside) == 2
+    assert batched.beside[0][0] == cases["state/prefix"].truth.prompt
+    assert len(batched.output) > 3
+    drawn = cases["sampling/draws"].truth
+    (goat,) = (drawn.bias_ids or {}).values()
+    assert goat not in drawn.prompt
 
 
 def test_without_a_reference_each_case_says_what_it_lacks(make_order: OrderMaker) -> None:
