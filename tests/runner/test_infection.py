@@ -201,7 +201,7 @@ def test_a_chain_case_that_nobody_asked_is_no_symptom(
     order = make_order(suite=SUITE)
     record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
     record.trace(Trace("chain", "chain/x", "cure/logits"), {})
-    assert record.symptoms == {}
+    assert record.swaps.infections() == []
 
 
 def _infections(answers: Answers) -> list[dict[str, Any]]:

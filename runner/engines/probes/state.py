@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.engines.base import Adapter, Logits, Reply
-from runner.engines.messages import canonical_message
 from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import count_nonfinite, distribution_payload
 from runner.engines.probes.subject import Subject, request
 from runner.engines.trace import Trace
+from runner.stored.canonical import canonical_message
 
 _Top = npt.NDArray[np.int32]
 
