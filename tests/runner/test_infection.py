@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleetqual.selftest.catalogue import GgufInjection, TensorEdit
 from fleetqual.selftest.files.gguf import faulty_gguf
+from fleetqual.selftest.injections import GgufInjection, TensorEdit
 from runner import infection
 from runner.engines.engine import Engine
 from runner.engines.protocol import ProtocolError
