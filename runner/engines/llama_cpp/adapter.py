@@ -111,7 +111,7 @@ class LlamaCpp(Adapter):
         import llama_cpp
 
         self._lib = llama_cpp
-        options = dict(load.options)
+        options = dict(load.engine.options)
         overrides: dict[str, Any] = {}
         options.setdefault("n_gpu_layers", 0 if load.backend == "cpu" else -1)
         device = chosen(llama_cpp, load.backend, int(options["n_gpu_layers"]))

@@ -95,7 +95,7 @@ class Transformers(Adapter):
         import transformers
 
         self._torch, self._lib = torch, transformers
-        options = dict(load.options)
+        options = dict(load.engine.options)
         if threads := options.get("threads"):
             torch.set_num_threads(int(threads))
         torch.set_flush_denormal(bool(options.get("flush_denormal", False)))

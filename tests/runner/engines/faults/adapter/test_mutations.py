@@ -9,7 +9,7 @@ import pytest
 from runner.engines.base import Adapter, Request
 from runner.engines.faults.adapter import MUTATIONS, mutated
 from runner.engines.faults.adapter.sampler import probabilities
-from runner.engines.messages import canonical_message
+from runner.stored.canonical import canonical_message
 from tests.runner.engines.faults.adapter.simple_adapter import BOS, EOS, Simple
 
 PROMPT, OTHER = [BOS, 3, 4, 5, 6], [BOS, 3, 9, 10, 11, 12]
