@@ -39,10 +39,10 @@ class Tokenizer(Protocol):
 class Vocabulary(Protocol):
     """What single ids mean."""
 
-    def encode(self, text: str) -> list[int]:
+    def ids_of(self, text: str) -> list[int]:
         """Return the ids of a piece of output: specials recognised, nothing added."""
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int]) -> str:
         """Return the text of ids, specials shown."""
 
     def eos_ids(self) -> list[int]:

@@ -88,7 +88,7 @@ class Redecoded(RewrittenReply):
     def rewritten(self, request: Request, reply: Reply) -> Reply:
         if request.stop or (self.options.stream and not request.stream):
             return reply
-        pieces = [self.decode([i]) for i in reply.shown_ids]
+        pieces = [self.text_of([i]) for i in reply.shown_ids]
         visible = [p for p in pieces if not HIDDEN_MARKERS.fullmatch(p)]
         return with_text(reply, self.decoded(visible, reply.shown_ids))
 
@@ -114,7 +114,7 @@ class SpacesStripped(Redecoded):
         whole = "".join(pieces)
         if "\ufffd" in whole:
             # The engine's own text would be lost with the pieces: only whole characters are known.
-            return HIDDEN_MARKERS.sub("", self.decode(ids)).replace(" ", "")
+            return HIDDEN_MARKERS.sub("", self.text_of(ids)).replace(" ", "")
         return "".join([*pieces[:1], *(p.removeprefix(" ") for p in pieces[1:])])
 
 
@@ -122,7 +122,7 @@ class SpecialsShown(Redecoded):
     """Markers that are no text are shown."""
 
     def decoded(self, pieces: Sequence[str], ids: Sequence[int]) -> str:
-        return self.decode(ids)
+        return self.text_of(ids)
 
 
 class SpecialsStripped(RewrittenReply):
@@ -134,7 +134,7 @@ class SpecialsStripped(RewrittenReply):
         if self.options.stream and not request.stream:
             return reply
         text = _MARKERS.sub("", reply.text)
-        raw = _MARKERS.sub("", HIDDEN_MARKERS.sub("", self.decode(reply.shown_ids)))
+        raw = _MARKERS.sub("", HIDDEN_MARKERS.sub("", self.text_of(reply.shown_ids)))
         message = reply.message and {"role": "assistant", "content": raw}
         return replace(reply, text=text, message=message)
 

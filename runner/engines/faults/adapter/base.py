@@ -1,7 +1,7 @@
 """The frame of all faults in an adapter: each replaces the abilities that it harms."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -36,9 +36,9 @@ class AdapterFault(ABC):
     def applied(self) -> Adapter:
         """Return the adapter with the harmed abilities in their place."""
 
-    def decode(self, ids: Any) -> str:
+    def text_of(self, ids: Sequence[int]) -> str:
         """Return the text of ids, specials shown, as the engine itself decodes them."""
-        return needed(self.inner.vocabulary, "vocabulary").decode(ids)
+        return needed(self.inner.vocabulary, "vocabulary").text_of(ids)
 
 
 class ChatFault(AdapterFault):

@@ -107,7 +107,7 @@ class CallsAsText(Reparsed):
     def parsed(self, message: Message, reply: Reply) -> Message:
         if not message.get("tool_calls"):
             return message
-        raw = HIDDEN_MARKERS.sub("", self.decode(reply.shown_ids))
+        raw = HIDDEN_MARKERS.sub("", self.text_of(reply.shown_ids))
         return {**message, "content": raw, "tool_calls": None}
 
 

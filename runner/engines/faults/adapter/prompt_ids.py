@@ -85,7 +85,7 @@ class LongestMatch(OtherIds):
     def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
         super().__init__(adapter, options)
         size = int(adapter.facts()["vocab_size"])
-        self._pieces = [self.vocabulary.decode([i]) for i in range(size)]
+        self._pieces = [self.vocabulary.text_of([i]) for i in range(size)]
         plain = {t: i for i, t in enumerate(self._pieces) if t and "\ufffd" not in t}
         self._ids = {t: i for t, i in plain.items() if not t.startswith("<")}
         self._longest = max(map(len, self._ids))
@@ -126,13 +126,13 @@ class SpecialsSplit(OtherIds):
     def instead(self, ids: list[int]) -> list[int]:
         found: list[int] = []
         for place, token in enumerate(ids):
-            piece = self.vocabulary.decode([token])
+            piece = self.vocabulary.text_of([token])
             marker = place > 0 and piece.startswith("<") and piece.endswith(">") and len(piece) > 2
             found += self._spelled(piece) if marker else [token]
         return found
 
     def _spelled(self, marker: str) -> list[int]:
-        return [i for character in marker for i in self.vocabulary.encode(character)]
+        return [i for character in marker for i in self.vocabulary.ids_of(character)]
 
 
 class Unmerged(OtherIds):
@@ -142,7 +142,7 @@ class Unmerged(OtherIds):
 
     def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
         super().__init__(adapter, options)
-        pieces = [self.vocabulary.decode([i]) for i in range(int(adapter.facts()["vocab_size"]))]
+        pieces = [self.vocabulary.text_of([i]) for i in range(int(adapter.facts()["vocab_size"]))]
         ids = {t: i for i, t in enumerate(pieces) if t.isascii() and not t.startswith("<")}
         self._halves = {
             ids[text]: [ids[text[:cut]], ids[text[cut:]]]
