@@ -1,1 +1,1 @@
-"""WHERE and WHEN: the matrix, the fleet, the plan, placement, dispatch, resume."""
+"""WHERE and WHEN: the matrix, environments, the plan, the run and the reference."""

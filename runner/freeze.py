@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from runner.engines.trace import NOT_OBSERVED
 from runner.model.artifact import HfFolder
 from runner.model.copies import with_weights
-from runner.order import NOT_OBSERVED, Variant, WorkOrder
+from runner.order import Variant, WorkOrder
 from runner.stored.references import frozen_table
 from runner.stored.store import Store
 from runner.stored.tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id

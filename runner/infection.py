@@ -9,16 +9,18 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from runner.engines.failures import told
+from runner.child_orders import reference_order
+from runner.engines.engine import Engine
+from runner.engines.events import Failed, TraceSeen
+from runner.engines.failures import error_line
+from runner.engines.orders import CaseInput, CellInput, Infection
 from runner.engines.protocol import ProtocolError
-from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import HfFolder
 from runner.model.copies import PORTABLE, with_facts, with_weights
-from runner.order import Engine, WorkOrder
+from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord
 from suites.errors import UserError
@@ -30,8 +32,6 @@ OVERTIME_S = 40.0
 LARGEST_COPY = 4 << 30
 #: Bytes of such a copy that are surely made in a second.
 _COPY_RATE = 50e6
-#: Options for the number of threads. One thread adds up in one order, as when the truth was made.
-_THREADS = ("threads", "n_threads", "n_threads_batch")
 
 Records = Mapping[str, AttemptRecord]
 
@@ -40,7 +40,7 @@ Records = Mapping[str, AttemptRecord]
 class _Host:
     """One reference child: what is put into the chain of each case, and the model it loads."""
 
-    cells: list[dict[str, Any]]
+    cells: list[CellInput]
     model: Callable[[], Path]
     """Makes the model's folder where it is not there yet; may raise."""
 
@@ -57,7 +57,7 @@ def infect(order: WorkOrder, records: Records, ends_at: float) -> None:
         UserError: the results root cannot be written. Nothing else: the attempt is not lost for it.
     """
     cells = [
-        {"cell_id": cell_id, "cases": cases}
+        CellInput(cell_id, cases)
         for cell_id, record in records.items()
         if (cases := _infectable(record))
     ]
@@ -73,30 +73,30 @@ def infect(order: WorkOrder, records: Records, ends_at: float) -> None:
                     _record_failure(host.cells, records, failure)
     except Exception as error:
         for left in [host.cells for host in hosts] or [cells]:
-            _record_failure(left, records, told(error))
+            _record_failure(left, records, error_line(error))
 
 
-def _infectable(record: AttemptRecord) -> list[dict[str, Any]]:
+def _infectable(record: AttemptRecord) -> list[CaseInput]:
     """Return the symptomatic cases of a cell that left anything to put in, with what they left."""
     found = []
     for case_id, symptom in record.symptoms.items():
-        whole, argmax = symptom["whole"], symptom.get("cure/sampling", {}).get("value") or {}
+        whole, argmax = symptom["whole"], symptom.get("cure/sampling")
+        own_argmax = (argmax.value or {}).get("script_ids") if argmax else None
         infections = [
-            {"probe": "infect/template", "prompt_text": whole.get("prompt_text")},
-            {"probe": "infect/tokenize", "prompt_ids": whole.get("prompt_ids")},
-            {"probe": "infect/logits", "script": argmax.get("script_ids")},
-            {"probe": "infect/sampling", "script": whole.get("output_ids")},
+            Infection("infect/template", prompt_text=whole.prompt_text),
+            Infection("infect/tokenize", prompt_ids=whole.prompt_ids),
+            Infection("infect/logits", script=own_argmax),
+            Infection("infect/sampling", script=whole.output_ids),
         ]
-        portable = [i for i in infections if any(v for k, v in i.items() if k != "probe")]
-        if portable:
-            found.append({**record.question(case_id), "infections": portable})
+        if portable := [infection for infection in infections if infection.is_portable]:
+            found.append(replace(record.question(case_id), infections=portable))
     return found
 
 
 def _hosts(
     order: WorkOrder,
     records: Records,
-    cells: list[dict[str, Any]],
+    cells: list[CellInput],
     folder: Path,
     ends_at: float,
 ) -> list[_Host]:
@@ -124,10 +124,10 @@ def _hosts(
     return hosts
 
 
-def _plainly(cells: list[dict[str, Any]], probe: str) -> list[dict[str, Any]]:
+def _plainly(cells: list[CellInput], probe: str) -> list[CellInput]:
     """The same cases with nothing put in: what is foreign is in the model's files."""
     return [
-        {**cell, "cases": [{**case, "infections": [{"probe": probe}]} for case in cell["cases"]]}
+        replace(cell, cases=[replace(c, infections=[Infection(probe)]) for c in cell.cases])
         for cell in cells
     ]
 
@@ -159,45 +159,26 @@ def _run(
     failed: str | None = None
     try:
         with ChildProcess(engine.python, ends_at - time.monotonic()) as child:
-            child.send(_child_order(engine, model, host.cells))
-            for header, arrays in child.events():
-                if header["event"] == "trace":
-                    records[header["cell_id"]].trace(header, arrays, {})
-                elif header["event"] == "failed":
-                    failed = str(header["error"])[:500]
+            child.send(reference_order(engine, model, host.cells))
+            for event in child.events():
+                if isinstance(event, TraceSeen):
+                    records[event.cell_id].trace(event.trace, {})
+                elif isinstance(event, Failed):
+                    failed = event.error[:500]
             code = child.exit_code()
             return failed or (f"the reference child exited with {code}" if code else None)
     except DeadlinePassed:
         return f"the reference child did not end in time: {limit}"
-    except (ProtocolError, KeyError, TypeError, ValueError) as error:
-        return f"the reference child spoke no event: {error!r}"[:500]
+    except (ProtocolError, ValueError) as error:
+        return f"the reference child sent something that is no event: {error}"[:500]
     except OSError as error:
         return f"the reference engine cannot be started: {error}"
 
 
-def _child_order(engine: Engine, model: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
-    declaration = DECLARATIONS.get(engine.engine)
-    declared = declaration.option_names if declaration else ()
-    one_thread = {name: 1 for name in _THREADS if name in declared}
-    return {
-        "event": "order",
-        "infect": True,
-        "load": {
-            "path": str(model),
-            "backend": "cpu",
-            "pass_": "structure",
-            "weights_type": "f32",
-            "options": {**engine.options, **one_thread},
-            "engine": engine.engine,
-        },
-        "cells": cells,
-    }
-
-
-def _record_failure(cells: list[dict[str, Any]], records: Records, failure: str) -> None:
+def _record_failure(cells: list[CellInput], records: Records, failure: str) -> None:
     """Record each infection that brought nothing."""
     for cell in cells:
-        record = records[cell["cell_id"]]
-        for case in cell["cases"]:
-            for infection in case["infections"]:
-                record.no_swap(case["id"], infection["probe"], failure)
+        record = records[cell.cell_id]
+        for case in cell.cases:
+            for infection in case.infections:
+                record.no_swap(case.id, infection.probe, failure)

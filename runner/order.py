@@ -4,11 +4,12 @@ An order names no Ray and no cluster: ``python -m runner order.json`` executes i
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from suites.stages import Backend, Pass, Serving, Stage
+from runner.engines.engine import Engine
+from suites.stages import Backend, Pass
 from suites.suite import Frozen, Suite
 
 
@@ -44,30 +45,6 @@ class Variant(Frozen):
     def quantised(self) -> bool:
         """Whether values were lost beyond a cast."""
         return self.weights_type not in ("f32", "f16", "bf16")
-
-
-class Engine(Frozen):
-    """One engine entry of a matrix, resolved."""
-
-    name: str
-    """Name of the entry."""
-    engine: str
-    """The engine itself."""
-    version: str | None = None
-    """Version asked for; None takes what the environment holds."""
-    python: str
-    """Interpreter of the engine's environment."""
-    serving: Serving = "in_process"
-    base_url: str | None = None
-    """Where an external server answers."""
-    api_key_env: str | None = None
-    """Variable that holds its key on the node; the key itself is in no order."""
-    dialect: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    fault: dict[str, Any] | None = None
-    """A known fault that the child puts into its adapter (self-test)."""
-    proxy: dict[str, Any] | None = None
-    """A known fault that the child puts between itself and a server (self-test)."""
 
 
 class CellOrder(Frozen):
@@ -112,15 +89,6 @@ class WorkOrder(Frozen):
         return self.variant.weights_digest if self.variant.quantised else self.model.weights_digest
 
 
-#: Why a stage has no trace, as stored in ``observed``.
-NOT_OBSERVED: dict[str, str] = {
-    "hidden": "the engine has this stage but does not show it",
-    "absent": "the engine has no such stage",
-    "not_probed": "fleetqual does not probe this stage yet",
-}
-StageObservation = dict[Stage, str]
-
-
 class Ending(Frozen):
     """How an attempt ended, as stored in ``attempts``."""
 
@@ -130,7 +98,3 @@ class Ending(Frozen):
     signal: str | None = None
     peak_memory: int | None = None
     """Bytes."""
-
-    def with_memory(self, load: dict[str, Any]) -> "Ending":
-        """Return this ending with the peak memory that was measured."""
-        return self.model_copy(update={"peak_memory": load.get("peak_memory")})

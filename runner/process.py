@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
-from runner.engines.protocol import Arrays, ProtocolError, read_frame, write_frame
+from runner.engines.events import Event, event_of
+from runner.engines.orders import ChildOrder, write_order
+from runner.engines.protocol import ProtocolError, read_frame
 
 CHILD = Path(__file__).parent / "engines"
 #: Variables that may hold a secret, by name or by a value such as ``http://user:password@host``.
@@ -27,8 +29,6 @@ _EXIT_GRACE_S = 10.0
 _LAST_WORDS = 4096
 _POLL_S = 0.1
 _MEASURE_S = 0.5
-
-Event = tuple[dict[str, Any], Arrays]
 
 
 class DeadlinePassed(Exception):
@@ -53,11 +53,11 @@ class ChildProcess:
             env=_environment(secret),
             start_new_session=True,
         )
-        self._frames: queue.Queue[Event | ProtocolError | None] = queue.Queue(maxsize=256)
+        self._events: queue.Queue[Event | ProtocolError | None] = queue.Queue(maxsize=256)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def send(self, order: dict[str, Any]) -> None:
+    def send(self, order: ChildOrder) -> None:
         """Hand the order over; a child that died already is noticed when it is read."""
         threading.Thread(target=self._write, args=(order,), daemon=True).start()
 
@@ -72,7 +72,7 @@ class ChildProcess:
         while True:
             self._measure()
             try:
-                frame = self._frames.get(timeout=_POLL_S)
+                frame = self._events.get(timeout=_POLL_S)
             except queue.Empty:
                 if time.monotonic() > self._ends_at:
                     raise DeadlinePassed from None
@@ -129,7 +129,7 @@ class ChildProcess:
         # worker that left the group holds the pipe open, nothing comes, and it is left to wait.
         with contextlib.suppress(queue.Empty):
             while self._reader.is_alive():
-                self._frames.get(timeout=2 * _POLL_S)
+                self._events.get(timeout=2 * _POLL_S)
 
     def _read(self) -> None:
         stream = self._process.stdout
@@ -137,19 +137,19 @@ class ChildProcess:
             raise RuntimeError("the child was started without a pipe")
         try:
             while (frame := read_frame(stream)) is not None:
-                self._frames.put(frame)
-            self._frames.put(None)
+                self._events.put(event_of(*frame))
+            self._events.put(None)
         except ProtocolError as error:
-            self._frames.put(error)
+            self._events.put(error)
         except (OSError, ValueError):
-            self._frames.put(None)
+            self._events.put(None)
 
-    def _write(self, order: dict[str, Any]) -> None:
+    def _write(self, order: ChildOrder) -> None:
         stream = self._process.stdin
         if stream is None:
             raise RuntimeError("the child was started without a pipe")
         try:
-            write_frame(stream, order)
+            write_order(stream, order)
             stream.close()
         except OSError:
             pass  # It is gone; its exit code tells the story.

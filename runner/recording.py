@@ -3,16 +3,21 @@
 import datetime as dt
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
+from runner.engines.events import EngineLoaded
+from runner.engines.orders import CaseInput
 from runner.engines.probes.run import FACTS
-from runner.engines.protocol import Arrays
+from runner.engines.protocol import ProtocolError
 from runner.engines.registry import DECLARATIONS
+from runner.engines.trace import NOT_OBSERVED, OBSERVED, Timing, Trace
 from runner.machine import Machine
-from runner.order import NOT_OBSERVED, CellOrder, Ending, WorkOrder
-from runner.stored.payload import payload_digest
+from runner.order import CellOrder, Ending, WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
+from runner.trace_digest import trace_digest
+from runner.truth import question
 from suites.stages import CHAIN, STAGES
 from suites.suite import Case
 
@@ -20,7 +25,6 @@ _LOAD = "load"
 #: Rows and seconds after which what was seen is written, so that our own death loses little.
 _FLUSH_ROWS = 512
 _FLUSH_S = 10.0
-_OBSERVED = frozenset({"path", "endpoint", "reenacted"})
 
 
 class AttemptRecord:
@@ -35,13 +39,13 @@ class AttemptRecord:
         self._traces: list[TraceRow] = []
         self._requests: list[RequestRow] = []
         self._answered: set[str] = set()
-        self.symptoms: dict[str, dict[str, dict[str, Any]]] = {}
+        self.symptoms: dict[str, dict[str, Trace]] = {}
         """Chain cases that were swapped in, by id: each of the child's probes by name."""
         self.odd_facts: dict[str, Any] = {}
         """What the engine states and the model does not, by fact."""
         self.weights_differ = False
         """Whether a plain tensor of the artifact is not the model's."""
-        self._wholes: dict[str, dict[str, Any]] = {}
+        self._wholes: dict[str, Trace] = {}
         self._swaps: set[tuple[str, str]] = set()
         self._clock = time.monotonic()
         self.stage_reached: str | None = None
@@ -64,7 +68,7 @@ class AttemptRecord:
         self._show(shown)
         for stage in (*STAGES, CHAIN):
             how = self._shown.get(stage, "not_probed")
-            if how not in _OBSERVED:
+            if how not in OBSERVED:
                 self._add(
                     case_id="*", stage=stage, probe="none", observed=how, error=NOT_OBSERVED[how]
                 )
@@ -72,7 +76,7 @@ class AttemptRecord:
     @property
     def stages(self) -> list[str]:
         """Stages that the engine shows in this pass."""
-        return [stage for stage, how in self._shown.items() if how in _OBSERVED]
+        return [stage for stage, how in self._shown.items() if how in OBSERVED]
 
     @property
     def planned(self) -> list[Case]:
@@ -115,18 +119,19 @@ class AttemptRecord:
             error=why,
         )
 
-    def trace(self, header: dict[str, Any], arrays: Arrays, model_facts: dict[str, Any]) -> None:
-        """Record one trace event of the child; KeyError for a malformed one."""
-        stage, case_id = header["stage"], header["case_id"]
-        case = self._cases.get(case_id)
-        if timing := header.get("request"):
-            self._request(case_id, timing)
+    def trace(self, trace: Trace, model_facts: dict[str, Any]) -> None:
+        """Record one trace of the child.
+
+        Raises:
+            ProtocolError: it does not fit what was asked.
+        """
+        stage, case_id, unseen = trace.stage, trace.case_id, trace.unseen
+        case, value = self._cases.get(case_id), trace.value
+        if stage not in self._shown:
+            raise ProtocolError(f"a trace of {stage}, which the engine does not state to show")
+        if trace.timing:
+            self._request(case_id, trace.timing)
         self._answered.add(case_id)
-        value = header.get("value")
-        if not isinstance(value, dict | None):
-            raise KeyError(f"value of {header['probe']} at {case_id}")
-        unseen = header.get("unseen")
-        observed = unseen or self._shown[stage]
         if stage == "config" and not unseen:
             fact = case_id.removeprefix("config/")
             value = {**(value or {}), "model": model_facts.get(fact)}
@@ -137,28 +142,27 @@ class AttemptRecord:
             case_digest=case.digest if case else None,
             tags=list(case.tags) if case else [],
             stage=stage,
-            probe=header["probe"],
-            observed=observed,
-            repeat=header.get("repeat", 0),
-            prompt_text=header.get("prompt_text"),
-            prompt_ids=header.get("prompt_ids"),
-            output_ids=header.get("output_ids"),
-            text=header.get("text"),
-            message=_dump(header.get("message")),
-            finish_reason=header.get("finish_reason"),
+            probe=trace.probe,
+            observed=unseen or self._shown[stage],
+            repeat=trace.repeat,
+            prompt_text=trace.prompt_text,
+            prompt_ids=trace.prompt_ids,
+            output_ids=trace.output_ids,
+            text=trace.text,
+            message=_dump(trace.message),
+            finish_reason=trace.finish_reason,
             value=_dump(value),
-            payload_digest=payload_digest(header, arrays),
-            error=header.get("error") or (NOT_OBSERVED[unseen] if unseen else None),
-            seconds=header.get("seconds"),
-            **{name: array.tolist() for name, array in arrays.items()},
+            payload_digest=trace_digest(trace),
+            error=trace.error or (NOT_OBSERVED[unseen] if unseen else None),
+            seconds=trace.seconds,
+            **{name: array.tolist() for name, array in trace.arrays.items()},
         )
         if stage == CHAIN and case:
-            self._note_chain(case_id, header)
+            self._note_chain(trace)
 
-    def question(self, case_id: str) -> dict[str, Any]:
+    def question(self, case_id: str) -> CaseInput:
         """Return what a case asks, as the child takes it."""
-        case = self._cases[case_id]
-        return case.model_dump(mode="json", exclude={"golden", "tags"}, exclude_none=True)
+        return question(self._cases[case_id])
 
     def no_swap(self, case_id: str, probe: str, error: str) -> None:
         """Record that a swap brought nothing, unless it did."""
@@ -175,16 +179,18 @@ class AttemptRecord:
                 error=error,
             )
 
-    def _note_chain(self, case_id: str, header: dict[str, Any]) -> None:
-        """Keep what swaps start from; KeyError for a cure of what was never asked whole."""
-        probe = header["probe"]
+    def _note_chain(self, trace: Trace) -> None:
+        """Keep what swaps start from."""
+        case_id, probe = trace.case_id, trace.probe
         if probe == "whole":
-            self._wholes[case_id] = header
+            self._wholes[case_id] = trace
         elif "/" in probe:
             self._swaps.add((case_id, probe))
             if probe.startswith("cure/"):
+                if case_id not in self._wholes:
+                    raise ProtocolError(f"{probe} of {case_id}, which was never asked whole")
                 swapped = self.symptoms.setdefault(case_id, {"whole": self._wholes[case_id]})
-                swapped[probe] = header
+                swapped[probe] = trace
 
     def tensor(self, name: str, facts: dict[str, Any]) -> None:
         """Record the facts of one tensor."""
@@ -196,7 +202,7 @@ class AttemptRecord:
             probe="tensor",
             observed=self._shown["weights"],
             value=_dump(facts),
-            payload_digest=payload_digest({"stage": "weights", "value": facts}, {}),
+            payload_digest=trace_digest(Trace("weights", name, "tensor", value=facts)),
         )
 
     def no_weights(self, error: str) -> None:
@@ -224,14 +230,14 @@ class AttemptRecord:
         self,
         ending: Ending,
         started: dt.datetime,
-        load: dict[str, Any],
+        loaded: EngineLoaded | None,
         machine: Machine,
     ) -> None:
         """Write all files of this attempt, the committing row last."""
         order, keys = self._order, self._keys
         environment = [
             EnvironmentRow(**keys, name=n, version=v, kind=k)
-            for n, v, k in load.get("environment", [])
+            for n, v, k in (loaded.environment if loaded else ())
         ]
         node = NodeRow(
             **keys,
@@ -257,21 +263,13 @@ class AttemptRecord:
             )
             if rows
         ]
-        uuids = load.get("device_uuids", [])
         row = AttemptRow(
             **keys,
             **ending.model_dump(),
+            **_loaded_columns(loaded),
             stage_reached=self.stage_reached,
             started=started,
-            load_s=load.get("load_s"),
             duration_s=self.duration_s or (dt.datetime.now(dt.UTC) - started).total_seconds(),
-            engine_version=load.get("engine_version"),
-            engine_build=load.get("engine_build"),
-            device_count=len(uuids),
-            device_uuids=uuids,
-            compute_dtype=load.get("compute_dtype"),
-            kv_dtype=load.get("kv_dtype"),
-            probe_overrides=json.dumps(load.get("overrides", {})),
             hardware=order.hardware,
             files=self._files,
         )
@@ -301,17 +299,32 @@ class AttemptRecord:
             self._files.append(self._store.write(self._order.run_id, "traces", name, self._traces))
         self._traces, self._flushed = [], time.monotonic()
 
-    def _request(self, case_id: str, timing: dict[str, Any]) -> None:
+    def _request(self, case_id: str, timing: Timing) -> None:
         self._requests.append(
             RequestRow(
                 **self._keys,
                 case_id=case_id,
                 load_pattern="sequential",
                 concurrency=1,
-                ok=bool(timing["output_tokens"]) or timing["ttft_s"] is not None,
-                **timing,
+                ok=bool(timing.output_tokens) or timing.ttft_s is not None,
+                **asdict(timing),
             )
         )
+
+
+def _loaded_columns(loaded: EngineLoaded | None) -> dict[str, Any]:
+    if loaded is None:
+        return {"device_count": 0}
+    return {
+        "load_s": loaded.load_s,
+        "engine_version": loaded.engine_version,
+        "engine_build": loaded.engine_build,
+        "device_count": len(loaded.device_uuids),
+        "device_uuids": loaded.device_uuids,
+        "compute_dtype": loaded.compute_dtype,
+        "kv_dtype": loaded.kv_dtype,
+        "probe_overrides": json.dumps(loaded.overrides),
+    }
 
 
 def _storable(value: Any) -> Any:

@@ -9,22 +9,27 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
 from runner import infection
-from runner.code import code_digest
-from runner.engines.protocol import PROTOCOL_VERSION, ProtocolError
-from runner.engines.redaction import SHORTEST_KEY, Redaction
+from runner.child_orders import candidate_order
+from runner.engines.events import CellDone, EngineLoaded, Failed, StageStarted, TraceSeen
+from runner.engines.orders import CellInput
+from runner.engines.protocol import ProtocolError
+from runner.engines.redaction import Redaction
 from runner.machine import this_machine
 from runner.model.facts import model_facts
 from runner.model.weights import TensorFacts, tensor_facts
-from runner.order import Ending, Engine, WorkOrder
+from runner.order import Ending, WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord
-from runner.stored.references import References, child_case, lacks_truth
+from runner.source_digest import source_digest
+from runner.stored.references import References
 from runner.stored.store import Store, attempt_name
+from runner.truth import lacks_truth, with_truth
 from suites.errors import UserError
 from suites.suite import Frozen
 
@@ -48,6 +53,15 @@ class Outcome(Frozen):
     duration_s: float = Field(ge=0)
 
 
+@dataclass
+class _Report:
+    """What is known of the child besides its traces."""
+
+    loaded: EngineLoaded | None = None
+    peak_memory: int | None = None
+    log: str = ""
+
+
 def execute(order: WorkOrder, results: str) -> list[Outcome]:
     """Run one order to its end and commit one attempt per cell.
 
@@ -57,17 +71,18 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     store = Store(results)
     started, clock = dt.datetime.now(dt.UTC), time.monotonic()
     records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
-    load: dict[str, Any] = {}
-    ending = _attempt(order, records, load)
+    report = _Report()
+    ending = _attempt(order, records, report)
     infection.infect(order, records, clock + order.deadline_s + infection.OVERTIME_S)
-    if load.get("log"):
+    if report.log:
         first = attempt_name(order.cells[0].cell_id, order.node_id, order.attempt)
-        store.write_text(f"runs/{order.run_id}/logs/{first}.log", _unkeyed(load["log"], order))
+        store.write_text(f"runs/{order.run_id}/logs/{first}.log", _unkeyed(report.log, order))
     outcomes = []
     for cell in order.cells:
         record = records[cell.cell_id]
         end = record.completeness() if record.done else ending
-        record.write(end.with_memory(load), started, load, this_machine())
+        measured = end.model_copy(update={"peak_memory": report.peak_memory})
+        record.write(measured, started, report.loaded, this_machine())
         outcomes.append(
             Outcome(
                 cell_id=cell.cell_id,
@@ -82,15 +97,15 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     return outcomes
 
 
-def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending:
-    """Return how the child ended; ``records`` and ``load`` hold what it reported until then."""
-    if order.code_digest not in (None, code_digest()):
+def _attempt(order: WorkOrder, records: Records, report: _Report) -> Ending:
+    """Return how the child ended; ``records`` and ``report`` hold what it reported until then."""
+    if order.code_digest not in (None, source_digest()):
         return Ending(
             status="error",
-            error=f"runner {code_digest()} was imported, the order is for {order.code_digest}",
+            error=f"runner {source_digest()} was imported, the order is for {order.code_digest}",
         )
     try:
-        body = _child_order(order, records)
+        child_order = candidate_order(order, _cases(order, records))
         truth = model_facts(order.model.hf, order.pass_, order.engine.options)
     except UserError as error:
         return Ending(status="error", error=error.line)
@@ -104,20 +119,19 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
     with child:
         compares = order.engine.serving != "external" and _compares_weights(records)
         weights = pool.submit(_tensors, order, child) if compares else None
-        child.send(body)
+        child.send(child_order)
         try:
-            ending = _follow(child, records, load, truth)
+            ending = _follow(child, records, report, truth)
         except DeadlinePassed:
             ending = Ending(
                 status="timeout", error=f"no end within the deadline of {order.deadline_s:g} s"
             )
-        except (ProtocolError, KeyError, TypeError, ValueError) as error:
-            ending = Ending(
-                status="error", error=f"the engine child spoke no event: {error!r}"[:500]
-            )
-        load["peak_memory"] = child.peak_memory
+        except (ProtocolError, ValueError) as error:
+            text = f"the engine child sent something that is no event: {error}"
+            ending = Ending(status="error", error=text[:500])
+        report.peak_memory = child.peak_memory
         if order.engine.serving == "managed" or not all(r.done for r in records.values()):
-            load["log"] = child.last_words(_LOG)
+            report.log = child.last_words(_LOG)
     pool.shutdown(wait=False)
     if weights is not None:
         try:
@@ -130,33 +144,30 @@ def _attempt(order: WorkOrder, records: Records, load: dict[str, Any]) -> Ending
 
 
 def _follow(
-    child: ChildProcess, records: Records, load: dict[str, Any], truth: dict[str, Any]
+    child: ChildProcess, records: Records, report: _Report, truth: dict[str, Any]
 ) -> Ending:
     """Record events until the child is through; return how it ended."""
-    failure: Ending | None = None
+    failure: Failed | None = None
     serving: AttemptRecord | None = None
-    for header, arrays in child.events():
-        kind = header["event"]
-        record = records.get(header.get("cell_id") or "")
-        if kind == "hello" and header["protocol"] != PROTOCOL_VERSION:
-            raise ValueError(f"protocol {header['protocol']}, not {PROTOCOL_VERSION}")
-        if kind == "stage":
-            for started in [record] if record else list(records.values()):
-                started.start(header["stage"])
-            serving = record
-        elif kind == "loaded":
-            load.update(header)
-            for loaded in records.values():
-                loaded.loaded(header["stages"])
-        elif kind == "trace" and record:
-            record.trace(header, arrays, truth)
-        elif kind == "cell_done" and record:
-            record.finish()
-        elif kind == "failed":
-            failure = Ending(status=header["kind"], error=str(header["error"])[:500])
+    for event in child.events():
+        match event:
+            case StageStarted(stage, cell_id):
+                serving = None if cell_id is None else _record(records, cell_id)
+                for started in [serving] if serving else records.values():
+                    started.start(stage)
+            case EngineLoaded():
+                report.loaded = event
+                for record in records.values():
+                    record.loaded(event.stages)
+            case TraceSeen(cell_id, trace):
+                _record(records, cell_id).trace(trace, truth)
+            case CellDone(cell_id):
+                _record(records, cell_id).finish()
+            case Failed():
+                failure = event
     code = child.exit_code()
     if failure:
-        return failure.model_copy(update={"exit_code": code})
+        return Ending(status=failure.kind, error=failure.error[:500], exit_code=code)
     if code is None:
         return Ending(status="error", error="the engine child fell silent and did not exit")
     if code == -signal.SIGKILL and child.was_killed_for_memory():
@@ -178,60 +189,28 @@ def _follow(
     return Ending(status="error", error="the engine child ended without serving this cell")
 
 
-def _child_order(order: WorkOrder, records: Records) -> dict[str, Any]:
-    """Return the order as the child reads it; cases without truth are recorded as missed."""
+def _record(records: Records, cell_id: str) -> AttemptRecord:
+    if cell_id not in records:
+        raise ProtocolError(f"cell {cell_id!r} was not ordered"[:200])
+    return records[cell_id]
+
+
+def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
+    """Return the cases to ask, by cell; those without truth are recorded as missed."""
     references = References(order.references, order.reference_weights, order.model.tokenizer_digest)
     cells = []
     for cell_id, record in records.items():
         asked = []
-        for case in record.planned:
-            body = child_case(case, order, references)
-            lacking = None if order.freeze else lacks_truth(body)
+        for planned in record.planned:
+            case = with_truth(planned, order, references)
+            lacking = None if order.freeze else lacks_truth(case)
             if lacking is None:
-                asked.append(body)
+                asked.append(case)
             else:
-                record.miss(case, f"no truth to ask with: {lacking} is neither golden nor frozen")
-        stages = [] if order.freeze else record.stages
-        cells.append({"cell_id": cell_id, "stages": stages, "cases": asked})
-    load = {
-        "path": str(order.variant.path),
-        "backend": order.backend,
-        "pass_": order.pass_,
-        "weights_type": order.variant.weights_type,
-        "options": order.engine.options,
-        "engine": order.engine.engine,
-        "serving": order.engine.serving,
-        "base_url": order.engine.base_url,
-        "dialect": order.engine.dialect,
-        "api_key": _api_key(order.engine),
-        "deadline_s": order.deadline_s,
-        "proxy": order.engine.proxy,
-    }
-    return {
-        "event": "order",
-        "freeze": order.freeze,
-        "load": load,
-        "fault": order.engine.fault,
-        "cells": cells,
-    }
-
-
-def _api_key(engine: Engine) -> str | None:
-    """Return the key of an external server, which only its node has."""
-    if engine.api_key_env is None:
-        return None
-    key = os.environ.get(engine.api_key_env)
-    if not key:
-        raise UserError(
-            f"the variable {engine.api_key_env} with the key of {engine.name} is not set here",
-            fix=f"export {engine.api_key_env} where this node's Ray was started",
-        )
-    if len(key) < SHORTEST_KEY:
-        raise UserError(
-            f"the key in {engine.api_key_env} is shorter than {SHORTEST_KEY} characters",
-            fix="give the server a longer one: so short a key cannot be kept out of what it says",
-        )
-    return key
+                why = f"no truth to ask with: {lacking} is neither golden nor frozen"
+                record.miss(planned, why)
+        cells.append(CellInput(cell_id, asked, [] if order.freeze else record.stages))
+    return cells
 
 
 def _unkeyed(text: str, order: WorkOrder) -> str:

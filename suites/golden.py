@@ -2,7 +2,7 @@
 
     python -m suites.golden suites/smoke.yaml [--model FOLDER] [--check]
 
-Truth must not come from an engine under test. Prompts are rendered by jinja2, set up as the
+ModelFiles must not come from an engine under test. Prompts are rendered by jinja2, set up as the
 documentation of chat templates states it; ids come from the ``tokenizers`` library; both read the
 model's own files. The other golden fields (text, finish_reason, message) are written by hand.
 
@@ -25,12 +25,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from suites.errors import UserError
-from suites.golden_lines import with_fields
+from suites.golden_fields import with_fields
 from suites.loading import SHIPPED, load_suite, load_yaml
 from suites.suite import Case, Script, Suite
 
 
-class Truth:
+class ModelFiles:
     """The template and the tokenizer of one model folder (Hugging Face layout)."""
 
     def __init__(self, folder: Path) -> None:
@@ -105,7 +105,7 @@ class Truth:
         return found
 
 
-def completed(path: Path, truth: Truth) -> str:
+def completed(path: Path, truth: ModelFiles) -> str:
     """Return the suite file's text with every computed field as it has to be.
 
     Raises:
@@ -115,7 +115,7 @@ def completed(path: Path, truth: Truth) -> str:
     return with_fields(path.read_text(encoding="utf-8"), answers, path)
 
 
-def stale(path: Path, truth: Truth) -> list[str]:
+def stale(path: Path, truth: ModelFiles) -> list[str]:
     """Return the ids of the cases whose computed fields are missing or wrong in the file."""
     found = []
     for case in load_yaml(path, Suite).cases:
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Its own cases are completed here, those that it takes in their own file.
         suite = load_suite(f"./{options.suite.name}", options.suite.parent)
-        truth = Truth(options.model or SHIPPED / (suite.golden_for or ""))
+        truth = ModelFiles(options.model or SHIPPED / (suite.golden_for or ""))
         text = completed(options.suite, truth)
         if not options.check:
             options.suite.write_text(text, encoding="utf-8")

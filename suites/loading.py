@@ -14,9 +14,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from suites.errors import UserError
-from suites.explaining import KeyPath, Mistake, explain
+from suites.mistakes import KeyPath, Mistake, first_mistake
 from suites.suite import Suite
-from suites.taking import with_taken
+from suites.taken_cases import with_taken
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -200,8 +200,8 @@ def load_document(path: Path, model_type: type[ModelT]) -> tuple[ModelT, Documen
     try:
         return model_type.model_validate(document.value), document
     except ValidationError as error:
-        found = explain(error, model_type, document.known, document._line)
-        raise told(document, found) from error
+        found = first_mistake(error, model_type, document.known, document._line)
+        raise error_at(document, found) from error
 
 
 def load_yaml(path: Path, model_type: type[ModelT]) -> ModelT:
@@ -234,9 +234,9 @@ def _complete_suite(path: Path, takers: tuple[Path, ...]) -> Suite:
             raise UserError(error.what, where=where, known=error.known, fix=error.fix) from error
         if source.resolve() in around:
             what = f"the suite {entry.suite!r} would take of itself"
-            raise told(document, Mistake(key, what, fix="leave the entry out"))
+            raise error_at(document, Mistake(key, what, fix="leave the entry out"))
         taken.append(_complete_suite(source, around))
-    return with_taken(suite, taken, lambda mistake: told(document, mistake))
+    return with_taken(suite, taken, lambda mistake: error_at(document, mistake))
 
 
 def suite_path(name_or_path: str, base: Path) -> Path:
@@ -246,7 +246,7 @@ def suite_path(name_or_path: str, base: Path) -> Path:
         if shipped.is_file():
             return shipped
         names = sorted(p.stem for p in SHIPPED.glob("*.yaml"))
-        raise told_unknown("suite", name_or_path, names)
+        raise unknown_name("suite", name_or_path, names)
     path = base / name_or_path
     if not path.is_file():
         raise UserError(
@@ -256,13 +256,13 @@ def suite_path(name_or_path: str, base: Path) -> Path:
     return path
 
 
-def told_unknown(kind: str, given: str, known: list[str]) -> UserError:
+def unknown_name(kind: str, given: str, known: list[str]) -> UserError:
     """Return the error for a name that nothing bears, with the nearest that something does."""
     mistake = Mistake.unknown((), kind, given, known)
     return UserError(mistake.what, known=mistake.known, fix=mistake.fix)
 
 
-def told(document: Document, mistake: Mistake) -> UserError:
+def error_at(document: Document, mistake: Mistake) -> UserError:
     """Return ``mistake`` as the user's error, at its place in the file."""
     return UserError(
         mistake.what, where=document.where(mistake.key), known=mistake.known, fix=mistake.fix

@@ -59,7 +59,7 @@ class Script(Frozen):
     """Then this text, which must never reach the user when an EOS was forced before it."""
 
 
-class Asked(Frozen):
+class SamplingParameters(Frozen):
     """Sampling parameters of a request; one left out is not asked for: nothing may be applied."""
 
     temperature: float | None = Field(default=None, ge=0)
@@ -126,7 +126,7 @@ class Case(Frozen):
     """Stop strings of the request."""
     max_tokens: int = Field(default=64, ge=1, le=4096)
     """Largest number of generated tokens."""
-    asked: Asked = Asked()
+    asked: SamplingParameters = SamplingParameters()
     """Sampling parameters of the request (sampling)."""
     measure: Literal["draws", "greedy", "seed"] | None = None
     """How a sampling case is looked at: first tokens of many draws against the distribution, each

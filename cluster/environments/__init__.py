@@ -1,0 +1,1 @@
+"""The engines' Python environments: recipes, installation, inventory and ``doctor``."""

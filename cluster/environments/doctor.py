@@ -12,7 +12,7 @@ from cluster.environments.interpreter import (
     interpreter,
     needs_no_environment,
 )
-from cluster.environments.list import USED, Environment, environments
+from cluster.environments.inventory import USED, Environment, environments
 from cluster.environments.recipes import backends_here
 from runner.engines.registry import DECLARATIONS
 from runner.machine import Machine, this_machine

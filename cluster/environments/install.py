@@ -26,7 +26,7 @@ from cluster.environments.interpreter import (
     same_version,
     version_in_name,
 )
-from cluster.environments.list import Environment, alone_in, environment_in
+from cluster.environments.inventory import Environment, alone_in, environment_in
 from cluster.environments.recipes import Recipe, Step, backends_here, parse_spec, recipe
 from cluster.environments.record import (
     Record,

@@ -12,7 +12,7 @@ from cluster.matrix.schema import EngineKind
 from runner.engines.registry import DECLARATIONS
 from suites.digest import tagged_digest
 from suites.errors import UserError
-from suites.loading import load_yaml, told_unknown
+from suites.loading import load_yaml, unknown_name
 from suites.stages import Backend
 from suites.suite import Frozen
 
@@ -122,7 +122,7 @@ def parse_spec(text: str) -> tuple[str, str]:
         )
     known = recipes().get(engine)
     if known is None:
-        raise told_unknown("engine", engine, list(recipes()))
+        raise unknown_name("engine", engine, list(recipes()))
     if version is None:
         raise UserError(
             f"{engine} without a version: environments are of one version each",
@@ -150,7 +150,7 @@ def recipe(engine: str, version: str, backend: str) -> Recipe:
     if backend not in possible:
         why = next((w for name, w in whole.impossible.items() if name == backend), None)
         if why is None:
-            raise told_unknown("backend", backend, list(possible))
+            raise unknown_name("backend", backend, list(possible))
         raise UserError(f"{engine} cannot be had for {backend}: {why}", known=", ".join(possible))
     name, own = possible[backend]
     if not _fits(own):

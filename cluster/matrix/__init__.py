@@ -1,0 +1,1 @@
+"""The matrix: its YAML schema, its checks, and the files that it names."""

@@ -12,8 +12,8 @@ from cluster.matrix.schema import EngineEntry, Matrix, load_matrix
 from runner.model.artifact import describe_variant, model_digests
 from runner.order import Model, Variant
 from suites.errors import UserError
-from suites.explaining import KeyPath, Mistake
-from suites.loading import SHIPPED, Document, load_suite, told
+from suites.loading import SHIPPED, Document, error_at, load_suite
+from suites.mistakes import KeyPath, Mistake
 from suites.stages import CASELESS
 from suites.suite import Suite
 
@@ -88,8 +88,8 @@ class Resolved:
         return os.path.abspath(self.path.parent / os.path.expanduser(entry.python))
 
     @property
-    def choices(self) -> tuple[tuple[str, str], ...]:
-        """Engines and the interpreters that the matrix names for them."""
+    def named_interpreters(self) -> tuple[tuple[str, str], ...]:
+        """Each engine for which the matrix names an interpreter, with that interpreter."""
         named = ((e.engine, self.python(e)) for e in self.matrix.engines)
         return tuple(dict.fromkeys((engine, python) for engine, python in named if python))
 
@@ -183,7 +183,7 @@ def _suites_are_told_apart(document: Document, suites: tuple[ResolvedSuite, ...]
         if name in names[:index]:
             what = f"two suite files call themselves {name!r}"
             key: KeyPath = ("suites", index)
-            raise told(document, Mistake(key, what, fix="give one of them another `name:`"))
+            raise error_at(document, Mistake(key, what, fix="give one of them another `name:`"))
 
 
 def _expected_cases_exist(
@@ -203,7 +203,7 @@ def _expected_cases_exist(
                 if given not in names:
                     kind = f"{entry.stage} {key.removesuffix('s')}"
                     at: KeyPath = ("expected", index, key, position)
-                    raise told(document, Mistake.unknown(at, kind, given, names))
+                    raise error_at(document, Mistake.unknown(at, kind, given, names))
 
 
 def _exists(document: Document, key: KeyPath, path: Path, *, folder: bool) -> None:

@@ -13,17 +13,17 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import Field, field_validator, model_validator
 
-from cluster.matrix.entry_mistakes import (
+from cluster.matrix.entry_checks import (
     bad_address,
-    unknown_gateway,
-    unknown_mutation,
+    unknown_adapter_fault,
     unknown_option,
+    unknown_proxy_fault,
 )
-from cluster.matrix.injections import ProxyInjection, Wrap
+from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from cluster.matrix.secret_names import secret_names
 from runner.engines.registry import DECLARATIONS
-from suites.explaining import KeyPath, Mistake
 from suites.loading import Document, load_document
+from suites.mistakes import KeyPath, Mistake
 from suites.stages import Backend, Pass, Serving, Stage
 from suites.suite import Frozen
 
@@ -99,9 +99,9 @@ class EngineEntry(Frozen):
     """Options of the engine itself."""
     variants: tuple[str, ...] = ()
     """Names of the variants that it serves; all when left out."""
-    fault: Wrap | None = None
+    fault: AdapterFault | None = None
     """A known fault in its adapter, to see whether it is found (``fleetqual selftest``)."""
-    proxy: ProxyInjection | None = None
+    proxy: ProxyFault | None = None
     """A known fault between client and server (``fleetqual selftest``)."""
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Deadline of one child of this engine; the matrix's when left out."""
@@ -164,17 +164,17 @@ class EngineEntry(Frozen):
 
     @field_validator("fault")
     @classmethod
-    def _is_a_mutation(cls, value: Wrap | None) -> Wrap | None:
+    def _is_a_mutation(cls, value: AdapterFault | None) -> AdapterFault | None:
         if value is not None:
-            mistake = unknown_mutation(value)
+            mistake = unknown_adapter_fault(value)
             if mistake is not None:
                 raise mistake.raised()
         return value
 
     @field_validator("proxy")
     @classmethod
-    def _is_a_gateway(cls, value: ProxyInjection | None) -> ProxyInjection | None:
-        mistake = None if value is None else unknown_gateway(value)
+    def _is_a_gateway(cls, value: ProxyFault | None) -> ProxyFault | None:
+        mistake = None if value is None else unknown_proxy_fault(value)
         if mistake is not None:
             raise mistake.raised()
         return value

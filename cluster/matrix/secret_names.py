@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from suites.explaining import KeyPath
+from suites.mistakes import KeyPath
 
 #: Words that make a secret of any name: ``auth_header``, ``proxyPassword``.
 _ANYWHERE = re.compile(

@@ -1,0 +1,1 @@
+"""The plan: cells, nodes, which cell runs on which node, and why others are skipped."""

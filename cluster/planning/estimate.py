@@ -1,19 +1,19 @@
-"""How long a cell will take, roughly: a token costs one pass over the weights.
+"""About how long a cell will take: each token costs one read of the weights.
 
-The numbers are for planning and balancing only; nothing is judged or cut off by them.
+The numbers are for planning and balancing only; no verdict and no fixed limit depends on them.
 """
 
 from suites.stages import Backend, Pass
 from suites.suite import Case, Suite
 
-#: Bytes per second that weights are read at: from disk while loading, by the CPU or an accelerator.
+#: Bytes of weights read per second: from disk while loading, then by the CPU or an accelerator.
 _DISK, _CPU, _ACCELERATOR = 5e8, 1e10, 1e12
 _START_S = 4.0
 _TOKEN_S = 0.0004
 _TEXT_S = 0.005
 #: Tokens that a case of a stage computes; other stages handle text only.
 _TOKENS = {"logits": 160, "stop": 64, "detokenize": 64, "parse": 64, "chain": 128}
-#: Tokens of one sequence of a state or sampling case, and what a draw costs beside its one token.
+#: Tokens of one sequence of a state or sampling case; seconds of a draw besides its one token.
 _SEQUENCE = 40
 _DRAW_S = 0.0001
 

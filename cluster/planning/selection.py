@@ -1,4 +1,4 @@
-"""``--only``: which part of a plan to run, in words of the plan's columns."""
+"""``--only``: a part of a plan, selected by the plan's columns."""
 
 import difflib
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ COLUMNS = (
     "hardware",
     "node",
 )
-#: Narrow what is asked in a cell, not which cells run.
+#: Keys that select cases within a cell, not cells.
 WITHIN = ("case", "stage")
 _EXAMPLE = "--only engine=llama_cpp,pass=structure,case=tokenize/nfd-*"
 
 
 @dataclass(frozen=True)
-class Only:
-    """A parsed expression; the empty one selects everything.
+class Selection:
+    """A parsed ``--only`` expression; an empty one selects everything.
 
     Values of one key are alternatives, different keys must all match. A value may hold ``*``, and
     an id (cell, series) may be cut short.
@@ -37,8 +37,8 @@ class Only:
     text: str | None = None
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def takes(self, columns: dict[str, str | None]) -> bool:
-        """Whether a pair with these columns is selected; a column it lacks never matches."""
+    def matches(self, columns: dict[str, str | None]) -> bool:
+        """Whether a pair with these columns is selected; a column that is None never matches."""
         return all(
             any(_matches(key, columns.get(key), pattern) for pattern in patterns)
             for key, patterns in self.values.items()
@@ -46,7 +46,7 @@ class Only:
         )
 
     def cases(self, suite: Suite) -> tuple[str, ...] | None:
-        """Return the ids selected in a suite; None when all of it is, () when nothing is."""
+        """Return the ids of a suite's selected cases; None for all of them, () for none."""
         if not any(key in self.values for key in WITHIN):
             return None
         return tuple(
@@ -59,14 +59,14 @@ class Only:
         )
 
 
-def parse_only(text: str | None) -> Only:
-    """Parse ``key=value,key=value``.
+def parse_selection(text: str | None) -> Selection:
+    """Parse ``key=value,key=value``; None selects everything.
 
     Raises:
         UserError: a key is unknown, a value is missing, or a stage has no cases to select.
     """
     if text is None:
-        return Only()
+        return Selection()
     values: dict[str, tuple[str, ...]] = {}
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -85,17 +85,17 @@ def parse_only(text: str | None) -> Only:
         if key == "stage":
             _stage_has_cases(value)
         values[key] = (*values.get(key, ()), value)
-    return Only(text, values)
+    return Selection(text, values)
 
 
 def _stage_has_cases(stage: str) -> None:
     with_cases = [s for s in (*STAGES, CHAIN) if s not in CASELESS]
     if stage in CASELESS:
         raise UserError(
-            f"stage {stage!r} has no cases to select: it is probed in every cell",
+            f"stage {stage!r} has no cases to select: every cell probes it",
             where="--only",
             known=", ".join(with_cases),
-            fix="leave stage= out",
+            fix="remove stage=",
         )
     if stage not in with_cases and "*" not in stage:
         near = difflib.get_close_matches(stage, with_cases, n=1, cutoff=0.5)

@@ -1,0 +1,1 @@
+"""References and floors: the orders and matrices that make them."""

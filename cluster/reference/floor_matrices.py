@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from cluster.matrix.resolve import Resolved, ResolvedModel, resolve
-from cluster.running.run import Ran
+from cluster.running.run import FinishedRun
 from runner.model.copies import with_weights
 from suites.errors import UserError
 
@@ -72,7 +72,7 @@ def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
                 yield _write(resolved, model, copy / "model", [rounded], copy)
 
 
-def require_all(ran: Ran) -> None:
+def require_all(ran: FinishedRun) -> None:
     """Refuse a run in which a benign configuration did not end ok: a floor without it is another.
 
     Raises:

@@ -1,33 +1,33 @@
-"""Orders onto Ray, one task each, and what becomes of every one of them.
+"""Dispatch: work orders onto Ray, one task each, until every order has an outcome.
 
-Nothing here waits without an end: a task that its node never starts, never ends or takes with it
-ends as ``lost`` at its deadline. Retries are ours (Ray's are off), so that every attempt counts.
+Nothing here waits for ever: a task that its node never starts or never ends is ``lost`` at its
+deadline, and so is a task whose node dies. Ray's own retries are off, so that every attempt counts.
 """
 
 import datetime as dt
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from cluster.running.on_node import Execute, carry_out, record_unrun
+from cluster.running.live_nodes import LiveNodes
+from cluster.running.on_node import Execute, record_unrun_attempts, run_on_node
 from cluster.running.orders import PlacedOrder
-from cluster.running.progress import Watcher
+from cluster.running.progress import ProgressListener
 from runner.supervisor import Outcome, execute
 from suites.errors import UserError
 from suites.loading import SHIPPED
 
 WINDOW = 200
 _POLL_S = 1.0
-_LIVENESS_S = 2.0
 _INTERRUPT_S = 5.0
-#: Options of the engines that say how many threads they take.
+#: Options of the engines that set their number of threads.
 _THREADS = ("threads", "n_threads", "n_threads_batch")
 
 
 @dataclass(frozen=True)
-class Terms:
+class DispatchOptions:
     """How a run is dispatched."""
 
     results: str
@@ -44,230 +44,206 @@ class Terms:
     """The supervisor."""
 
 
+def dispatch(
+    orders: Sequence[PlacedOrder], options: DispatchOptions, listener: ProgressListener
+) -> list[Outcome]:
+    """Run all orders on the connected Ray cluster; return the outcome of every attempt.
+
+    Raises:
+        UserError: the connection to Ray broke; finished work stays, and the run can be resumed.
+    """
+    return _Dispatcher(orders, options, listener).run()
+
+
 @dataclass(frozen=True)
 class _Flight:
+    """An order that was handed to Ray."""
+
     placed: PlacedOrder
     started: dt.datetime
     ends: float
     """Deadline on the monotonic clock."""
 
 
-@dataclass
-class _State:
-    queue: list[PlacedOrder]
-    flights: dict[Any, _Flight] = field(default_factory=dict)
-    outcomes: list[Outcome] = field(default_factory=list)
+class _Dispatcher:
+    """The orders that wait, those in flight, and the outcomes so far."""
 
+    def __init__(
+        self, orders: Sequence[PlacedOrder], options: DispatchOptions, listener: ProgressListener
+    ) -> None:
+        import ray
 
-def dispatch(orders: Sequence[PlacedOrder], terms: Terms, watcher: Watcher) -> list[Outcome]:
-    """Run all orders on the connected Ray cluster; return the outcome of every attempt.
+        self._options, self._listener = options, listener
+        self._queue = list(orders)
+        self._flights: dict[Any, _Flight] = {}
+        self._outcomes: list[Outcome] = []
+        self._live_nodes = LiveNodes()
+        self._task: Any = ray.remote(num_cpus=1, max_retries=0)(run_on_node)
 
-    Raises:
-        UserError: the connection to Ray broke; what was finished stays, and can be resumed.
-    """
-    import ray
+    def run(self) -> list[Outcome]:
+        """Run all orders to their end."""
+        import ray
 
-    state = _State(list(orders))
-    task = ray.remote(num_cpus=1, max_retries=0)(carry_out)
-    living = _Living()
-    with _cancelled_at_the_end(state):
-        while state.queue or state.flights:
-            _submit(state, terms, watcher, task, living)
-            _give_up_on_dead_nodes(state, terms, watcher, living)
-            if not state.flights:
-                _give_up_on_unplaceable(state, terms, watcher)
-                continue
-            soonest = min(flight.ends for flight in state.flights.values()) - time.monotonic()
-            wait_s = max(0.0, min(_POLL_S, soonest))
-            try:
-                ready, _ = ray.wait(list(state.flights), timeout=wait_s)
-            except ray.exceptions.RayError as error:
-                raise UserError(
-                    f"the connection to Ray broke: {error}", fix="run again with --resume"
-                ) from error
-            for ref in ready:
-                _collect(state, terms, watcher, ref)
-            _give_up_on_late(state, terms, watcher)
-    return state.outcomes
+        with self._no_task_left_behind():
+            while self._queue or self._flights:
+                self._submit()
+                self._end_orders_of_dead_nodes()
+                if not self._flights:
+                    self._end_orders_without_room()
+                    continue
+                soonest = min(f.ends for f in self._flights.values()) - time.monotonic()
+                wait_s = max(0.0, min(_POLL_S, soonest))
+                try:
+                    ready, _ = ray.wait(list(self._flights), timeout=wait_s)
+                except ray.exceptions.RayError as error:
+                    raise UserError(
+                        f"the connection to Ray broke: {error}",
+                        fix="run the same command again with --resume",
+                    ) from error
+                for ref in ready:
+                    self._collect(ref)
+                self._end_late_orders()
+        return self._outcomes
 
+    def _submit(self) -> None:
+        """Hand out only what a node can start at once: an order that waits for a place would use
+        up its deadline."""
+        waiting: list[PlacedOrder] = []
+        for placed in self._queue:
+            if not self._live_nodes.has(placed):
+                error = f"node {placed.node.id} left the cluster before this could start"
+                self._end(placed, self._lost(placed, error), retry=False)
+            elif len(self._flights) >= self._options.window or not self._fits(placed):
+                waiting.append(placed)
+            else:
+                self._start(placed)
+        self._queue = waiting
 
-def _submit(state: _State, terms: Terms, watcher: Watcher, task: Any, living: "_Living") -> None:
-    """Hand out what fits: only as much as a node can start at once, so that waiting for a place
-    does not eat up an order's deadline."""
-    waiting: list[PlacedOrder] = []
-    for placed in state.queue:
-        if not living.has(placed):
-            error = f"node {placed.node.id} left the cluster before this could start"
-            _end(state, terms, watcher, placed, _lost(placed, terms, error, None), retry=False)
-        elif len(state.flights) >= terms.window or not _fits(state, terms, placed):
-            waiting.append(placed)
-        else:
-            options: dict[str, Any] = {
-                "label_selector": placed.node.selector,
-                "name": placed.title,
-                "num_gpus": 1 if placed.takes_accelerator else 0,
-            }
-            watcher.started(placed)
-            ref = task.options(**options).remote(
-                terms.execute, placed.order, terms.results, placed.device, str(SHIPPED)
+    def _start(self, placed: PlacedOrder) -> None:
+        task_options: dict[str, Any] = {
+            "label_selector": placed.node.selector,
+            "name": placed.title,
+            "num_gpus": 1 if placed.takes_accelerator else 0,
+        }
+        self._listener.started(placed)
+        own = self._options
+        ref = self._task.options(**task_options).remote(
+            own.execute, placed.order, own.results, placed.device, str(SHIPPED)
+        )
+        ends = time.monotonic() + placed.order.deadline_s + own.grace_s
+        self._flights[ref] = _Flight(placed, dt.datetime.now(dt.UTC), ends)
+
+    def _fits(self, placed: PlacedOrder) -> bool:
+        """Whether the node has room: a CPU for each task, and one child on each device.
+
+        On the CPU several children may compute if the options allow it. A child that is timed or
+        uses several threads computes alone: threads wait for each other in busy loops, which takes
+        very long with too few CPUs.
+        """
+        there = [f.placed for f in self._flights.values() if f.placed.node.id == placed.node.id]
+        if len(there) >= placed.node.cpus:
+            return False
+        if placed.device is not None:
+            return all(other.device != placed.device for other in there)
+        beside = [other for other in there if other.order.backend == placed.order.backend]
+        slots = placed.node.gpus if placed.takes_accelerator else 1
+        if placed.order.backend == "cpu" and not any(
+            _runs_alone(other) for other in (placed, *beside)
+        ):
+            slots = self._options.cpu_slots
+        return len(beside) < slots
+
+    def _collect(self, ref: Any) -> None:
+        import ray
+
+        flight, died = self._flights.pop(ref), False
+        placed = flight.placed
+        try:
+            outcomes = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
+            # The supervisor never raises for an engine: its own code or the results root failed.
+            text = f"the supervisor failed on {placed.node.id}: {error.cause!r}"[:500]
+            outcomes = record_unrun_attempts(
+                placed.order, self._options.results, "error", text, flight.started
             )
-            state.flights[ref] = _Flight(
-                placed,
-                dt.datetime.now(dt.UTC),
-                time.monotonic() + placed.order.deadline_s + terms.grace_s,
-            )
-    state.queue = waiting
+        except ray.exceptions.RayError as error:
+            first = str(error).strip().partition("\n")[0].partition(". ")[0]
+            text = f"node {placed.node.id}: {type(error).__name__}: {first}"[:500]
+            outcomes = self._lost(placed, text, flight.started)
+            died = isinstance(error, ray.exceptions.NodeDiedError)
+        self._end(placed, outcomes, retry=not died)
+
+    def _end_late_orders(self) -> None:
+        now = time.monotonic()
+        for ref, flight in [item for item in self._flights.items() if item[1].ends <= now]:
+            self._cancel(ref)
+            seconds = flight.placed.order.deadline_s + self._options.grace_s
+            error = f"no answer from node {flight.placed.node.id} within {seconds:g} s"
+            self._end(flight.placed, self._lost(flight.placed, error, flight.started))
+
+    def _end_orders_of_dead_nodes(self) -> None:
+        for ref, flight in list(self._flights.items()):
+            if not self._live_nodes.has(flight.placed):
+                self._cancel(ref)
+                error = f"node {flight.placed.node.id} left the cluster while this ran"
+                outcomes = self._lost(flight.placed, error, flight.started)
+                self._end(flight.placed, outcomes, retry=False)
+
+    def _end_orders_without_room(self) -> None:
+        """End orders that do not fit although nothing runs: they would wait for ever."""
+        stuck = [placed for placed in self._queue if not self._fits(placed)]
+        self._queue = [placed for placed in self._queue if self._fits(placed)]
+        for placed in stuck:
+            backend = placed.order.backend
+            error = f"node {placed.node.id} has no room for {backend} work even when idle"
+            self._end(placed, self._lost(placed, error), retry=False)
+
+    def _lost(
+        self, placed: PlacedOrder, error: str, started: dt.datetime | None = None
+    ) -> list[Outcome]:
+        return record_unrun_attempts(placed.order, self._options.results, "lost", error, started)
+
+    def _end(self, placed: PlacedOrder, outcomes: list[Outcome], *, retry: bool = True) -> None:
+        """Keep an order's outcomes; cells that are not ok are queued again while tries are left.
+
+        A lost attempt says nothing about the engine, so it uses up no try. But one run loses an
+        order at most ``tries`` times, so that the run ends.
+        """
+        self._outcomes += outcomes
+        self._listener.ended(placed, outcomes)
+        if not retry:
+            return
+        tries = self._options.tries
+        lost = [outcome.cell_id for outcome in outcomes if outcome.status == "lost"]
+        failed = [o.cell_id for o in outcomes if o.status not in ("ok", "lost")]
+        if failed and placed.tried + 1 < tries:
+            self._queue.append(placed.again(failed, tried=placed.tried + 1))
+        if lost and placed.lost + 1 < tries:
+            self._queue.append(placed.again(lost, lost=placed.lost + 1))
+
+    def _cancel(self, ref: Any) -> None:
+        import ray
+
+        ray.cancel(ref, force=True)
+        del self._flights[ref]
+
+    @contextmanager
+    def _no_task_left_behind(self) -> Iterator[None]:
+        """Cancel all tasks when the driver is interrupted: first politely, then by force."""
+        import ray
+
+        try:
+            yield
+        finally:
+            refs = list(self._flights)
+            for force in (False, True):
+                for ref in refs:
+                    ray.cancel(ref, force=force)
+                if refs:
+                    _, refs = ray.wait(refs, num_returns=len(refs), timeout=_INTERRUPT_S)
 
 
-def _fits(state: _State, terms: Terms, placed: PlacedOrder) -> bool:
-    """Whether the node has room: a CPU for each task, and one child on each compute device.
-
-    On its CPU several may compute where the terms say so, but none beside one that is timed or
-    takes several threads: those wait for each other by spinning, for long with too few CPUs.
-    """
-    there = [f.placed for f in state.flights.values() if f.placed.node.id == placed.node.id]
-    if len(there) >= placed.node.cpus:
-        return False
-    if placed.device is not None:
-        return all(other.device != placed.device for other in there)
-    beside = [other for other in there if other.order.backend == placed.order.backend]
-    slots = placed.node.gpus if placed.takes_accelerator else 1
-    if placed.order.backend == "cpu" and not any(_alone(other) for other in (placed, *beside)):
-        slots = terms.cpu_slots
-    return len(beside) < slots
-
-
-def _alone(placed: PlacedOrder) -> bool:
+def _runs_alone(placed: PlacedOrder) -> bool:
     options = placed.order.engine.options
     threads = [options.get(name) for name in _THREADS]
     return placed.order.pass_ == "timed" or any(isinstance(n, int) and n > 1 for n in threads)
-
-
-def _collect(state: _State, terms: Terms, watcher: Watcher, ref: Any) -> None:
-    import ray
-
-    flight, died = state.flights.pop(ref), False
-    try:
-        outcomes = ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        # The supervisor never raises for an engine: its code or the results root failed there.
-        text = f"the supervisor failed on {flight.placed.node.id}: {error.cause!r}"[:500]
-        outcomes = record_unrun(flight.placed.order, terms.results, "error", text, flight.started)
-    except ray.exceptions.RayError as error:
-        first = str(error).strip().partition("\n")[0].partition(". ")[0]
-        text = f"node {flight.placed.node.id}: {type(error).__name__}: {first}"[:500]
-        outcomes = _lost(flight.placed, terms, text, flight.started)
-        died = isinstance(error, ray.exceptions.NodeDiedError)
-    _end(state, terms, watcher, flight.placed, outcomes, retry=not died)
-
-
-def _give_up_on_late(state: _State, terms: Terms, watcher: Watcher) -> None:
-    import ray
-
-    now = time.monotonic()
-    for ref, flight in [item for item in state.flights.items() if item[1].ends <= now]:
-        ray.cancel(ref, force=True)
-        del state.flights[ref]
-        seconds = flight.placed.order.deadline_s + terms.grace_s
-        error = f"no answer from node {flight.placed.node.id} within {seconds:g} s"
-        _end(
-            state, terms, watcher, flight.placed, _lost(flight.placed, terms, error, flight.started)
-        )
-
-
-def _give_up_on_dead_nodes(
-    state: _State, terms: Terms, watcher: Watcher, living: "_Living"
-) -> None:
-    import ray
-
-    for ref, flight in list(state.flights.items()):
-        if not living.has(flight.placed):
-            ray.cancel(ref, force=True)
-            del state.flights[ref]
-            error = f"node {flight.placed.node.id} left the cluster while this ran"
-            outcomes = _lost(flight.placed, terms, error, flight.started)
-            _end(state, terms, watcher, flight.placed, outcomes, retry=False)
-
-
-def _give_up_on_unplaceable(state: _State, terms: Terms, watcher: Watcher) -> None:
-    """End what does not fit although nothing runs: it would be waited for without an end."""
-    unplaceable = [placed for placed in state.queue if not _fits(state, terms, placed)]
-    state.queue = [placed for placed in state.queue if _fits(state, terms, placed)]
-    for placed in unplaceable:
-        error = f"node {placed.node.id} has no room for {placed.order.backend} work even when idle"
-        _end(state, terms, watcher, placed, _lost(placed, terms, error, None), retry=False)
-
-
-def _lost(
-    placed: PlacedOrder, terms: Terms, error: str, started: dt.datetime | None
-) -> list[Outcome]:
-    return record_unrun(placed.order, terms.results, "lost", error, started)
-
-
-def _end(
-    state: _State,
-    terms: Terms,
-    watcher: Watcher,
-    placed: PlacedOrder,
-    outcomes: list[Outcome],
-    *,
-    retry: bool = True,
-) -> None:
-    """Note how an order ended; what was not ok is queued again while tries are left.
-
-    A lost attempt says nothing about the engine and uses up no try, as when a run is resumed; but
-    one run loses an order no more often than it may be tried, or it might never end.
-    """
-    state.outcomes += outcomes
-    watcher.ended(placed, outcomes)
-    if not retry:
-        return
-    lost = [outcome.cell_id for outcome in outcomes if outcome.status == "lost"]
-    failed = [o.cell_id for o in outcomes if o.status not in ("ok", "lost")]
-    if failed and placed.tried + 1 < terms.tries:
-        state.queue.append(placed.again(failed, tried=placed.tried + 1))
-    if lost and placed.lost + 1 < terms.tries:
-        state.queue.append(placed.again(lost, lost=placed.lost + 1))
-
-
-@contextmanager
-def _cancelled_at_the_end(state: _State) -> Iterator[None]:
-    """Leave no task behind when the driver is interrupted: first ask, then force."""
-    import ray
-
-    try:
-        yield
-    finally:
-        refs = list(state.flights)
-        for force in (False, True):
-            for ref in refs:
-                ray.cancel(ref, force=force)
-            if refs:
-                _, refs = ray.wait(refs, num_returns=len(refs), timeout=_INTERRUPT_S)
-
-
-class _Living:
-    """Which nodes are alive, asked at most every two seconds."""
-
-    def __init__(self) -> None:
-        self._asked = -_LIVENESS_S
-        self._labels: list[dict[str, str]] = []
-
-    def has(self, placed: PlacedOrder) -> bool:
-        """Whether a living node bears the labels by which the order selects.
-
-        Without a label to select by, Ray would take any node, and its work would go by the name of
-        another: no node is living then.
-        """
-        import ray
-
-        if not placed.node.alive or not placed.node.selector:
-            return False
-        now = time.monotonic()
-        if now - self._asked >= _LIVENESS_S:
-            # Ray leaves this function untyped.
-            listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-            self._labels = [entry["Labels"] for entry in listed if entry["Alive"]]
-            self._asked = now
-        wanted = placed.node.selector.items()
-        return any(wanted <= labels.items() for labels in self._labels)

@@ -3,10 +3,12 @@
 import datetime as dt
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.environments.interpreter import command_that_adds, environments_root, interpreter
-from runner.order import Engine, WorkOrder
+from runner.engines.engine import Engine
+from runner.order import WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow
 from runner.supervisor import Outcome
@@ -16,7 +18,7 @@ from suites.loading import SHIPPED
 Execute = Callable[[WorkOrder, str], list[Outcome]]
 
 
-def carry_out(
+def run_on_node(
     execute: Execute, order: WorkOrder, results: str, device: str | None, shipped: str
 ) -> list[Outcome]:
     """Run an order on this node; the only thing that a Ray task of fleetqual does.
@@ -42,9 +44,9 @@ def carry_out(
             where=str(environments_root()),
             fix=command_that_adds(engine.engine, engine.version),
         )
-        return record_unrun(order, results, "error", error.line)
+        return record_unrun_attempts(order, results, "error", error.line)
     here = {
-        "engine": engine.model_copy(update={"python": python}),
+        "engine": replace(engine, python=python),
         "reference": _installed(order.reference),
     }
     return execute(order.model_copy(update=here), results)
@@ -55,7 +57,7 @@ def _installed(reference: Engine | None) -> Engine | None:
     if reference is None:
         return None
     python = interpreter(reference.engine, reference.version, reference.python or None)
-    return reference.model_copy(update={"python": python}) if python else None
+    return replace(reference, python=python) if python else None
 
 
 def relocated(order: WorkOrder, here: Path, there: Path) -> WorkOrder:
@@ -77,7 +79,7 @@ def relocated(order: WorkOrder, here: Path, there: Path) -> WorkOrder:
     )
 
 
-def record_unrun(
+def record_unrun_attempts(
     order: WorkOrder,
     results: str,
     status: str,

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from cluster.planning.fleet import RESERVED, Node
-from cluster.planning.plan import Plan, Planned
-from runner.code import code_digest
-from runner.order import CellOrder, Engine, WorkOrder
+from cluster.planning.node import RESERVED_BACKENDS, Node
+from cluster.planning.plan import Plan, PlannedCell
+from runner.engines.engine import Engine
+from runner.order import CellOrder, WorkOrder
+from runner.source_digest import source_digest
 from suites.loading import SHIPPED
 
 Pair = tuple[str, str]
@@ -32,7 +33,7 @@ class PlacedOrder:
     @property
     def takes_accelerator(self) -> bool:
         """Whether Ray must reserve a GPU for it."""
-        return self.order.backend in RESERVED
+        return self.order.backend in RESERVED_BACKENDS
 
     @property
     def title(self) -> str:
@@ -80,7 +81,7 @@ def make_orders(
         tried: tries that a pair has used up; 0 for those left out.
     """
     attempts, tried = attempts or {}, tried or {}
-    groups: dict[tuple[object, ...], list[Planned]] = {}
+    groups: dict[tuple[object, ...], list[PlannedCell]] = {}
     for pair in plan.pairs:
         attempt, used = attempts.get(key_of(pair), 1), tried.get(key_of(pair), 0)
         if attempt:
@@ -94,7 +95,7 @@ def make_orders(
     return orders
 
 
-def key_of(pair: Planned) -> Pair:
+def key_of(pair: PlannedCell) -> Pair:
     """Return the names by which Parquet knows a pair."""
     return pair.cell.cell_id, pair.node_id or ""
 
@@ -119,13 +120,13 @@ def _reference_engine(plan: Plan) -> Engine:
     )
 
 
-def _golden(pair: Planned) -> bool:
+def _golden(pair: PlannedCell) -> bool:
     golden = pair.cell.suite.golden
     return golden is not None and golden.applies(pair.cell.model.model)
 
 
 def _order(
-    plan: Plan, run_id: str, results: str, pairs: list[Planned], golden: bool, attempt: int
+    plan: Plan, run_id: str, results: str, pairs: list[PlannedCell], golden: bool, attempt: int
 ) -> PlacedOrder:
     first = pairs[0]
     cell, entry, node = first.cell, first.cell.entry, first.node
@@ -146,7 +147,7 @@ def _order(
     )
     chosen: list[str] = []
     for pair in pairs:
-        chosen += plan.only.cases(pair.cell.suite.suite) or ()
+        chosen += plan.selection.cases(pair.cell.suite.suite) or ()
     order = WorkOrder(
         run_id=run_id,
         node_id=first.node_id,
@@ -166,6 +167,6 @@ def _order(
         references=reference_roots(results),
         reference=_reference_engine(plan),
         only_cases=tuple(dict.fromkeys(chosen)),
-        code_digest=code_digest(),
+        code_digest=source_digest(),
     )
     return PlacedOrder(order, node, first.device)

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, one line for each event in a log."""
+"""Progress of a run on stderr: a bar on a terminal, one line for each event elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from cluster.running.orders import PlacedOrder
 from runner.supervisor import Outcome
 
 
-class Watcher(Protocol):
-    """Who is told what happens."""
+class ProgressListener(Protocol):
+    """Receives the events of a dispatch."""
 
     def started(self, placed: PlacedOrder) -> None:
-        """An order was handed to its node."""
+        """An order was given to its node."""
 
     def ended(self, placed: PlacedOrder, outcomes: list[Outcome]) -> None:
-        """Its attempts ended."""
+        """The attempts of an order ended."""
 
 
 @contextmanager
-def watch(cells: int, console: Console | None = None) -> Iterator[Watcher]:
-    """Show progress over ``cells`` cells on stderr, as fits what stderr is."""
+def show_progress(cells: int, console: Console | None = None) -> Iterator[ProgressListener]:
+    """Show the progress of ``cells`` cells on stderr: a bar on a terminal, else lines."""
     console = console or Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield _Log(console, cells)
@@ -66,7 +66,7 @@ class _Log:
 
 
 class _Bar:
-    """A bar with what runs now; failures are printed above it."""
+    """A bar with what is running now; failures are printed above it."""
 
     def __init__(self, bar: Progress, cells: int) -> None:
         self._bar = bar

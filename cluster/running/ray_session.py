@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from cluster.planning.fleet import Node
+from cluster.planning.node import Node
 from suites.errors import UserError
 
 LOCAL = "local"

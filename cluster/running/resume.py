@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.planning.fleet import Node
-from cluster.planning.plan import Cell, Plan, Planned, placed_on, plan_row
+from cluster.planning.cell import Cell, placed_on
+from cluster.planning.node import Node
+from cluster.planning.plan import Plan, PlannedCell, plan_row
 from cluster.running.orders import Pair, key_of
 from runner.stored.store import Store
 from suites.errors import UserError
 
-#: Columns of a plan that say what a cell is made of.
-_WHAT = (
+#: Columns of a plan that identify what a cell consists of.
+_IDENTITY_COLUMNS = (
     "suite_version",
     "weights_type",
     "weights_digest",
@@ -89,7 +90,7 @@ def find_unfinished(store: Store, run_id: str | None) -> str:
     return max(unfinished, key=lambda candidate: unfinished[candidate])
 
 
-def continued(plan: Plan, stored: StoredRun, nodes: Sequence[Node]) -> Plan:
+def resumed_plan(plan: Plan, stored: StoredRun, nodes: Sequence[Node]) -> Plan:
     """Return the stored run's plan over the cells of a fresh one.
 
     Pairs stay where they were. A pair that is not finished and whose node is gone moves to a
@@ -140,7 +141,7 @@ def _rebuilt(
     plan: Plan,
     known: dict[str, Cell],
     alive: dict[str, Node],
-) -> Planned | None:
+) -> PlannedCell | None:
     """Return a stored pair that the fresh plan does not have; None if its cell has changed.
 
     The version of an engine on a node that is gone can be asked no more, so the cell's id cannot
@@ -162,11 +163,13 @@ def _rebuilt(
         )
     if cell is None:
         return None
-    return Planned(cell, node or _gone(row), place=row["node_id"], estimate_s=row["estimate_s"])
+    return PlannedCell(
+        cell, node or _gone(row), device_node_id=row["node_id"], estimate_s=row["estimate_s"]
+    )
 
 
 def _same_but_for_version(
-    row: dict[str, Any], planned: Planned, stored: StoredRun, plan: Plan
+    row: dict[str, Any], planned: PlannedCell, stored: StoredRun, plan: Plan
 ) -> bool:
     """Whether a cell has the names, model files, suite and options of a stored one."""
     cell = planned.cell
@@ -175,7 +178,7 @@ def _same_but_for_version(
     fresh = plan_row(planned, plan.resolved, stored.run_id).model_dump(by_alias=True)
     then = stored.config.get("matrix", {}).get("engines", [])
     now = cell.entry.model_dump(mode="json", by_alias=True)
-    return all(fresh[name] == row[name] for name in _WHAT) and any(
+    return all(fresh[name] == row[name] for name in _IDENTITY_COLUMNS) and any(
         {**entry, "timeout_s": None} == {**now, "timeout_s": None} for entry in then
     )
 
@@ -224,11 +227,13 @@ def _gone(row: dict[str, Any]) -> Node:
     return Node(id=row["node_id"], alive=False, hardware=hardware, labels={})
 
 
-def _lives(pair: Planned, alive: dict[str, Node]) -> bool:
+def _lives(pair: PlannedCell, alive: dict[str, Node]) -> bool:
     return pair.node is not None and pair.node.id in alive
 
 
-def _moved(pair: Planned, plan: Plan, alive: dict[str, Node], taken: set[Pair]) -> Planned | None:
+def _moved(
+    pair: PlannedCell, plan: Plan, alive: dict[str, Node], taken: set[Pair]
+) -> PlannedCell | None:
     """Return the pair on a living node with its hardware, where the cell is the same one and does
     not run already."""
     for name in sorted(alive):
@@ -237,5 +242,5 @@ def _moved(pair: Planned, plan: Plan, alive: dict[str, Node], taken: set[Pair]) 
             continue
         there = placed_on(pair.cell, node, plan.resolved)
         if there.cell_id == pair.cell.cell_id and (there.cell_id, name) not in taken:
-            return replace(pair, cell=there, node=node, place=None, device=None)
+            return replace(pair, cell=there, node=node, device_node_id=None, device=None)
     return None

@@ -1,41 +1,37 @@
-"""One run from matrix to attempts: plan it, write the plan down, dispatch it, write its end."""
+"""One run from matrix to attempts: plan it, store the plan, dispatch it, store its end."""
 
 import datetime as dt
-import json
 import os
 import re
 import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from cluster.matrix.resolve import Resolved, ResolvedSuite, resolve
-from cluster.planning.fleet import Node, ray_nodes, this_node
-from cluster.planning.plan import Plan, make_plan
-from cluster.planning.selection import parse_only
-from cluster.running.dispatch import Terms, dispatch
+from cluster.matrix.resolve import Resolved, resolve
+from cluster.planning.node import Node, this_node
+from cluster.planning.plan import Plan
+from cluster.planning.planner import make_plan
+from cluster.planning.ray_nodes import ray_nodes
+from cluster.planning.selection import parse_selection
+from cluster.running.dispatch import DispatchOptions, dispatch
 from cluster.running.on_node import Execute
-from cluster.running.orders import PlacedOrder, make_orders, reference_roots
-from cluster.running.progress import watch
+from cluster.running.orders import PlacedOrder, make_orders
+from cluster.running.progress import show_progress
 from cluster.running.ray_session import LOCAL, ray_session
-from cluster.running.resume import StoredRun, continued, find_unfinished, stored_run
-from cluster.running.run_lock import the_only_driver
-from runner.code import code_digest
-from runner.engines.messages import canonical_message
+from cluster.running.resume import StoredRun, find_unfinished, resumed_plan, stored_run
+from cluster.running.run_lock import exclusive_run
+from cluster.running.run_rows import run_row, write_plan
 from runner.stored.store import Store
-from runner.stored.tables import CaseRow, RunRow
 from runner.supervisor import Outcome, execute
 from suites.errors import UserError
-from suites.suite import Case
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user asks of ``fleetqual run``."""
+class RunOptions:
+    """The options of ``fleetqual run``."""
 
     matrix: Path
     results: str
@@ -49,8 +45,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What became of a run."""
+class FinishedRun:
+    """A run that has ended: its plan and the outcome of every attempt."""
 
     run_id: str
     plan: Plan
@@ -59,32 +55,32 @@ class Ran:
 
 def plan_matrix(path: Path, only: str | None, tier: int | None, address: str = LOCAL) -> Plan:
     """Plan a matrix for this machine, or for the cluster at ``address``; nothing is run."""
-    chosen, resolved = parse_only(only), resolve(path)
+    selection, resolved = parse_selection(only), resolve(path)
     if address == LOCAL:
-        return make_plan(resolved, (this_node(resolved.choices),), chosen, tier)
+        return make_plan(resolved, (this_node(resolved.named_interpreters),), selection, tier)
     with ray_session(address):
-        return make_plan(resolved, ray_nodes(resolved.choices), chosen, tier)
+        return make_plan(resolved, ray_nodes(resolved.named_interpreters), selection, tier)
 
 
-def run_matrix(request: Request, execute: Execute = execute) -> Ran:
-    """Run a matrix, or what is left of an earlier run of it, with ``execute`` as supervisor.
+def run_matrix(options: RunOptions, execute: Execute = execute) -> FinishedRun:
+    """Run a matrix, or the rest of an earlier run of it, with ``execute`` as supervisor.
 
     Raises:
-        UserError: the matrix, the plan or the results root is wrong; nothing has run then.
+        UserError: the matrix, plan or results root is wrong, or the connection to Ray broke.
     """
-    results = absolute_results(request.results)
+    results = absolute_results(options.results)
     store = Store(results)
-    if not request.resume:
-        return _run(request, store, results, None, execute)
-    run_id = find_unfinished(store, request.run_id)
-    with the_only_driver(store, run_id):
-        return _run(request, store, results, stored_run(store, run_id), execute)
+    if not options.resume:
+        return _run(options, store, results, None, execute)
+    run_id = find_unfinished(store, options.run_id)
+    with exclusive_run(store, run_id):
+        return _run(options, store, results, stored_run(store, run_id), execute)
 
 
 def _run(
-    request: Request, store: Store, results: str, stored: StoredRun | None, execute: Execute
-) -> Ran:
-    only, tier = request.only, request.tier
+    options: RunOptions, store: Store, results: str, stored: StoredRun | None, execute: Execute
+) -> FinishedRun:
+    only, tier = options.only, options.tier
     if stored is not None:
         only = only if only is not None else stored.config.get("only")
         tier = tier if tier is not None else stored.config.get("tier")
@@ -92,44 +88,44 @@ def _run(
             raise UserError(
                 f"run {stored.run_id} was started with another --only or --tier",
                 known=f"--only {stored.config.get('only')}, --tier {stored.config.get('tier')}",
-                fix="leave both out when resuming",
+                fix="give neither of them with --resume",
             )
-    elif request.run_id is not None:
-        _is_new(store, request.run_id)
-    chosen, resolved = parse_only(only), resolve(request.matrix)
+    elif options.run_id is not None:
+        _is_new(store, options.run_id)
+    selection, resolved = parse_selection(only), resolve(options.matrix)
     with ExitStack() as session:
-        nodes = _fleet(request.address, resolved, session)
-        plan = make_plan(resolved, nodes, chosen, tier)
+        nodes = _fleet(options.address, resolved, session)
+        plan = make_plan(resolved, nodes, selection, tier)
         if stored is not None:
-            plan = continued(plan, stored, nodes)
+            plan = resumed_plan(plan, stored, nodes)
         if not plan.pairs:
             reasons = sorted({s.reason or "" for s in plan.skips})
             raise UserError(
-                "nothing of this matrix can run here",
-                where=str(request.matrix),
+                "no cell of this matrix can run here",
+                where=str(options.matrix),
                 known="; ".join(reasons),
-                fix="see `fleetqual plan` and `fleetqual doctor`",
+                fix="see `fleetqual plan MATRIX` and `fleetqual doctor`",
             )
-        run_id = stored.run_id if stored else request.run_id or new_run_id()
+        run_id = stored.run_id if stored else options.run_id or new_run_id()
         started = stored.started if stored else dt.datetime.now(dt.UTC)
         if stored is None:
-            session.enter_context(the_only_driver(store, run_id))
-        row = _run_row(run_id, started, request, plan, results, only, tier)
-        _write_plan(store, row, plan)
+            session.enter_context(exclusive_run(store, run_id))
+        row = run_row(run_id, started, plan, results, tier)
+        write_plan(store, row, plan)
         orders = _orders(plan, run_id, results, stored)
-        if orders and request.address == LOCAL:
+        if orders and options.address == LOCAL:
             session.enter_context(ray_session(LOCAL, nodes[0]))
-        terms = Terms(
+        dispatched = DispatchOptions(
             results=results,
             tries=resolved.matrix.tries,
             execute=execute,
-            cpu_slots=request.cpu_slots,
+            cpu_slots=options.cpu_slots,
         )
-        with watch(sum(len(placed.order.cells) for placed in orders)) as watcher:
-            outcomes = dispatch(orders, terms, watcher) if orders else []
+        with show_progress(sum(len(placed.order.cells) for placed in orders)) as listener:
+            outcomes = dispatch(orders, dispatched, listener) if orders else []
     done = row.model_copy(update={"finished": dt.datetime.now(dt.UTC)})
     store.write(run_id, "runs", "end", [done])
-    return Ran(run_id, plan, tuple(outcomes))
+    return FinishedRun(run_id, plan, tuple(outcomes))
 
 
 def _orders(plan: Plan, run_id: str, results: str, stored: StoredRun | None) -> list[PlacedOrder]:
@@ -146,114 +142,29 @@ def new_run_id(now: dt.datetime | None = None) -> str:
 
 
 def absolute_results(results: str) -> str:
-    """Return a results root which means the same in every process."""
+    """Return the results root as an absolute path; a URI stays as it is."""
     return results.rstrip("/") if "://" in results else os.path.abspath(results)
 
 
 def _fleet(address: str, resolved: Resolved, session: ExitStack) -> tuple[Node, ...]:
-    """Return the nodes to plan for; a private Ray starts only once there is something to run."""
+    """Return the nodes to plan for; a private Ray is started only when there are orders to run."""
     if address == LOCAL:
-        return (this_node(resolved.choices),)
+        return (this_node(resolved.named_interpreters),)
     session.enter_context(ray_session(address))
-    return ray_nodes(resolved.choices)
+    return ray_nodes(resolved.named_interpreters)
 
 
 def _is_new(store: Store, run_id: str) -> None:
     if not _RUN_ID.fullmatch(run_id):
         raise UserError(
-            f"{run_id!r} cannot name a run",
+            f"invalid run id {run_id!r}",
             where="--run-id",
-            known="letters, digits, '.', '_' and '-', at most 80",
+            known="at most 80 letters, digits, '.', '_' and '-', the first a letter or a digit",
         )
-    # A run that was killed before it had written down its plan leaves nothing to go on with.
+    # A run that was killed before it stored its plan cannot be resumed, so its id is free.
     if store.files(run_id, "runs"):
         raise UserError(
-            f"run {run_id!r} is there already",
+            f"run {run_id!r} exists already",
             where=store.root,
-            fix="add --resume to go on with it, or choose another id",
+            fix="add --resume to continue it, or choose another id",
         )
-
-
-def _run_row(
-    run_id: str,
-    started: dt.datetime,
-    request: Request,
-    plan: Plan,
-    results: str,
-    only: str | None,
-    tier: int | None,
-) -> RunRow:
-    matrix = plan.resolved.matrix.model_dump(mode="json", by_alias=True)
-    config: dict[str, Any] = {
-        "matrix_path": str(request.matrix),
-        "matrix": matrix,
-        "expected": matrix["expected"],
-        "hardware": matrix["hardware"],
-        "only": only,
-        "tier": tier,
-        "references": list(reference_roots(results)),
-    }
-    try:
-        own = version("fleetqual")
-    except PackageNotFoundError:
-        own = "0"
-    return RunRow(
-        run_id=run_id,
-        config=json.dumps(config, ensure_ascii=False),
-        code_version=f"{own}+{code_digest()}",
-        started=started,
-    )
-
-
-def _write_plan(store: Store, row: RunRow, plan: Plan) -> None:
-    """Write down what the run is; it is unfinished until its end says otherwise."""
-    store.write(row.run_id, "cases", "cases", _case_rows(plan, row.run_id))
-    store.write(row.run_id, "plan", "plan", plan.rows(row.run_id))
-    store.write(row.run_id, "runs", "start", [row])
-
-
-def _case_rows(plan: Plan, run_id: str) -> list[CaseRow]:
-    rows = []
-    for resolved in _planned_suites(plan.resolved, plan):
-        chosen = plan.only.cases(resolved.suite)
-        for case in resolved.suite.cases:
-            if chosen is None or case.id in chosen:
-                rows.append(_case_row(resolved, case, run_id))
-    return rows
-
-
-def _planned_suites(resolved: Resolved, plan: Plan) -> list[ResolvedSuite]:
-    names = {p.cell.suite.name for p in (*plan.pairs, *plan.skips)}
-    return [s for s in resolved.suites if s.name in names]
-
-
-def _case_row(resolved: ResolvedSuite, case: Case, run_id: str) -> CaseRow:
-    suite, golden, truth = resolved.suite, case.golden, resolved.golden
-    asked = case.model_dump(
-        mode="json", exclude={"id", "tags", "stage", "golden"}, exclude_none=True
-    )
-    message = None
-    if golden.message is not None:
-        message = json.dumps(canonical_message(golden.message), ensure_ascii=False)
-    return CaseRow(
-        run_id=run_id,
-        suite=suite.name,
-        suite_version=suite.version,
-        suite_digest=suite.digest,
-        golden_weights_digest=truth.weights_digest if truth else None,
-        case_id=case.id,
-        case_digest=case.digest,
-        stage=case.stage,
-        tags=list(case.tags),
-        input=json.dumps(asked, ensure_ascii=False),
-        golden_prompt_text=golden.prompt_text,
-        golden_prompt_ids=_listed(golden.prompt_ids),
-        golden_script_ids=_listed(golden.script_ids),
-        golden_text=golden.text,
-        golden_message=message,
-        golden_finish_reason=golden.finish_reason,
-    )
-
-
-def _listed(ids: tuple[int, ...] | None) -> list[int] | None:
-    return None if ids is None else list(ids)

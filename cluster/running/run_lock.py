@@ -14,7 +14,7 @@ _TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
-def the_only_driver(store: Store, run_id: str) -> Iterator[None]:
+def exclusive_run(store: Store, run_id: str) -> Iterator[None]:
     """Hold a run on this machine while the context lasts; a driver that dies lets go of it.
 
     An object store and a file system without locks have nothing to hold.

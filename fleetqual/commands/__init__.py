@@ -1,1 +1,1 @@
-"""The verbs of the command, one file a group."""
+"""The verbs of the command, one file for each group, with one module for output."""

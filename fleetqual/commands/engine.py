@@ -33,7 +33,7 @@ def install_engine(
 def list_engines(as_json: Json = False) -> None:
     """The environments of engines on this machine."""
     from cluster.environments.interpreter import environments_root
-    from cluster.environments.list import environments
+    from cluster.environments.inventory import environments
 
     found = [e.model_dump(mode="json") for e in environments()]
     if as_json:
@@ -74,7 +74,7 @@ def remove_engine(
     spec: Annotated[str, typer.Argument(metavar="ENGINE==VERSION", help="What to remove.")],
 ) -> None:
     """Remove an engine's environment, at once."""
-    from cluster.environments.list import remove
+    from cluster.environments.inventory import remove
 
     gone = remove(spec)
     version, size = gone.version or "of unknown version", gone.size / 2**20

@@ -61,10 +61,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the matrix, judge it, print the verdicts and the path of the report."""
-    from cluster.running.run import Request, run_matrix
+    from cluster.running.run import RunOptions, run_matrix
 
     ran = run_matrix(
-        Request(
+        RunOptions(
             matrix=matrix,
             results=results,
             run_id=run_id,

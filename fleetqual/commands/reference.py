@@ -39,7 +39,7 @@ def measure_floors(
     from analysis.judging.floors import floor_rows
     from cluster.reference.floor_matrices import benign_matrices, require_all
     from cluster.reference.freeze_orders import copy_references, roots
-    from cluster.running.run import Request, run_matrix
+    from cluster.running.run import RunOptions, run_matrix
     from runner.freeze import write_floor
 
     target = out or roots(results)[0]
@@ -48,7 +48,7 @@ def measure_floors(
         evidence = f"{folder}/results"
         copy_references(target, f"{evidence}/references")
         for benign in benign_matrices(matrix, Path(folder)):
-            ran = run_matrix(Request(matrix=benign, results=evidence, only="stage=logits"))
+            ran = run_matrix(RunOptions(matrix=benign, results=evidence, only="stage=logits"))
             require_all(ran)
             floors = groupby(floor_rows(evidence, ran.run_id), key=lambda row: row.floor_id)
             for _, rows in floors:

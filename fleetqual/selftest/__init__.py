@@ -1,0 +1,1 @@
+"""The self-test: known faults, where they are injected, and what the analysis finds."""

@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.matrix.injections import ProxyInjection, Wrap
-from suites.explaining import Mistake
+from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from suites.loading import Document, load_document
+from suites.mistakes import Mistake
 from suites.stages import Pass, Stage
 from suites.suite import Frozen
 
@@ -144,8 +144,8 @@ class Injection(Frozen):
     hf: HfInjection | None = None
     options: dict[str, Any] | None = None
     """Options of the engine."""
-    wrap: Wrap | None = None
-    proxy: ProxyInjection | None = None
+    wrap: AdapterFault | None = None
+    proxy: ProxyFault | None = None
 
     @property
     def depth(self) -> str:

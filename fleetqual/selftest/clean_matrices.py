@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from cluster.running.run import Ran, Request, run_matrix
+from cluster.running.run import FinishedRun, RunOptions, run_matrix
 from fleetqual.selftest.matrices import Base, base_of, cpu_slots
 from suites.errors import UserError
 from suites.loading import load_suite
@@ -50,7 +50,7 @@ _BENIGN: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> Iterator[Ran]:
+def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> Iterator[FinishedRun]:
     """Run ``cells`` clean cells of tier-1 suites, on the engines of a matrix.
 
     Args:
@@ -73,7 +73,7 @@ def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> It
         body = _matrix(entries[number * size :][:size], suites, base)
         path.write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), "utf-8")
         with _called(_NODES[number % len(_NODES)]):
-            yield run_matrix(Request(matrix=path, results=results, cpu_slots=cpu_slots()))
+            yield run_matrix(RunOptions(matrix=path, results=results, cpu_slots=cpu_slots()))
 
 
 def _first_tier(base: Base) -> list[str]:

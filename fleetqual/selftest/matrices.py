@@ -13,15 +13,15 @@ from typing import Any
 
 import yaml
 
-from cluster.matrix.entry_mistakes import unknown_gateway, unknown_mutation
+from cluster.matrix.entry_checks import unknown_adapter_fault, unknown_proxy_fault
 from cluster.matrix.schema import load_matrix
-from cluster.running.run import Ran, Request, run_matrix
+from cluster.running.run import FinishedRun, RunOptions, run_matrix
 from fleetqual.selftest.catalogue import Fault, id_and_strength, load_faults
 from fleetqual.selftest.files.gguf import faulty_gguf
 from fleetqual.selftest.files.hf import faulty_folder
 from suites.errors import UserError
-from suites.explaining import Mistake
-from suites.loading import SHIPPED, told, told_unknown
+from suites.loading import SHIPPED, error_at, unknown_name
+from suites.mistakes import Mistake
 
 WEEKLY = SHIPPED.parent / "infra" / "matrices" / "weekly.yaml"
 #: The shipped matrix of the engines that faults need and the weekly one lacks, as a user types it.
@@ -62,7 +62,7 @@ def choose(paths: Sequence[Path], ids: Sequence[str] = ()) -> tuple[Fault, ...]:
     known = [fault.id for fault in faults]
     for given in ids:
         if given not in known:
-            raise told_unknown("fault", given, known)
+            raise unknown_name("fault", given, known)
     chosen = [fault for fault in faults if not ids or fault.id in ids]
     return tuple(one for fault in chosen for one in fault.at_strengths())
 
@@ -72,12 +72,12 @@ def _checked(path: Path) -> Sequence[Fault]:
     faults, document = load_faults(path)
     for index, fault in enumerate(faults):
         wrap, proxy = fault.inject.wrap, fault.inject.proxy
-        mistake = unknown_mutation(wrap) if wrap is not None else None
+        mistake = unknown_adapter_fault(wrap) if wrap is not None else None
         if proxy is not None:
-            mistake = unknown_gateway(proxy)
+            mistake = unknown_proxy_fault(proxy)
         if mistake is not None:
             key = ("faults", index, "inject", fault.inject.depth, *mistake.key)
-            raise told(document, Mistake(key, mistake.what, mistake.known, mistake.fix))
+            raise error_at(document, Mistake(key, mistake.what, mistake.known, mistake.fix))
     return faults
 
 
@@ -175,7 +175,9 @@ def asked_in_part(faults: Iterable[Fault], base: Base) -> dict[str, str]:
     return found
 
 
-def run_faults(faults: Iterable[Fault], base: Base, results: str, folder: Path) -> Iterator[Ran]:
+def run_faults(
+    faults: Iterable[Fault], base: Base, results: str, folder: Path
+) -> Iterator[FinishedRun]:
     """Run faults with untouched cells beside; those that ask the same suites share a run.
 
     Args:
@@ -192,7 +194,7 @@ def run_faults(faults: Iterable[Fault], base: Base, results: str, folder: Path) 
         body = _matrix(list(group), suites, base, own)
         matrix = own / "selftest.yaml"
         matrix.write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), "utf-8")
-        yield run_matrix(Request(matrix=matrix, results=results, cpu_slots=cpu_slots()))
+        yield run_matrix(RunOptions(matrix=matrix, results=results, cpu_slots=cpu_slots()))
 
 
 def entry_name(engine: str, fault: str) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from runner.engines.engine import Engine
 
 #: The chain's stages, in order; ``suites`` has them too, but is not there where the child runs.
 STAGES = (
@@ -29,8 +31,7 @@ Message = dict[str, Any]
 class Unseen(Exception):
     """What is asked for cannot be seen here: the engine hides it, or has no such thing."""
 
-    def __init__(self, how: str, why: str = "") -> None:
-        """``how`` is hidden or absent."""
+    def __init__(self, how: Literal["hidden", "absent"], why: str = "") -> None:
         super().__init__(why)
         self.how = how
 
@@ -48,17 +49,11 @@ class Load:
     backend: str
     pass_: str
     weights_type: str
-    options: dict[str, Any]
-    engine: str = ""
-    serving: str = "in_process"
-    base_url: str | None = None
-    dialect: str | None = None
+    engine: Engine
     api_key: str | None = field(default=None, repr=False)
-    """Secret; only ever sent to ``base_url``."""
+    """Secret; only ever sent to the engine's ``base_url``."""
     deadline_s: float = 180.0
-    """When the whole child ends; one request of a server gets a part of it."""
-    proxy: dict[str, Any] | None = None
-    """A known fault between client and server (self-test)."""
+    """Seconds until the whole child ends; one request of a server gets a part of it."""
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,29 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO, Literal
 
 from runner.engines.base import Adapter, Load
-from runner.engines.events import Events
-from runner.engines.failures import is_out_of_memory, told
+from runner.engines.events import (
+    CellDone,
+    Done,
+    EngineLoaded,
+    EventWriter,
+    Failed,
+    Hello,
+    StageStarted,
+    TraceSeen,
+)
+from runner.engines.failures import error_line, is_out_of_memory
 from runner.engines.faults.adapter import mutated
-from runner.engines.probed import Probed
+from runner.engines.orders import CellInput, ChildOrder, read_order
 from runner.engines.probes.infections import probe_infections
 from runner.engines.probes.run import probe_cell, probe_engine
 from runner.engines.probes.subject import Subject
-from runner.engines.protocol import PROTOCOL_VERSION, read_frame, write_frame
 from runner.engines.registry import adapter_maker
+from runner.engines.trace import Trace
 
 _PARENT_POLL_S = 1.0
 #: Variables that decide what computes.
@@ -36,19 +45,18 @@ _VISIBLE = (
 def main() -> int:
     """Serve one order from stdin; events go to the stdout that we were given."""
     _end_with_parent()
-    events_to = _keep_stdout()
-    received = read_frame(sys.stdin.buffer)
-    if received is None:
+    stdout = _keep_stdout()
+    order = read_order(sys.stdin.buffer)
+    if order is None:
         print("no order on stdin", file=sys.stderr)
         return 2
-    order, _ = received
-    write_frame(events_to, {"event": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
-    events = Events(events_to, order["load"].get("api_key"))
-    with _failures_told(events):
-        adapter = _load(order, events)
-        for cell in order["cells"]:
+    events = EventWriter(stdout, order.load.api_key)
+    events.write(Hello(os.getpid()))
+    with _failures_reported(events):
+        adapter = _load(order.load, events)
+        for cell in order.cells:
             _serve(adapter, order, cell, events)
-        events.write({"event": "done"})
+        events.write(Done())
         return 0
     return 1
 
@@ -73,69 +81,62 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _failures_told(events: Events) -> Iterator[None]:
+def _failures_reported(events: EventWriter) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        kind = "oom" if is_out_of_memory(error) else "error"
-        events.write({"event": "failed", "kind": kind, "error": told(error)})
+        kind: Literal["oom", "error"] = "oom" if is_out_of_memory(error) else "error"
+        events.write(Failed(kind, error_line(error)))
 
 
-def _load(order: dict[str, Any], events: Events) -> Adapter:
-    events.write({"event": "stage", "cell_id": None, "stage": "load"})
+def _load(load: Load, events: EventWriter) -> Adapter:
+    events.write(StageStarted("load"))
     started = time.perf_counter()
-    load = Load(**order["load"])
-    adapter = adapter_maker(load.engine, load.serving)(load)
-    if order.get("fault"):
-        adapter = mutated(adapter, order["fault"])
+    adapter = adapter_maker(load.engine.engine, load.engine.serving)(load)
+    if load.engine.fault:
+        adapter = mutated(adapter, load.engine.fault)
     loaded = adapter.loaded
     events.write(
-        {
-            "event": "loaded",
-            "load_s": time.perf_counter() - started,
-            "engine_version": loaded.engine_version,
-            "engine_build": loaded.engine_build,
-            "compute_dtype": loaded.compute_dtype,
-            "kv_dtype": loaded.kv_dtype,
-            "device_uuids": loaded.device_uuids,
-            "overrides": loaded.overrides,
-            "stages": adapter.shown.stages,
-            "environment": _environment(loaded.device),
-        },
+        EngineLoaded(
+            load_s=time.perf_counter() - started,
+            engine_version=loaded.engine_version,
+            engine_build=loaded.engine_build,
+            compute_dtype=loaded.compute_dtype,
+            kv_dtype=loaded.kv_dtype,
+            stages=adapter.shown.stages,
+            device_uuids=loaded.device_uuids,
+            overrides=loaded.overrides,
+            environment=_environment(loaded.device),
+        )
     )
     return adapter
 
 
-def _serve(adapter: Adapter, order: dict[str, Any], cell: dict[str, Any], events: Events) -> None:
-    def tell(stage: str) -> None:
-        events.write({"event": "stage", "cell_id": cell["cell_id"], "stage": stage})
+def _serve(adapter: Adapter, order: ChildOrder, cell: CellInput, events: EventWriter) -> None:
+    for trace in _traces(adapter, order, cell, events):
+        events.write(TraceSeen(cell.cell_id, trace))
+    if not order.infect:
+        events.write(CellDone(cell.cell_id))
 
-    def report(probed: Probed) -> None:
-        header = {"event": "trace", "cell_id": cell["cell_id"], **probed.header()}
-        events.write(header, probed.arrays)
 
-    if order.get("infect"):
-        for case in cell["cases"]:
-            _each(probe_infections(adapter, case), report)
+def _traces(
+    adapter: Adapter, order: ChildOrder, cell: CellInput, events: EventWriter
+) -> Iterator[Trace]:
+    def start(stage: str) -> None:
+        events.write(StageStarted(stage, cell.cell_id))
+
+    if order.infect:
+        for case in cell.cases:
+            yield from probe_infections(adapter, case)
         return
-    subject = Subject(
-        adapter,
-        freeze=bool(order.get("freeze")),
-        timed=order["load"]["pass_"] == "timed",
-    )
-    _each(probe_engine(subject, cell["cases"], set(cell["stages"]), tell), report)
-    _each(probe_cell(subject, cell["cases"], tell), report)
-    events.write({"event": "cell_done", "cell_id": cell["cell_id"]})
+    subject = Subject(adapter, freeze=order.freeze, timed=order.load.pass_ == "timed")
+    yield from probe_engine(subject, cell.cases, set(cell.stages), start)
+    yield from probe_cell(subject, cell.cases, start)
 
 
-def _each(probes: Iterator[Probed], report: Callable[[Probed], None]) -> None:
-    for probed in probes:
-        report(probed)
-
-
-def _environment(device: dict[str, str]) -> list[list[str]]:
-    """List what the engine runs on, as ``[name, version, kind]``."""
+def _environment(device: dict[str, str]) -> list[tuple[str, str, str]]:
+    """List what the engine runs on, as (name, version, kind)."""
     rows = {(d.metadata["Name"], d.version, "package") for d in importlib.metadata.distributions()}
     facts = [
         ("python", platform.python_version(), "python"),
@@ -145,4 +146,4 @@ def _environment(device: dict[str, str]) -> list[list[str]]:
     for name in _VISIBLE:
         if name in os.environ:
             facts.append((name, os.environ[name], "variable"))
-    return [list(row) for row in [*facts, *sorted(r for r in rows if r[0])]]
+    return [*facts, *sorted(row for row in rows if row[0])]

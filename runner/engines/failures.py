@@ -1,7 +1,7 @@
 """What an engine raised, in one bounded line, and whether it ran out of memory."""
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return an error's type and first line, bounded."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:500]

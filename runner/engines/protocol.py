@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAGIC = b"FQ1\n"
 MAX_HEADER = 256 << 20
 MAX_ARRAYS = 1 << 30

@@ -27,11 +27,12 @@ os.dup2(2, 1)
 sys.path.append({root!r})
 from runner.engines.registry import adapter_maker
 from runner.engines.base import Load, Request
+from runner.engines.engine import Engine
 import numpy as np
 def make(**options):
-    load = Load(path={path!r}, backend="cpu", pass_="structure", weights_type="f32",
-                options=options)
-    return adapter_maker({engine!r}, 'in_process')(load)
+    described = Engine({engine!r}, {engine!r}, options=options)
+    load = Load({path!r}, "cpu", pass_="structure", weights_type="f32", engine=described)
+    return adapter_maker({engine!r}, "in_process")(load)
 names = dict(globals(), USER=[{{"role": "user", "content": "What is 3 + 4?"}}])
 for line in sys.stdin:
     scope = dict(names)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.engines.engine import Engine
 from runner.freeze import freeze
 from runner.model.artifact import describe_variant, model_digests
-from runner.order import CellOrder, Engine, Model, Variant, WorkOrder
+from runner.order import CellOrder, Model, Variant, WorkOrder
 from suites.stages import Serving
 from suites.suite import Case, Golden, Script, Suite
 from tests.engines import engine_python

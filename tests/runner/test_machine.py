@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.planning.fleet import this_node
+from cluster.planning.node import this_node
 from runner import machine
 from runner.machine import node_id, slug, this_machine
 from suites.errors import UserError

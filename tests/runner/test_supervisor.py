@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from runner.engines.probes.run import FACTS
+from runner.engines.trace import Trace
 from runner.machine import this_machine
 from runner.order import Ending
 from runner.recording import AttemptRecord
@@ -222,10 +223,9 @@ def test_text_that_is_no_unicode_is_stored_and_nothing_else_is_lost(
     store = Store(str(tmp_path))
     record = AttemptRecord(order, order.cells[0], store)
     for number, text in enumerate(["before", "half a pair: \ud83d", "after"]):
-        header = {"stage": "stop", "case_id": "stop/eos", "probe": str(number), "text": text}
-        record.trace(header, {}, {})
+        record.trace(Trace("stop", "stop/eos", str(number), text=text), {})
     record.finish()
-    record.write(Ending(status="ok"), dt.datetime.now(dt.UTC), {}, this_machine())
+    record.write(Ending(status="ok"), dt.datetime.now(dt.UTC), None, this_machine())
     rows = store.read(order.run_id, "traces")
     assert [r["text"] for r in rows if r["stage"] == "stop"] == [
         "before",
@@ -241,8 +241,7 @@ def test_evidence_is_on_disk_before_the_attempt_ends(
     store = Store(str(tmp_path))
     record = AttemptRecord(order, order.cells[0], store)
     for number in range(600):
-        header = {"stage": "stop", "case_id": "stop/eos", "probe": str(number), "text": "x"}
-        record.trace(header, {}, {})
+        record.trace(Trace("stop", "stop/eos", str(number), text="x"), {})
     assert len(store.read(order.run_id, "traces")) >= 512
     assert store.files(order.run_id, "attempts") == []
 
@@ -253,11 +252,11 @@ def test_an_attempt_that_left_a_fact_or_a_case_unanswered_is_not_ok(
     order = make_order()
     record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
     for case in order.cells[0].suite.cases:
-        record.trace({"stage": case.stage, "case_id": case.id, "probe": "isolate"}, {}, {})
+        record.trace(Trace(case.stage, case.id, "isolate"), {})
     record.finish()
     ending = record.completeness()
     assert ending.status == "error"
     assert "config/" in str(ending.error)
     for fact in FACTS:
-        record.trace({"stage": "config", "case_id": f"config/{fact}", "probe": "fact"}, {}, {})
+        record.trace(Trace("config", f"config/{fact}", "fact"), {})
     assert record.completeness().status == "ok"

@@ -1,6 +1,6 @@
 """What the cases of a suite ask, as the tests of all suites look at it."""
 
-from suites.golden import Truth
+from suites.golden import ModelFiles
 from suites.suite import Case, Suite
 
 #: Tokens that the shipped model's context holds.
@@ -12,7 +12,7 @@ def of_stage(suite: Suite, *stages: str) -> list[Case]:
     return [case for case in suite.cases if case.stage in stages]
 
 
-def prompt_ids(case: Case, truth: Truth) -> list[int]:
+def prompt_ids(case: Case, truth: ModelFiles) -> list[int]:
     """Return the ids of a case's prompt as the model's files say."""
     if case.text is not None:
         return truth.encode(case.text, add_special=True)

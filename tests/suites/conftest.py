@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import Truth
+from suites.golden import ModelFiles
 from suites.loading import SHIPPED, load_suite
 from suites.suite import Suite
 
@@ -20,6 +20,6 @@ def smoke() -> Suite:
 
 
 @pytest.fixture(scope="session")
-def truth(smoke: Suite) -> Truth:
+def truth(smoke: Suite) -> ModelFiles:
     assert smoke.golden_for is not None
-    return Truth(SHIPPED / smoke.golden_for)
+    return ModelFiles(SHIPPED / smoke.golden_for)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from suites.errors import UserError
-from suites.golden import Truth, completed, main, stale
+from suites.golden import ModelFiles, completed, main, stale
 from suites.loading import SHIPPED, load_suite
 from suites.suite import Script
 
@@ -121,21 +121,21 @@ def suite_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_computed_fields_are_put_in_and_all_else_stays(suite_file: Path, truth: Truth) -> None:
+def test_computed_fields_are_put_in_and_all_else_stays(suite_file: Path, truth: ModelFiles) -> None:
     word = truth.encode("Hi", add_special=True)
     script = truth.script_ids(Script(text="Hello!", eos=1))
     expected = COMPLETED.replace("IDS_OF_WORD", str(word)).replace("IDS_OF_SCRIPT", str(script))
     assert completed(suite_file, truth) == expected
 
 
-def test_completing_twice_changes_nothing(suite_file: Path, truth: Truth) -> None:
+def test_completing_twice_changes_nothing(suite_file: Path, truth: ModelFiles) -> None:
     assert main([str(suite_file), "--model", str(MODEL)]) == 0
     once = suite_file.read_text(encoding="utf-8")
     assert main([str(suite_file), "--model", str(MODEL)]) == 0
     assert suite_file.read_text(encoding="utf-8") == once
 
 
-def test_what_is_put_in_reads_back_as_it_was_computed(suite_file: Path, truth: Truth) -> None:
+def test_what_is_put_in_reads_back_as_it_was_computed(suite_file: Path, truth: ModelFiles) -> None:
     main([str(suite_file), "--model", str(MODEL)])
     for case in load_suite("mine.yaml", suite_file.parent).cases:
         for name, value in truth.answers(case).items():
@@ -143,7 +143,7 @@ def test_what_is_put_in_reads_back_as_it_was_computed(suite_file: Path, truth: T
 
 
 def test_check_writes_nothing_and_names_the_stale_cases(
-    suite_file: Path, truth: Truth, capsys: pytest.CaptureFixture[str]
+    suite_file: Path, truth: ModelFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(suite_file), "--model", str(MODEL), "--check"]) == 1
     assert suite_file.read_text(encoding="utf-8") == WRITTEN
@@ -176,7 +176,7 @@ def test_a_folder_that_is_no_model_is_told(
     assert "model's files cannot be read" in capsys.readouterr().err
 
 
-def test_content_in_one_part_of_text_is_that_text(truth: Truth) -> None:
+def test_content_in_one_part_of_text_is_that_text(truth: ModelFiles) -> None:
     part = {"type": "text", "text": "Hello"}
     assert truth.render([{"role": "user", "content": [part]}]) == truth.render(
         [{"role": "user", "content": "Hello"}]
@@ -187,6 +187,8 @@ def test_content_in_one_part_of_text_is_that_text(truth: Truth) -> None:
     "parts",
     [[], [{"type": "image_url"}], [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]],
 )
-def test_content_in_other_parts_has_no_golden_prompt(truth: Truth, parts: list[object]) -> None:
+def test_content_in_other_parts_has_no_golden_prompt(
+    truth: ModelFiles, parts: list[object]
+) -> None:
     with pytest.raises(UserError, match="one part of text"):
         truth.render([{"role": "user", "content": parts}])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import Truth, main, stale
+from suites.golden import ModelFiles, main, stale
 from suites.loading import SHIPPED, load_suite
 from suites.suite import Case, Suite
 from tests.suites.asked import CONTEXT, of_stage, prompt_ids
@@ -41,13 +41,13 @@ def test_every_stage_that_is_required_is_asked(suite: Suite) -> None:
 
 
 def test_computed_golden_fields_are_what_the_models_files_say(
-    suite_file: Path, truth: Truth
+    suite_file: Path, truth: ModelFiles
 ) -> None:
     assert stale(suite_file, truth) == []
     assert main([str(suite_file), "--check"]) == 0
 
 
-def test_prompt_and_answer_fit_the_context(suite: Suite, truth: Truth) -> None:
+def test_prompt_and_answer_fit_the_context(suite: Suite, truth: ModelFiles) -> None:
     for case in of_stage(suite, "logits", "chain", "stop", "detokenize", "parse"):
         opened = len(prompt_ids(case, truth)) if case.messages or case.text else 0
         assert opened + case.max_tokens <= CONTEXT, case.id
@@ -75,7 +75,7 @@ def test_texts_that_normalisation_changes_are_tagged_nfd(suite: Suite) -> None:
         assert composed == ("nfd" not in case.tags), case.id
 
 
-def generated(case: Case, truth: Truth) -> tuple[str, str]:
+def generated(case: Case, truth: ModelFiles) -> tuple[str, str]:
     """Play a script by the rules: it ends at an EOS, the earliest stop string or the limit."""
     ids: list[int] = []
     for token in case.golden.script_ids or ():
@@ -91,7 +91,7 @@ def generated(case: Case, truth: Truth) -> tuple[str, str]:
     return truth.visible(ids), "length"
 
 
-def test_golden_texts_follow_from_the_scripts(suite: Suite, truth: Truth) -> None:
+def test_golden_texts_follow_from_the_scripts(suite: Suite, truth: ModelFiles) -> None:
     for case in of_stage(suite, "stop", "detokenize"):
         text, finish_reason = generated(case, truth)
         assert case.golden.text == text, case.id
@@ -105,7 +105,7 @@ def test_what_follows_an_eos_is_in_no_golden_text(suite: Suite) -> None:
 
 
 def test_golden_messages_are_those_which_the_template_renders_as_their_scripts(
-    suite: Suite, truth: Truth
+    suite: Suite, truth: ModelFiles
 ) -> None:
     """Parsing undoes the template; not so for JSON in another form and for what was cut short."""
     for case in of_stage(suite, "parse"):
@@ -121,7 +121,7 @@ def test_golden_messages_are_those_which_the_template_renders_as_their_scripts(
         assert closed == prompt + script + "<|turn_end|>", case.id
 
 
-def test_what_was_cut_short_is_in_the_message_as_text(suite: Suite, truth: Truth) -> None:
+def test_what_was_cut_short_is_in_the_message_as_text(suite: Suite, truth: ModelFiles) -> None:
     for case in of_stage(suite, "parse"):
         if "limit" not in case.tags:
             continue

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import Truth
+from suites.golden import ModelFiles
 from suites.loading import load_suite
 from suites.suite import Case, Suite
 
@@ -18,14 +18,16 @@ def numerics() -> Suite:
     return load_suite("numerics", Path())
 
 
-def _length(case: Case, truth: Truth) -> int:
+def _length(case: Case, truth: ModelFiles) -> int:
     if case.text is not None:
         return len(truth.encode(case.text, add_special=True))
     text = truth.render(case.messages or (), case.tools, case.template_options)
     return len(truth.encode(text, add_special=False))
 
 
-def test_raw_texts_have_just_as_many_tokens_as_their_ids_say(numerics: Suite, truth: Truth) -> None:
+def test_raw_texts_have_just_as_many_tokens_as_their_ids_say(
+    numerics: Suite, truth: ModelFiles
+) -> None:
     named = [case for case in numerics.cases if "length" in case.tags]
     lengths = {_length(case, truth) for case in named}
     assert {f"numerics/length-{length}" for length in lengths} == {case.id for case in named}
@@ -33,19 +35,19 @@ def test_raw_texts_have_just_as_many_tokens_as_their_ids_say(numerics: Suite, tr
     assert max(lengths) == CONTEXT - 1
 
 
-def test_prompt_and_answer_fit_the_context(numerics: Suite, truth: Truth) -> None:
+def test_prompt_and_answer_fit_the_context(numerics: Suite, truth: ModelFiles) -> None:
     for case in numerics.cases:
         assert _length(case, truth) + case.max_tokens <= CONTEXT, case.id
 
 
-def test_answers_are_decoded_over_the_borders_of_blocks(numerics: Suite, truth: Truth) -> None:
+def test_answers_are_decoded_over_the_borders_of_blocks(numerics: Suite, truth: ModelFiles) -> None:
     for case in numerics.cases:
         if case.id.startswith("numerics/decode-over-"):
             border, length = int(case.id.rsplit("-", 1)[1]), _length(case, truth)
             assert length < border < length + case.max_tokens, case.id
 
 
-def test_there_are_positions_enough_and_no_case_twice(numerics: Suite, truth: Truth) -> None:
+def test_there_are_positions_enough_and_no_case_twice(numerics: Suite, truth: ModelFiles) -> None:
     assert sum(_length(case, truth) - 1 for case in numerics.cases) >= POSITIONS
     assert len({case.digest for case in numerics.cases}) == len(numerics.cases)
     assert {case.stage for case in numerics.cases} == {"logits"}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import Truth
+from suites.golden import ModelFiles
 from suites.loading import SHIPPED, load_suite
-from suites.suite import Asked, Case, Suite
+from suites.suite import Case, SamplingParameters, Suite
 
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0}
 
@@ -27,7 +27,9 @@ def _draws(suite: Suite, *tags: str) -> list[Case]:
 
 
 def test_every_parameter_is_asked_for_and_every_measure_taken(sampling: Suite) -> None:
-    assert {name for case in sampling.cases for name in _asked(case)} == set(Asked.model_fields)
+    assert {name for case in sampling.cases for name in _asked(case)} == set(
+        SamplingParameters.model_fields
+    )
     assert {case.measure for case in sampling.cases} == {"draws", "greedy", "seed"}
     assert len({case.digest for case in sampling.cases}) == len(sampling.cases)
 
@@ -48,7 +50,7 @@ def test_beside_what_is_measured_everything_is_asked_to_do_nothing(sampling: Sui
         assert len(changed) == {"sampling/neutral": 0, "sampling/together": 3}.get(case.id, 1)
 
 
-def test_each_biased_text_is_one_token(sampling: Suite, truth: Truth) -> None:
+def test_each_biased_text_is_one_token(sampling: Suite, truth: ModelFiles) -> None:
     texts = [text for case in sampling.cases for text in case.asked.logit_bias]
     assert len(texts) == 2
     assert [len(truth.encode(text, add_special=False)) for text in texts] == [1, 1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import Truth
+from suites.golden import ModelFiles
 from suites.loading import SHIPPED, load_suite
 from suites.suite import Suite
 from tests.suites.asked import of_stage
@@ -75,7 +75,7 @@ def test_turns_of_a_transcript_go_on_from_each_other(tools: Suite) -> None:
         assert later.messages[: len(earlier.messages)] == earlier.messages, later.id
 
 
-def test_arguments_as_sent_make_the_same_prompt(tools: Suite, truth: Truth) -> None:
+def test_arguments_as_sent_make_the_same_prompt(tools: Suite, truth: ModelFiles) -> None:
     """The template prints a string of arguments as it is, so both forms must be answered alike."""
     cases = {case.id: case for case in tools.cases}
     for ours, sent in (("weather-2-answer", "as-sent-2-answer"),):

@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 
-from suites.golden import Truth
+from suites.golden import ModelFiles
 from suites.suite import Suite
 from tests.suites.asked import CONTEXT, of_stage, prompt_ids
 
@@ -26,17 +26,19 @@ def test_every_stage_has_enough_cases(smoke: Suite) -> None:
     assert all(counts[stage] >= least for stage, least in LEAST.items()), counts
 
 
-def test_the_prompts_alone_hold_enough_positions_for_the_logits(smoke: Suite, truth: Truth) -> None:
+def test_the_prompts_alone_hold_enough_positions_for_the_logits(
+    smoke: Suite, truth: ModelFiles
+) -> None:
     lengths = [len(prompt_ids(case, truth)) for case in of_stage(smoke, "logits")]
     assert sum(length - 1 for length in lengths) >= LOGITS_POSITIONS
 
 
-def test_a_case_reaches_the_end_of_the_context(smoke: Suite, truth: Truth) -> None:
+def test_a_case_reaches_the_end_of_the_context(smoke: Suite, truth: ModelFiles) -> None:
     assert max(len(prompt_ids(case, truth)) for case in of_stage(smoke, "logits")) > 0.9 * CONTEXT
 
 
 def test_cases_tagged_nfd_are_just_those_which_normalisation_changes(
-    smoke: Suite, truth: Truth
+    smoke: Suite, truth: ModelFiles
 ) -> None:
     for case in of_stage(smoke, "tokenize"):
         text = case.text if case.text is not None else case.golden.prompt_text

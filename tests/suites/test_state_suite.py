@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from suites.golden import Truth
+from suites.golden import ModelFiles
 from suites.loading import load_suite
 from suites.suite import Case, JsonObject, Scenario, Suite
 
@@ -17,7 +17,7 @@ def state() -> Suite:
     return load_suite("state", Path())
 
 
-def _prompts(case: Case, truth: Truth) -> list[list[int]]:
+def _prompts(case: Case, truth: ModelFiles) -> list[list[int]]:
     """Return the ids of the case's own prompt and of those beside it."""
     assert case.scenario is not None
     conversations = (case.messages or (), *case.scenario.beside)
@@ -41,14 +41,14 @@ def test_every_kind_of_scenario_is_asked_and_is_a_group(state: Suite) -> None:
     assert len({case.digest for case in state.cases}) == len(state.cases)
 
 
-def test_all_that_is_asked_fits_the_context(state: Suite, truth: Truth) -> None:
+def test_all_that_is_asked_fits_the_context(state: Suite, truth: ModelFiles) -> None:
     for case in state.cases:
         longest = max(len(prompt) for prompt in _prompts(case, truth))
         assert longest + case.max_tokens <= CONTEXT, case.id
 
 
 def test_every_prompt_is_cut_and_blocks_are_cut_on_and_beside_their_borders(
-    state: Suite, truth: Truth
+    state: Suite, truth: ModelFiles
 ) -> None:
     cuts = set()
     for case, scenario in _of_kind(state, "chunked"):
@@ -62,14 +62,18 @@ def test_every_prompt_is_cut_and_blocks_are_cut_on_and_beside_their_borders(
 
 
 @pytest.mark.parametrize("shared", [64, 256])
-def test_prompts_part_at_the_border_of_a_block(shared: int, state: Suite, truth: Truth) -> None:
+def test_prompts_part_at_the_border_of_a_block(
+    shared: int, state: Suite, truth: ModelFiles
+) -> None:
     (case,) = [case for case in state.cases if case.id == f"state/prefix-{shared}"]
     own, other = _prompts(case, truth)
     assert own[:shared] == other[:shared]
     assert own[shared] != other[shared]
 
 
-def test_batches_hold_rows_of_different_lengths_and_equal_ones(state: Suite, truth: Truth) -> None:
+def test_batches_hold_rows_of_different_lengths_and_equal_ones(
+    state: Suite, truth: ModelFiles
+) -> None:
     lengths = {
         case.id: [len(prompt) for prompt in _prompts(case, truth)]
         for case, _ in _of_kind(state, "batched")

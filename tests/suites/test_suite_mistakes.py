@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from suites.errors import UserError
-from suites.explaining import KeyPath, model_at
 from suites.loading import load_suite
+from suites.mistakes import KeyPath, model_at
 from suites.suite import Case, Golden, Script, Suite
 
 GOOD = """\

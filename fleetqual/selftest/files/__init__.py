@@ -1,1 +1,1 @@
-"""Faulty copies of a model's files, for the self-test: everything but the fault stays as it was."""
+"""Copies of a model's files with one fault each, for the self-test; all else is unchanged."""

@@ -17,7 +17,7 @@ from runner.engines.llama_cpp.state import LlamaScenarios
 def load(load: Load) -> Adapter:
     """Load a GGUF file and return what it can be asked."""
     lib = importlib.import_module("llama_cpp")
-    options, overrides = dict(load.options), dict[str, Any]()
+    options, overrides = dict(load.engine.options), dict[str, Any]()
     options.setdefault("n_gpu_layers", 0 if load.backend == "cpu" else -1)
     device = chosen(lib, load.backend, int(options["n_gpu_layers"]))
     if load.pass_ != "timed":

@@ -16,7 +16,7 @@ HEALTH = "/v1/models"
 
 def command(load: Load, port: int) -> ServerCommand:
     """Return how llama-cpp-python's server is started."""
-    options = dict(load.options)
+    options = dict(load.engine.options)
     options.setdefault("n_gpu_layers", 0 if load.backend == "cpu" else -1)
     # The server has the same library, and would fall back to the CPU just as silently.
     chosen(importlib.import_module("llama_cpp"), load.backend, int(options["n_gpu_layers"]))

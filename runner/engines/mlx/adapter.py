@@ -101,7 +101,7 @@ class Mlx(Adapter):
     shown = DECLARATION.shown
 
     def __init__(self, load: Load) -> None:
-        options, overrides = dict(load.options), dict[str, Any]()
+        options, overrides = dict(load.engine.options), dict[str, Any]()
         if load.pass_ == "structure" and load.backend == "metal":
             # Newer GPUs multiply float32 in TF32 unless this is set before the first product.
             overrides["MLX_ENABLE_TF32"] = os.environ["MLX_ENABLE_TF32"] = "0"

@@ -17,7 +17,7 @@ def command(load: Load, port: int) -> ServerCommand:
         chooses = "Metal" if on_metal else "the CPU"
         raise RuntimeError(f"mlx_lm's server computes on {chooses} here, not on {load.backend}")
     arguments = ["mlx_lm", "server", "--model", load.path, "--host", HOST, "--port", str(port)]
-    for name, value in load.options.items():
+    for name, value in load.engine.options.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             # A flag stands alone, and has none that undoes it.

@@ -10,41 +10,42 @@ import numpy as np
 
 from runner.engines.base import Adapter, Reply, Request, Unseen
 from runner.engines.messages import canonical_message
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput, Truth
 from runner.engines.probes.distribution import distribution_payload
 from runner.engines.probes.subject import Subject, request
+from runner.engines.trace import Timing, Trace
 
 
-def chain(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Ask the whole chain, at once and as a stream; note where its answer is not the truth's."""
     adapter, asked = subject.adapter, request(case)
     # What is timed comes first: else it would find its own prompt in the engine's cache.
     if subject.timed:
         yield _streamed(adapter, case, asked)
     whole = answered(adapter, case, "whole", asked)
-    if "output_ids" not in case["truth"] and whole.output_ids and not subject.timed:
+    if case.truth.output_ids is None and whole.output_ids and not subject.timed:
         whole.arrays = _rows(adapter, whole)
     yield whole
     if not subject.timed:
         yield _streamed(adapter, case, asked)
-    if not subject.timed and differing(whole, case["truth"]):
+    if not subject.timed and differing(whole, case.truth):
         subject.symptoms.append((case, whole))
 
 
-def _streamed(adapter: Adapter, case: CaseInput, asked: Request) -> Probed:
+def _streamed(adapter: Adapter, case: CaseInput, asked: Request) -> Trace:
     reply = adapter.chat(replace(asked, stream=True))
-    return Probed(
+    return Trace(
         "chain",
-        case["id"],
+        case.id,
         "stream",
         text=reply.text,
         message=_message(reply),
         finish_reason=reply.finish_reason,
-        request=_timing(reply),
+        timing=_timing(reply),
     )
 
 
-def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> Probed:
+def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> Trace:
     """Send one request through the chat path and return all of its answer as ``probe``.
 
     The prompt's text is the one put in its place where there is one; it is unknown where only ids
@@ -55,9 +56,9 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> P
     if text is None and asked.prompt_ids is None:
         with contextlib.suppress(Unseen):
             text = adapter.render(asked)
-    return Probed(
+    return Trace(
         "chain",
-        case["id"],
+        case.id,
         probe,
         prompt_text=text,
         prompt_ids=reply.prompt_ids,
@@ -69,15 +70,15 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> P
     )
 
 
-def differing(whole: Probed, truth: dict[str, Any]) -> set[str]:
+def differing(whole: Trace, truth: Truth) -> set[str]:
     """Return the fields in which an answer is not the truth's; lacking is no difference."""
-    message = truth.get("message")
-    expected = {**truth, "message": None if message is None else canonical_message(message)}
+    message = truth.message
+    expected = replace(truth, message=None if message is None else canonical_message(message))
     return {
         name
         for name in ("prompt_ids", "output_ids", "text", "finish_reason", "message")
-        if None not in (expected.get(name), getattr(whole, name))
-        and expected[name] != getattr(whole, name)
+        if None not in (getattr(expected, name), getattr(whole, name))
+        and getattr(expected, name) != getattr(whole, name)
     }
 
 
@@ -85,7 +86,7 @@ def _message(reply: Reply) -> dict[str, Any] | None:
     return None if reply.message is None else canonical_message(reply.message)
 
 
-def _rows(adapter: Adapter, whole: Probed) -> dict[str, Any]:
+def _rows(adapter: Adapter, whole: Trace) -> dict[str, Any]:
     prompt, output = whole.prompt_ids or [], whole.output_ids or []
     rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
     return distribution_payload(rows, np.array(output, np.int32), None)
@@ -98,13 +99,13 @@ def _counts(reply: Reply) -> dict[str, Any] | None:
     return {"prompt_tokens": reply.prompt_count, "output_tokens": reply.output_count}
 
 
-def _timing(reply: Reply) -> dict[str, Any]:
+def _timing(reply: Reply) -> Timing:
     arrivals = reply.arrivals_s
     prompt, output = reply.prompt_ids, reply.output_ids
-    return {
-        "prompt_tokens": reply.prompt_count if prompt is None else len(prompt),
-        "output_tokens": reply.output_count if output is None else len(output),
-        "ttft_s": arrivals[0] if arrivals else None,
-        "itl_s": [b - a for a, b in itertools.pairwise(arrivals)],
-        "e2el_s": reply.total_s,
-    }
+    return Timing(
+        prompt_tokens=reply.prompt_count if prompt is None else len(prompt),
+        output_tokens=reply.output_count if output is None else len(output),
+        ttft_s=arrivals[0] if arrivals else None,
+        itl_s=[b - a for a, b in itertools.pairwise(arrivals)],
+        e2el_s=reply.total_s,
+    )

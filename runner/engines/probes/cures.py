@@ -5,33 +5,34 @@ from dataclasses import replace
 from typing import Any
 
 from runner.engines.base import Adapter, Unseen
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput, Truth
 from runner.engines.probes.chain import answered, differing
 from runner.engines.probes.subject import Subject, caught, greedy_ids, request
+from runner.engines.trace import Trace
 
 #: Chain cases of a cell whose stages are swapped: more would say the same.
 _CASES = 3
 _STAGES = ("template", "tokenize", "logits", "sampling")
 
 
-def cures(subject: Subject) -> Iterator[Probed]:
+def cures(subject: Subject) -> Iterator[Trace]:
     """Swap the stages of the first cases that show a symptom.
 
     Those where the message alone is another come last: it is the parser's, and no swap is after it.
     """
     found = sorted(
         subject.symptoms,
-        key=lambda symptom: differing(symptom[1], symptom[0]["truth"]) == {"message"},
+        key=lambda symptom: differing(symptom[1], symptom[0].truth) == {"message"},
     )
     for case, whole in found[:_CASES]:
         for stage in _STAGES:
             cured = _cured(subject.adapter, case, stage, whole)
-            yield from caught(cured, "chain", case["id"], f"cure/{stage}")
+            yield from caught(cured, "chain", case.id, f"cure/{stage}")
 
 
-def _cured(adapter: Adapter, case: CaseInput, stage: str, whole: Probed) -> Iterator[Probed]:
+def _cured(adapter: Adapter, case: CaseInput, stage: str, whole: Trace) -> Iterator[Trace]:
     """Put the truth's output of one stage in its place and run the rest of the chain as it is."""
-    truth, asked, value = case["truth"], request(case), None
+    truth, asked, value = case.truth, request(case), None
     if stage == "template":
         asked = replace(asked, prompt_text=_known(truth, "prompt_text"))
     elif stage == "tokenize":
@@ -47,12 +48,13 @@ def _cured(adapter: Adapter, case: CaseInput, stage: str, whole: Probed) -> Iter
             script = greedy_ids(adapter, whole.prompt_ids, asked.max_tokens, own)
         asked = replace(asked, script=script)
         value = {"script_ids": script}
-    probed = answered(adapter, case, f"cure/{stage}", asked)
-    probed.value = value
-    yield probed
+    trace = answered(adapter, case, f"cure/{stage}", asked)
+    trace.value = value
+    yield trace
 
 
-def _known(truth: dict[str, Any], name: str) -> Any:
-    if name not in truth:
+def _known(truth: Truth, name: str) -> Any:
+    found = getattr(truth, name)
+    if found is None:
         raise ValueError(f"the truth's {name} is missing, so nothing can be put in its place")
-    return truth[name]
+    return found

@@ -1,35 +1,33 @@
 """The truth's inputs while there is no truth: what this engine itself makes before a stage."""
 
-from typing import Any
+from dataclasses import replace
 
 from runner.engines.base import Adapter, Request
-from runner.engines.probed import CaseInput
+from runner.engines.orders import CaseInput, Script, Truth
 from runner.engines.probes.subject import greedy_ids, request
 
 
-def complete_truth(adapter: Adapter, case: CaseInput) -> None:
-    """Give a case that has no truth yet the engine's own input to its stage.
+def with_own_truth(adapter: Adapter, case: CaseInput) -> CaseInput:
+    """Return the case with the engine's own input to its stage where the truth has none.
 
     Raises:
         ValueError: a text that a bias is asked for is not one token.
     """
-    truth, script, stage = case["truth"], case.get("script"), case["stage"]
-    if stage == "tokenize" and case.get("messages") and "prompt_text" not in truth:
-        truth["prompt_text"] = adapter.render(request(case))
-    if script and "script_ids" not in truth:
-        ids = adapter.encode_output(script["text"])
-        if script.get("eos") is not None:
-            ids = [*ids, adapter.eos_ids()[script["eos"]]]
-        truth["script_ids"] = [*ids, *(adapter.encode_output(script["after"]))]
-    if stage == "logits" and "prompt_ids" not in truth:
-        if case.get("text") is not None:
-            truth.update(prompt_ids=adapter.encode_text(case["text"]), output_ids=[])
-        else:
-            truth["prompt_ids"], truth["output_ids"] = _answer(adapter, request(case))
-    if stage == "state" and "prompt_ids" not in truth:
-        truth.update(_state(adapter, case))
-    if stage == "sampling" and "prompt_ids" not in truth:
-        truth.update(_sampling(adapter, case))
+    truth, stage = case.truth, case.stage
+    if stage == "tokenize" and case.messages and truth.prompt_text is None:
+        truth = replace(truth, prompt_text=adapter.render(request(case)))
+    if case.script is not None and truth.script_ids is None:
+        truth = replace(truth, script_ids=_script(adapter, case.script))
+    if stage in _FORCED and truth.prompt_ids is None:
+        truth = _FORCED[stage](adapter, replace(case, truth=truth))
+    return replace(case, truth=truth)
+
+
+def _script(adapter: Adapter, script: Script) -> list[int]:
+    ids = adapter.encode_output(script.text)
+    if script.eos is not None:
+        ids = [*ids, adapter.eos_ids()[script.eos]]
+    return [*ids, *adapter.encode_output(script.after)]
 
 
 def _answer(adapter: Adapter, asked: Request) -> tuple[list[int], list[int]]:
@@ -39,27 +37,39 @@ def _answer(adapter: Adapter, asked: Request) -> tuple[list[int], list[int]]:
     return reply.prompt_ids, reply.output_ids
 
 
-def _state(adapter: Adapter, case: CaseInput) -> dict[str, Any]:
-    if case.get("text") is None:
+def _logits(adapter: Adapter, case: CaseInput) -> Truth:
+    if case.text is not None:
+        prompt, output = adapter.encode_text(case.text), list[int]()
+    else:
+        prompt, output = _answer(adapter, request(case))
+    return replace(case.truth, prompt_ids=prompt, output_ids=output)
+
+
+def _state(adapter: Adapter, case: CaseInput) -> Truth:
+    if case.text is None:
         prompt, output = _answer(adapter, request(case))
     else:
-        prompt = adapter.encode_text(case["text"])
-        output = greedy_ids(adapter, prompt, case["max_tokens"])
-    # The others share the case's tools and switches: so they share the beginning of its prompt.
-    others = [request({**case, "messages": m}) for m in case["scenario"].get("beside", ())]
-    beside = [list(_answer(adapter, other)) for other in others]
-    return {"prompt_ids": prompt, "output_ids": output, "beside_ids": beside}
+        prompt = adapter.encode_text(case.text)
+        output = greedy_ids(adapter, prompt, case.max_tokens)
+    # The others share the case's tools and switches, so they share the beginning of its prompt.
+    others = [request(replace(case, messages=m)) for m in case.around.beside]
+    beside = [_answer(adapter, other) for other in others]
+    return replace(case.truth, prompt_ids=prompt, output_ids=output, beside_ids=beside)
 
 
-def _sampling(adapter: Adapter, case: CaseInput) -> dict[str, Any]:
+def _sampling(adapter: Adapter, case: CaseInput) -> Truth:
     biases = {}
-    for text in case["asked"].get("logit_bias", {}):
+    for text in case.bias:
         ids = adapter.encode_output(text)
         if len(ids) != 1:
             raise ValueError(f"logit_bias: {text!r} is {len(ids)} tokens, and a bias is for one")
         biases[text] = ids[0]
-    if case.get("text") is not None:
-        prompt = adapter.encode_text(case["text"])
+    if case.text is not None:
+        prompt = adapter.encode_text(case.text)
     else:
         prompt = adapter.encode_chat(adapter.render(request(case)))
-    return {"prompt_ids": prompt, "bias_ids": biases}
+    return replace(case.truth, prompt_ids=prompt, bias_ids=biases)
+
+
+#: Stages that need token ids, and what makes them.
+_FORCED = {"logits": _logits, "state": _state, "sampling": _sampling}

@@ -2,32 +2,32 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from runner.engines.base import Adapter
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput, Infection, Truth
 from runner.engines.probes.chain import answered
 from runner.engines.probes.subject import caught, request
+from runner.engines.trace import Trace
 
 
-def probe_infections(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
+def probe_infections(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
     """Run the chain of a case once for each of its ``infections`` (probe, and what is put in)."""
-    for infection in case["infections"]:
+    for infection in case.infections:
         infected = _infected(adapter, case, infection)
-        yield from caught(infected, "chain", case["id"], infection["probe"])
+        yield from caught(infected, "chain", case.id, infection.probe)
 
 
-def _infected(adapter: Adapter, case: CaseInput, infection: dict[str, Any]) -> Iterator[Probed]:
-    script = infection.get("script")
+def _infected(adapter: Adapter, case: CaseInput, infection: Infection) -> Iterator[Trace]:
+    script = infection.script
     # No truth travels here: what is forced is the infection's script, and never one of the case.
     asked = replace(
-        request({**case, "truth": {}, "script": None}),
+        request(replace(case, truth=Truth(), script=None)),
         script=script,
-        prompt_text=infection.get("prompt_text"),
-        prompt_ids=infection.get("prompt_ids"),
+        prompt_text=infection.prompt_text,
+        prompt_ids=infection.prompt_ids,
     )
     if script is not None:
         asked = replace(asked, max_tokens=max(1, len(script)))
-    probed = answered(adapter, case, infection["probe"], asked)
-    probed.value = None if script is None else {"script_ids": script}
-    yield probed
+    trace = answered(adapter, case, infection.probe, asked)
+    trace.value = None if script is None else {"script_ids": script}
+    yield trace

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from runner.engines.base import Adapter, Logits
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import (
     OWN_TOP_K,
     count_nonfinite,
@@ -16,18 +16,19 @@ from runner.engines.probes.distribution import (
 )
 from runner.engines.probes.subject import Subject, caught, request
 from runner.engines.protocol import Arrays
+from runner.engines.trace import Trace
 
 _INSTRUMENT_CASES = 3
 _ALIGNED_TOKENS = 12
 
 
-def instrument(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[Probed]:
+def instrument(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[Trace]:
     """Ask the same numbers again, in another order and without a cache; then place their rows.
 
     Any case whose truth holds a forced sequence will do, those of ``logits`` first.
     """
-    known = [case for case in cases if case["truth"].get("top_ids_prefill")]
-    known.sort(key=lambda case: case["stage"] != "logits")
+    known = [case for case in cases if case.truth.top_ids_prefill]
+    known.sort(key=lambda case: case.stage != "logits")
     chosen = known[:_INSTRUMENT_CASES]
     for probe, order, cold in (
         ("first", chosen, False),
@@ -37,31 +38,31 @@ def instrument(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[Probed]
     ):
         for case in order:
             repeated = _repeated(subject.adapter, case, probe, cold=cold)
-            yield from caught(repeated, "instrument", case["id"], probe)
+            yield from caught(repeated, "instrument", case.id, probe)
     for case in chosen:
-        yield from caught(_aligned(subject.adapter, case), "instrument", case["id"], "aligned")
+        yield from caught(_aligned(subject.adapter, case), "instrument", case.id, "aligned")
 
 
-def _repeated(adapter: Adapter, case: CaseInput, probe: str, *, cold: bool) -> Iterator[Probed]:
+def _repeated(adapter: Adapter, case: CaseInput, probe: str, *, cold: bool) -> Iterator[Trace]:
     arrays, ids, logits = _forced(adapter, case, cold=cold)
     value = {"mass_error": mass_error(arrays), "nonfinite": count_nonfinite(logits)}
-    yield Probed("instrument", case["id"], probe, prompt_ids=ids, value=value, arrays=arrays)
+    yield Trace("instrument", case.id, probe, prompt_ids=ids, value=value, arrays=arrays)
 
 
-def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
+def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
     """Let the engine answer by itself, and see which rows of its forced logits predict that.
 
     Logits that are handed out one position too late or too early agree with themselves in every
     repeat; only what the engine itself then generates tells.
     """
-    prompt = list(case["truth"]["prompt_ids"])
-    limit = min(_ALIGNED_TOKENS, case["max_tokens"])
+    prompt = list(case.truth.prompt)
+    limit = min(_ALIGNED_TOKENS, case.max_tokens)
     reply = adapter.chat(replace(request(case), max_tokens=limit, stop=(), prompt_ids=prompt))
     start = max(0, len(prompt) - 2)
     rows = adapter.prefill([*prompt, *reply.shown_ids])[start:]
-    yield Probed(
+    yield Trace(
         "instrument",
-        case["id"],
+        case.id,
         "aligned",
         prompt_ids=prompt,
         output_ids=reply.output_ids,
@@ -70,15 +71,15 @@ def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
     )
 
 
-def logits(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def logits(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Force the truth's ids, once in one pass and once token by token."""
-    truth, adapter = case["truth"], subject.adapter
+    truth, adapter = case.truth, subject.adapter
     arrays, ids, rows = _forced(adapter, case)
-    output = list(truth["output_ids"])
+    output = list(truth.output)
     value = {"start": 0, "nonfinite": count_nonfinite(rows)}
-    yield Probed(
+    yield Trace(
         "logits",
-        case["id"],
+        case.id,
         "prefill",
         prompt_ids=ids,
         output_ids=output,
@@ -87,15 +88,15 @@ def logits(subject: Subject, case: CaseInput) -> Iterator[Probed]:
     )
     if not output:
         return
-    rows = adapter.decode(truth["prompt_ids"], output)
-    top = truth.get("top_ids_decode")
+    rows = adapter.decode(truth.prompt, output)
+    top = truth.top_ids_decode
     arrays = distribution_payload(
         rows, np.array(output, np.int32), None if top is None else np.array(top, np.int32)
     )
-    value = {"start": len(truth["prompt_ids"]) - 1, "nonfinite": count_nonfinite(rows)}
-    yield Probed(
+    value = {"start": len(truth.prompt) - 1, "nonfinite": count_nonfinite(rows)}
+    yield Trace(
         "logits",
-        case["id"],
+        case.id,
         "decode",
         prompt_ids=ids,
         output_ids=output,
@@ -107,10 +108,10 @@ def logits(subject: Subject, case: CaseInput) -> Iterator[Probed]:
 def _forced(
     adapter: Adapter, case: CaseInput, *, cold: bool = False
 ) -> tuple[Arrays, list[int], Logits]:
-    truth = case["truth"]
-    ids = [*truth["prompt_ids"], *truth["output_ids"]]
+    truth = case.truth
+    ids = [*truth.prompt, *truth.output]
     rows = adapter.prefill(ids, cold=cold)[:-1]
-    top = truth.get("top_ids_prefill")
+    top = truth.top_ids_prefill
     payload = distribution_payload(
         rows, np.array(ids[1:], np.int32), None if top is None else np.array(top, np.int32)
     )

@@ -4,25 +4,26 @@ import contextlib
 from collections.abc import Iterator
 
 from runner.engines.base import Unseen
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput
 from runner.engines.probes.subject import Subject, request
+from runner.engines.trace import Trace
 
 
-def template(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def template(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Render the case's messages and tools."""
     text = subject.adapter.render(request(case))
-    yield Probed("template", case["id"], "isolate", prompt_text=text)
+    yield Trace("template", case.id, "isolate", prompt_text=text)
 
 
-def tokenize(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def tokenize(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Encode raw text, or the truth's rendered prompt, and decode it again."""
-    text = case.get("text")
-    if text is None:
-        text = case["truth"]["prompt_text"]
+    if case.text is None:
+        text = case.truth.rendered
         ids = subject.adapter.encode_chat(text)
     else:
+        text = case.text
         ids = subject.adapter.encode_text(text)
     value = {"text": text}
     with contextlib.suppress(Unseen):
         value["round_trip"] = subject.adapter.decode_ids(ids)
-    yield Probed("tokenize", case["id"], "isolate", prompt_ids=ids, value=value)
+    yield Trace("tokenize", case.id, "isolate", prompt_ids=ids, value=value)

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from runner.engines.base import Adapter
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput
 from runner.engines.probes import logits as forced
 from runner.engines.probes import prompt as prompts
 from runner.engines.probes import scripted
 from runner.engines.probes.chain import chain
 from runner.engines.probes.cures import cures
-from runner.engines.probes.freezing import complete_truth
+from runner.engines.probes.freezing import with_own_truth
 from runner.engines.probes.sampling import sampling
 from runner.engines.probes.state import state
 from runner.engines.probes.subject import StageProbe, Subject, caught
+from runner.engines.trace import OBSERVED, Trace
 
 Tell = Callable[[str], None]
 
@@ -46,7 +47,6 @@ FACTS = (
     "sampling_defaults",
     "model_name",
 )
-_OBSERVED = ("path", "endpoint", "reenacted")
 _PROBES: dict[str, StageProbe] = {
     "template": prompts.template,
     "tokenize": prompts.tokenize,
@@ -62,7 +62,7 @@ _PROBES: dict[str, StageProbe] = {
 
 def probe_engine(
     subject: Subject, cases: Sequence[CaseInput], stages: set[str], tell: Tell
-) -> Iterator[Probed]:
+) -> Iterator[Trace]:
     """Probe what needs no case of its own: the instrument and the configuration."""
     stages = stages & shown_stages(subject.adapter)
     if "instrument" in stages:
@@ -73,30 +73,30 @@ def probe_engine(
         yield from _timed(_config(subject.adapter))
 
 
-def probe_cell(subject: Subject, cases: Sequence[CaseInput], tell: Tell) -> Iterator[Probed]:
+def probe_cell(subject: Subject, cases: Sequence[CaseInput], tell: Tell) -> Iterator[Trace]:
     """Probe every case of a cell, stage by stage; what raises becomes the probe's error."""
     shown = shown_stages(subject.adapter)
     for stage, probe in _PROBES.items():
-        chosen = [c for c in cases if c["stage"] == stage and (subject.freeze or stage in shown)]
+        chosen = [c for c in cases if c.stage == stage and (subject.freeze or stage in shown)]
         if chosen:
             tell(stage)
         for case in chosen:
-            yield from _timed(caught(_probed(subject, case, probe), stage, case["id"], "*"))
+            yield from _timed(caught(_asked(subject, case, probe), stage, case.id, "*"))
     yield from _timed(cures(subject))
 
 
 def shown_stages(adapter: Adapter) -> set[str]:
     """Return the stages of which the engine shows something as it is served."""
-    return {stage for stage, how in adapter.shown.stages.items() if how in _OBSERVED}
+    return {stage for stage, how in adapter.shown.stages.items() if how in OBSERVED}
 
 
-def _probed(subject: Subject, case: CaseInput, probe: StageProbe) -> Iterator[Probed]:
+def _asked(subject: Subject, case: CaseInput, probe: StageProbe) -> Iterator[Trace]:
     if subject.freeze:
-        complete_truth(subject.adapter, case)
+        case = with_own_truth(subject.adapter, case)
     yield from probe(subject, case)
 
 
-def _config(adapter: Adapter) -> Iterator[Probed]:
+def _config(adapter: Adapter) -> Iterator[Trace]:
     facts = list(caught(_facts(adapter), "config", "*", "fact"))
     if facts[-1].case_id != "*":
         yield from facts
@@ -105,22 +105,23 @@ def _config(adapter: Adapter) -> Iterator[Probed]:
         yield replace(facts[-1], case_id=f"config/{name}")
 
 
-def _facts(adapter: Adapter) -> Iterator[Probed]:
+def _facts(adapter: Adapter) -> Iterator[Trace]:
     facts = adapter.facts()
     for name in FACTS:
-        unseen = None if name in facts else "hidden"
-        probed = Probed("config", f"config/{name}", "fact", unseen=unseen)
+        trace = Trace("config", f"config/{name}", "fact")
         if name in facts:
-            probed.value = {"seen": facts[name]}
-        yield probed
+            trace.value = {"seen": facts[name]}
+        else:
+            trace.unseen = "hidden"
+        yield trace
 
 
-def _timed(probes: Iterator[Probed]) -> Iterator[Probed]:
+def _timed(probes: Iterator[Trace]) -> Iterator[Trace]:
     """Note how long each probe took: the time since it was asked for."""
     while True:
         started = time.perf_counter()
-        probed = next(probes, None)
-        if probed is None:
+        trace = next(probes, None)
+        if trace is None:
             return
-        probed.seconds = time.perf_counter() - started
-        yield probed
+        trace.seconds = time.perf_counter() - started
+        yield trace

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from runner.engines.base import Adapter, Logits
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import (
     count_nonfinite,
     distribution_payload,
@@ -16,6 +16,7 @@ from runner.engines.probes.distribution import (
     ranked_payload,
 )
 from runner.engines.probes.subject import Subject
+from runner.engines.trace import Trace
 
 #: Ids that are kept of a distribution which is drawn from.
 _DRAWN_TOP_K = 4096
@@ -25,15 +26,15 @@ _SEED = 20_240_917
 _SEEDS = (_SEED, _SEED, _SEED + 1, _SEED + 2)
 
 
-def sampling(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def sampling(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Ask the engine's sampler in the way that the case measures it."""
-    measure = case["measure"]
+    measure = str(case.measure)
     if subject.freeze:
         yield _inputs(subject.adapter, case)
         return
     asked = _asked(case)
     if not set(asked) <= set(subject.adapter.shown.samplers):
-        yield Probed("sampling", case["id"], measure, unseen="absent")
+        yield Trace("sampling", case.id, measure, unseen="absent")
         return
     probe = {"draws": _draws, "greedy": _greedy, "seed": _seeds}[measure]
     yield from probe(subject.adapter, case, asked)
@@ -41,29 +42,28 @@ def sampling(subject: Subject, case: CaseInput) -> Iterator[Probed]:
 
 def _asked(case: CaseInput) -> dict[str, Any]:
     """Return what the case asks for, biases by token id."""
-    asked = {name: value for name, value in case["asked"].items() if name != "logit_bias"}
-    if biases := case["asked"].get("logit_bias"):
-        ids = case["truth"]["bias_ids"]
-        asked["logit_bias"] = {int(ids[text]): bias for text, bias in biases.items()}
-    return asked
+    if not case.bias:
+        return dict(case.asked)
+    ids = case.truth.bias_ids or {}
+    return {**case.asked, "logit_bias": {ids[text]: bias for text, bias in case.bias.items()}}
 
 
-def _inputs(adapter: Adapter, case: CaseInput) -> Probed:
+def _inputs(adapter: Adapter, case: CaseInput) -> Trace:
     """Return what a sampling case needs, and its prompt's distributions for the instrument."""
-    ids = list(case["truth"]["prompt_ids"])
+    ids = list(case.truth.prompt)
     rows = adapter.prefill(ids)[:-1]
-    return Probed(
+    return Trace(
         "sampling",
-        case["id"],
+        case.id,
         "inputs",
         prompt_ids=ids,
-        value={"bias_ids": case["truth"]["bias_ids"]},
+        value={"bias_ids": case.truth.bias_ids},
         arrays=distribution_payload(rows, np.array(ids[1:], np.int32), None),
     )
 
 
-def _draws(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Probed]:
-    prompt, n = list(case["truth"]["prompt_ids"]), case["draws"]
+def _draws(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Trace]:
+    prompt, n = list(case.truth.prompt), case.draws
     last = adapter.prefill(prompt)[-1:]
     counts = Counter(adapter.draw(prompt, asked, n, _SEED))
     value = {
@@ -75,21 +75,21 @@ def _draws(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator
         **_bias(asked),
     }
     arrays = ranked_payload(last, _DRAWN_TOP_K)
-    yield Probed("sampling", case["id"], "draws", prompt_ids=prompt, value=value, arrays=arrays)
+    yield Trace("sampling", case.id, "draws", prompt_ids=prompt, value=value, arrays=arrays)
 
 
-def _greedy(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Probed]:
-    prompt = list(case["truth"]["prompt_ids"])
-    output = adapter.generate(prompt, {"temperature": 0.0, **asked}, case["max_tokens"], None)
+def _greedy(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Trace]:
+    prompt = list(case.truth.prompt)
+    output = adapter.generate(prompt, {"temperature": 0.0, **asked}, case.max_tokens, None)
     rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
     value = {
         "lse": _storable(rows),
         "nonfinite": count_nonfinite(rows),
         **_bias(asked),
     }
-    yield Probed(
+    yield Trace(
         "sampling",
-        case["id"],
+        case.id,
         "greedy",
         prompt_ids=prompt,
         output_ids=output,
@@ -98,13 +98,13 @@ def _greedy(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterato
     )
 
 
-def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Probed]:
-    prompt = list(case["truth"]["prompt_ids"])
+def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Trace]:
+    prompt = list(case.truth.prompt)
     for repeat, seed in enumerate(_SEEDS):
-        output = adapter.generate(prompt, asked, case["max_tokens"], seed)
-        probed = Probed(
+        output = adapter.generate(prompt, asked, case.max_tokens, seed)
+        trace = Trace(
             "sampling",
-            case["id"],
+            case.id,
             "seed",
             repeat=repeat,
             prompt_ids=prompt,
@@ -114,8 +114,8 @@ def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator
         if repeat == 0 and output:
             # How probable this answer is says whether equal ones under other seeds are chance.
             rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
-            probed.arrays = distribution_payload(rows, np.array(output, np.int32), None)
-        yield probed
+            trace.arrays = distribution_payload(rows, np.array(output, np.int32), None)
+        yield trace
 
 
 def _storable(rows: Logits) -> list[float | None]:

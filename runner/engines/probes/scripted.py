@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 
 from runner.engines.messages import canonical_message
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput
 from runner.engines.probes.subject import Subject, request, script_value
+from runner.engines.trace import Trace
 
 
-def stop(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def stop(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Look at where generation ended, and why."""
     reply = subject.adapter.chat(request(case))
-    yield Probed(
+    yield Trace(
         "stop",
-        case["id"],
+        case.id,
         "isolate",
         output_ids=reply.output_ids,
         text=reply.text,
@@ -21,13 +22,13 @@ def stop(subject: Subject, case: CaseInput) -> Iterator[Probed]:
     )
 
 
-def detokenize(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def detokenize(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Look at the text, at once and as a stream."""
     for probe in ("whole", "stream"):
         reply = subject.adapter.chat(request(case, stream=probe == "stream"))
-        yield Probed(
+        yield Trace(
             "detokenize",
-            case["id"],
+            case.id,
             probe,
             output_ids=reply.output_ids,
             text=reply.text,
@@ -35,13 +36,13 @@ def detokenize(subject: Subject, case: CaseInput) -> Iterator[Probed]:
         )
 
 
-def parse(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def parse(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Look at the message that the text became, at once and put together from a stream."""
     for probe in ("isolate", "stream"):
         reply = subject.adapter.chat(request(case, stream=probe == "stream"))
-        yield Probed(
+        yield Trace(
             "parse",
-            case["id"],
+            case.id,
             probe,
             text=reply.text,
             message=None if reply.message is None else canonical_message(reply.message),

@@ -6,6 +6,7 @@ at the ids that were most probable then, at the positions that were computed ane
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,39 +14,39 @@ import numpy.typing as npt
 
 from runner.engines.base import Adapter, Logits, Reply
 from runner.engines.messages import canonical_message
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import count_nonfinite, distribution_payload
 from runner.engines.probes.subject import Subject, request
+from runner.engines.trace import Trace
 
 _Top = npt.NDArray[np.int32]
 
 
-def state(subject: Subject, case: CaseInput) -> Iterator[Probed]:
+def state(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Ask the case's sequence alone, and then in its scenario as often as that has forms."""
-    truth, scenario, adapter = case["truth"], case["scenario"], subject.adapter
-    kind = scenario["kind"]
+    truth, kind, adapter = case.truth, case.around.kind, subject.adapter
     if subject.freeze:
-        alone = _alone(adapter, case, truth["output_ids"])
-        alone.value = {**(alone.value or {}), "beside_ids": truth["beside_ids"]}
+        alone = _alone(adapter, case, truth.output)
+        alone.value = {**(alone.value or {}), "beside_ids": truth.beside_ids}
         yield alone
     elif kind == "concurrent" and "chats" in adapter.shown.scenarios:
         yield from _chats(adapter, case)
     elif kind not in adapter.shown.scenarios:
-        yield Probed("state", case["id"], kind, unseen="absent")
+        yield Trace("state", case.id, kind, unseen="absent")
     elif kind == "concurrent":
         yield from _concurrent(adapter, case)
     else:
-        alone = _alone(adapter, case, truth["output_ids"])
+        alone = _alone(adapter, case, truth.output)
         yield alone
         yield from _computed(adapter, case, alone.arrays["top_ids"])
 
 
-def _alone(adapter: Adapter, case: CaseInput, output: Sequence[int]) -> Probed:
-    ids = [*case["truth"]["prompt_ids"], *output]
+def _alone(adapter: Adapter, case: CaseInput, output: Sequence[int]) -> Trace:
+    ids = [*case.truth.prompt, *output]
     rows = adapter.prefill(ids, cold=True)[:-1]
-    return Probed(
+    return Trace(
         "state",
-        case["id"],
+        case.id,
         "alone",
         prompt_ids=ids,
         output_ids=list(output),
@@ -54,15 +55,15 @@ def _alone(adapter: Adapter, case: CaseInput, output: Sequence[int]) -> Probed:
     )
 
 
-def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Probed]:
-    truth, kind = case["truth"], case["scenario"]["kind"]
-    ids = [*truth["prompt_ids"], *truth["output_ids"]]
+def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Trace]:
+    truth, kind = case.truth, case.around.kind
+    ids = [*truth.prompt, *truth.output]
     for repeat, (form, first, rows) in enumerate(_forms(adapter, case)):
         value = {"size": None, "row": None, "cached": None, **form}
         if rows is None:
-            yield Probed(
+            yield Trace(
                 "state",
-                case["id"],
+                case.id,
                 kind,
                 repeat=repeat,
                 value=value,
@@ -73,13 +74,13 @@ def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Probed]:
         if not len(rows):
             raise ValueError("all positions came from the cache: nothing was computed anew")
         following = np.array(ids[first + 1 : first + 1 + len(rows)], np.int32)
-        yield Probed(
+        yield Trace(
             "state",
-            case["id"],
+            case.id,
             kind,
             repeat=repeat,
             prompt_ids=ids,
-            output_ids=list(truth["output_ids"]),
+            output_ids=list(truth.output),
             value={**value, "start": first, "nonfinite": count_nonfinite(rows)},
             arrays=distribution_payload(rows, following, top[first : first + len(rows)]),
         )
@@ -93,46 +94,46 @@ def _forms(
     The last position is left out, as nothing follows it. No logits at all mean that this form is
     computed just as alone, so that nothing could be compared.
     """
-    truth, scenario = case["truth"], case["scenario"]
-    own = (list(truth["prompt_ids"]), list(truth["output_ids"]))
+    truth, scenario = case.truth, case.around
+    own = (list(truth.prompt), list(truth.output))
     ids = [*own[0], *own[1]]
-    beside = [(list(prompt), list(output)) for prompt, output in truth["beside_ids"]]
-    if scenario["kind"] == "batched":
-        for size in scenario["sizes"]:
+    beside = [(list(prompt), list(output)) for prompt, output in truth.beside]
+    if scenario.kind == "batched":
+        for size in scenario.sizes:
             for row in range(size):
                 together = [*beside[:row], own, *beside[row : size - 1]]
                 yield {"size": size, "row": row}, 0, adapter.batch(together)[row]
-    elif scenario["kind"] == "chunked":
-        for size in scenario["sizes"]:
+    elif scenario.kind == "chunked":
+        for size in scenario.sizes:
             same = _first_cut(adapter, None, ids) == _first_cut(adapter, size, ids)
             yield {"size": size}, 0, None if same else adapter.chunked(ids, size)[:-1]
-    elif scenario["kind"] == "prefix":
+    elif scenario.kind == "prefix":
         # A repeated prompt goes in without its answer: else nothing would be left to compute.
         earlier = [prompt if prompt == own[0] else prompt + output for prompt, output in beside]
         cached, rows = adapter.warm(earlier, ids)
         yield {"cached": cached}, cached, rows[:-1]
-    elif scenario["kind"] == "reused":
+    elif scenario.kind == "reused":
         for prompt, output in beside:
             yield {}, 0, adapter.reused(prompt + output, ids)[:-1]
     else:
-        raise ValueError(f"no scenario is called {scenario['kind']!r}")
+        raise ValueError(f"no scenario is called {scenario.kind!r}")
 
 
 def _first_cut(adapter: Adapter, asked: int | None, ids: Sequence[int]) -> int:
     return min(adapter.chunk_size(asked) or len(ids), len(ids))
 
 
-def _chats(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
+def _chats(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
     """Ask the chat alone and among others at once, where a server shows nothing but texts."""
-    beside = case["scenario"].get("beside", ())
-    requests = [request(case), *(request({**case, "messages": m}) for m in beside)]
+    beside = case.around.beside
+    requests = [request(case), *(request(replace(case, messages=m)) for m in beside)]
     (reply,) = adapter.converse(requests[:1], 1)
-    yield Probed("state", case["id"], "alone", text=_said(reply), value={"chat": True})
-    for repeat, slots in enumerate(case["scenario"]["sizes"]):
+    yield Trace("state", case.id, "alone", text=_said(reply), value={"chat": True})
+    for repeat, slots in enumerate(case.around.sizes):
         reply, *others = adapter.converse(requests, slots)
-        yield Probed(
+        yield Trace(
             "state",
-            case["id"],
+            case.id,
             "concurrent",
             repeat=repeat,
             text=_said(reply),
@@ -153,19 +154,19 @@ def _said(reply: Reply) -> str | None:
     return "\n".join(filter(None, parts)) or None
 
 
-def _concurrent(adapter: Adapter, case: CaseInput) -> Iterator[Probed]:
+def _concurrent(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
     """Generate the answer alone and among others, whose answers are kept to look for leaks."""
-    truth, limit = case["truth"], case["max_tokens"]
-    prompts = [list(truth["prompt_ids"]), *(list(prompt) for prompt, _ in truth["beside_ids"])]
+    truth, limit = case.truth, case.max_tokens
+    prompts = [list(truth.prompt), *(list(prompt) for prompt, _ in truth.beside)]
     (output,) = adapter.serve(prompts[:1], 1, limit)
     alone = _alone(adapter, case, output)
     alone.text = adapter.decode_ids(output)
     yield alone
-    for repeat, slots in enumerate(case["scenario"]["sizes"]):
+    for repeat, slots in enumerate(case.around.sizes):
         output, *others = adapter.serve(prompts, slots, limit)
-        yield Probed(
+        yield Trace(
             "state",
-            case["id"],
+            case.id,
             "concurrent",
             repeat=repeat,
             prompt_ids=prompts[0],

@@ -5,27 +5,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.engines.base import Adapter, EngineGone, Request, Unseen
-from runner.engines.failures import is_out_of_memory, told
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.failures import error_line, is_out_of_memory
+from runner.engines.orders import CaseInput
+from runner.engines.trace import Trace
 
 _OPENING = [{"role": "user", "content": "Hello!"}]
 
 
 @dataclass
 class Subject:
-    """The engine that is probed."""
+    """The engine that is trace."""
 
     adapter: Adapter
     freeze: bool = False
     """Whether its answers become the truth, of which there is none yet."""
     timed: bool = False
     """Whether its requests are only timed: then nothing is instrumented, and nothing swapped."""
-    symptoms: list[tuple[CaseInput, Probed]] = field(default_factory=list)
+    symptoms: list[tuple[CaseInput, Trace]] = field(default_factory=list)
     """Chain cases whose answer is not the truth's, with that answer."""
 
 
 #: A stage's probes of one case.
-StageProbe = Callable[[Subject, CaseInput], Iterator[Probed]]
+StageProbe = Callable[[Subject, CaseInput], Iterator[Trace]]
 
 
 def request(case: CaseInput, *, stream: bool = False) -> Request:
@@ -34,22 +35,21 @@ def request(case: CaseInput, *, stream: bool = False) -> Request:
     Raises:
         ValueError: the ids of the case's script are missing from its truth.
     """
-    script = case["truth"].get("script_ids")
-    if case.get("script") and script is None:
+    script, limit = case.truth.script_ids, case.max_tokens
+    if case.script is not None and script is None:
         raise ValueError("the truth's ids of the scripted output are missing")
-    limit = case["max_tokens"]
     return Request(
-        messages=case.get("messages") or _OPENING,
-        tools=case.get("tools"),
-        template_options=case.get("template_options") or {},
+        messages=case.messages or _OPENING,
+        tools=case.tools,
+        template_options=case.template_options,
         max_tokens=limit if script is None else min(limit, len(script)),
-        stop=case.get("stop") or (),
+        stop=case.stop,
         script=script,
         stream=stream,
     )
 
 
-def caught(probes: Iterable[Probed], stage: str, case_id: str, probe: str) -> Iterator[Probed]:
+def caught(probes: Iterable[Trace], stage: str, case_id: str, probe: str) -> Iterator[Trace]:
     """Yield ``probes``; what they raise becomes the error of ``probe``.
 
     Raises:
@@ -61,11 +61,11 @@ def caught(probes: Iterable[Probed], stage: str, case_id: str, probe: str) -> It
     except EngineGone:
         raise
     except Unseen as unseen:
-        yield Probed(stage, case_id, probe, unseen=unseen.how, error=str(unseen) or None)
+        yield Trace(stage, case_id, probe, unseen=unseen.how, error=str(unseen) or None)
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        yield Probed(stage, case_id, probe, error=told(error))
+        yield Trace(stage, case_id, probe, error=error_line(error))
 
 
 def greedy_ids(
@@ -94,5 +94,5 @@ def greedy_ids(
 
 def script_value(case: CaseInput) -> dict[str, Any] | None:
     """Return what was forced, for the trace."""
-    script = case["truth"].get("script_ids")
+    script = case.truth.script_ids
     return None if script is None else {"script_ids": script}

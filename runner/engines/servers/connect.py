@@ -33,24 +33,25 @@ def open_server(load: Load) -> Adapter:
     """
     declared = None
     managed: Managed | None = None
-    if load.serving == "managed":
+    if load.engine.serving == "managed":
         managed = Managed(load)
         # The import is late: the table of engines names this module.
         adapters = importlib.import_module("runner.engines.registry")
-        declared = adapters.DECLARATIONS[load.engine]
-        load = replace(load, base_url=managed.base_url, dialect=declared.dialect)
-    if load.base_url is None:
+        declared = adapters.DECLARATIONS[load.engine.engine]
+        engine = replace(load.engine, base_url=managed.base_url, dialect=declared.dialect)
+        load = replace(load, engine=engine)
+    engine, url = load.engine, load.engine.base_url
+    if url is None:
         raise ValueError("an external server needs a base URL")
-    timeout_s = float(load.options.get("request_timeout_s") or _timeout_s(load.deadline_s))
-    url = load.base_url
-    if load.proxy is not None:
-        proxy = Proxy(url, **load.proxy)
+    timeout_s = float(engine.options.get("request_timeout_s") or _timeout_s(load.deadline_s))
+    if engine.proxy is not None:
+        proxy = Proxy(url, **engine.proxy)
         url = proxy.start()
         atexit.register(proxy.close)
     client = Client(url, load.api_key, timeout_s, *([managed.ended] if managed else ()))
     models = _models(client)
-    dialect = dialect_type(load.dialect or "auto", client, models)
-    adapter = dialect(load, client, str(load.options.get("model") or dialect.model_of(models)))
+    dialect = dialect_type(engine.dialect or "auto", client, models)
+    adapter = dialect(load, client, str(engine.options.get("model") or dialect.model_of(models)))
     if managed is not None and declared is not None:
         versions = filter(None, map(_version, declared.packages))
         adapter.shown = _with_weights(adapter.shown)

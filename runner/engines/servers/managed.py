@@ -31,7 +31,7 @@ class Managed:
 
     def __init__(self, load: Load) -> None:
         port = _free_port()
-        start = importlib.import_module(f"runner.engines.{load.engine}.start_server")
+        start = importlib.import_module(f"runner.engines.{load.engine.engine}.start_server")
         command = start.command(load, port)
         self.overrides = command.overrides
         self._host = f"{HOST}:{port}"

@@ -26,7 +26,7 @@ def load(load: Load) -> Adapter:
     rounded as ggml's CPU kernels round them). All except the first are benign: they make floors.
     """
     torch, lib = importlib.import_module("torch"), importlib.import_module("transformers")
-    options, overrides = dict(load.options), dict[str, Any]()
+    options, overrides = dict(load.engine.options), dict[str, Any]()
     if threads := options.get("threads"):
         torch.set_num_threads(int(threads))
     torch.set_flush_denormal(bool(options.get("flush_denormal", False)))

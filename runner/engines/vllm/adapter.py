@@ -123,7 +123,7 @@ class Vllm(Adapter):
         from vllm.v1.sample import logits_processor
 
         device.refuse_other(torch, vllm, load.backend)
-        arguments = {k: v for k, v in load.options.items() if k not in _OURS}
+        arguments = {k: v for k, v in load.engine.options.items() if k not in _OURS}
         if "dtype" in arguments:
             arguments["dtype"] = LONG_DTYPES.get(arguments["dtype"], arguments["dtype"])
         arguments.update({k: v for k, v in overrides.items() if k != "model_runner"})
@@ -137,7 +137,7 @@ class Vllm(Adapter):
         self._watch = None if timed else Watch(torch, worker.model_runner)
         self._state = State(vllm, self._llm, self._watch)
         self._folder = Path(load.path)
-        options = load.options
+        options = load.engine.options
         self._format = options.get("chat_template_content_format", "auto")
         self._parsers: Parsers | None = None
         self.shown = DECLARATION.shown

@@ -65,7 +65,7 @@ class Vllm(VllmChats):
         some = self.tokenized("x", special=True)
         self.numbers.find_out(some)
         # A server that is not ours is never held up.
-        ours = load.serving == "managed" and not self.timed
+        ours = load.engine.serving == "managed" and not self.timed
         self.numbers.pauses = ours and answers(client, "/is_paused") is not None
         self.replaces = self._takes("/tokenize", chat_template="x")
         self.takes_tools = self._takes("chat/completions", tools=[_TOOL], max_tokens=1)

@@ -26,7 +26,7 @@ _PROBED: dict[str, Any] = {
 
 def command(load: Load, port: int) -> ServerCommand:
     """Start with what the probes use, all of it beside the stages; a timed pass goes without."""
-    options, overrides = dict(load.options), dict[str, Any]()
+    options, overrides = dict(load.engine.options), dict[str, Any]()
     variables = dict(VARIABLES)
     if load.backend == "cpu":
         variables |= {k: v for k, v in CPU_VARIABLES.items() if k not in os.environ}

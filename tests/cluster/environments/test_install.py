@@ -20,7 +20,7 @@ import pytest
 from cluster.environments.doctor import examine
 from cluster.environments.install import NotInstalled, install
 from cluster.environments.interpreter import interpreter
-from cluster.environments.list import environments, remove
+from cluster.environments.inventory import environments, remove
 from cluster.environments.recipes import recipe, recipes
 from runner.engines.registry import DECLARATIONS
 from suites.errors import UserError

@@ -17,11 +17,12 @@ from cluster.matrix.resolve import (
     ResolvedVariant,
 )
 from cluster.matrix.schema import Coverage, EngineEntry, Exclusion, Matrix
-from cluster.planning.fleet import Node
-from cluster.planning.plan import Plan, Planned, make_plan
-from cluster.planning.selection import parse_only
+from cluster.planning.node import Node
+from cluster.planning.plan import Plan, PlannedCell
+from cluster.planning.planner import make_plan
+from cluster.planning.selection import parse_selection
 from cluster.running.orders import make_orders
-from fleetqual.selftest.catalogue import Wrap
+from fleetqual.selftest.catalogue import AdapterFault
 from runner.order import Model, Variant
 from suites.errors import UserError
 from suites.stages import Backend, Pass
@@ -147,7 +148,7 @@ def test_every_combination_is_planned_or_skipped_with_a_reason_exactly_once(
     )
     plan = make_plan(made, nodes, tier=1)
 
-    def key(p: Planned) -> tuple[Any, ...]:
+    def key(p: PlannedCell) -> tuple[Any, ...]:
         c = p.cell
         return c.suite.name, c.variant.variant.name, c.entry.label, c.backend, c.pass_
 
@@ -204,7 +205,9 @@ def test_an_upgrade_changes_the_cell_and_keeps_the_series() -> None:
 
 def test_an_interpreter_of_the_matrix_s_own_choice_gives_the_version() -> None:
     made = resolved(engines=[EngineEntry(engine="llama_cpp", python="/p")], backends=["cpu"])
-    there = node("a", engines={"llama_cpp": "1.0"}, choices={"/p": {"llama_cpp": "2.0"}})
+    there = node(
+        "a", engines={"llama_cpp": "1.0"}, versions_by_interpreter={"/p": {"llama_cpp": "2.0"}}
+    )
     silent = node("a", engines={"llama_cpp": "1.0"})
     assert [p.cell.version for p in make_plan(made, [there]).pairs] == ["2.0"] * 2
     assert [p.cell.version for p in make_plan(made, [silent]).pairs] == [None] * 2
@@ -248,24 +251,24 @@ def test_work_is_spread_over_equal_nodes_but_a_child_s_suites_stay_together() ->
 @pytest.mark.parametrize(
     ("keys", "fields", "reason"),
     [
-        ({"names": ["q8_0"]}, {}, "q8_0 weights are not computed at fp32 by llama_cpp"),
+        ({"names": ["q8_0"]}, {}, "llama_cpp does not compute q8_0 weights at fp32"),
         ({"kind": "hf"}, {}, "llama_cpp does not read hf"),
         ({"backends": ["xpu"]}, {}, "llama_cpp has no xpu backend"),
         ({"backends": ["rocm"]}, {}, "no node offers rocm"),
         (
             {"engines": [EngineEntry(engine="transformers", serving="managed")]},
             {},
-            "transformers cannot be served managed by fleetqual yet",
+            "fleetqual cannot serve transformers as managed",
         ),
         (
             {"engines": [EngineEntry(engine="openai", base_url="http://127.0.0.1:1/v1")]},
             {},
-            "an external server computes as it was started",
+            "an external server keeps its own data type",
         ),
         ({"exclude": [{"pass": "structure"}]}, {}, "excluded by the matrix"),
         ({"exclude": [{"hardware": "amd-epyc"}]}, {}, "excluded by the matrix"),
-        ({}, {"cpus": 0}, "node a offers Ray no CPU"),
-        ({"backends": ["cuda"]}, {"gpus": 0}, "node a offers Ray no GPU"),
+        ({}, {"cpus": 0}, "node a offers no CPU to Ray"),
+        ({"backends": ["cuda"]}, {"gpus": 0}, "node a offers no GPU to Ray"),
     ],
 )
 def test_a_skip_says_why(keys: dict[str, Any], fields: dict[str, Any], reason: str) -> None:
@@ -304,14 +307,14 @@ def test_quantised_variants_are_judged_over_their_own_weights() -> None:
 )
 def test_only_selects_by_the_plan_s_columns(text: str, count: int) -> None:
     made = resolved(names=("f32", "f16"), backends=["cpu"])
-    plan = make_plan(made, [node("a")], parse_only(text))
+    plan = make_plan(made, [node("a")], parse_selection(text))
     assert len(plan.pairs) + len(plan.skips) == count
 
 
 def test_only_a_case_or_stage_narrows_what_is_asked() -> None:
     made = resolved(backends=["cpu"])
     for text in ("case=tokenize/a", "stage=tokenize"):
-        plan = make_plan(made, [node("a")], parse_only(text))
+        plan = make_plan(made, [node("a")], parse_selection(text))
         orders = make_orders(plan, "run", "/results")
         assert {o.order.only_cases for o in orders} == {("tokenize/a",)}
 
@@ -320,7 +323,7 @@ def test_only_takes_a_shortened_cell_id() -> None:
     made = resolved(backends=["cpu"])
     cell_id = make_plan(made, [node("a")]).pairs[0].cell.cell_id
     for text in (cell_id, cell_id[:8], cell_id[3:9]):
-        assert len(make_plan(made, [node("a")], parse_only(f"cell={text}")).pairs) == 1
+        assert len(make_plan(made, [node("a")], parse_selection(f"cell={text}")).pairs) == 1
 
 
 @pytest.mark.parametrize(
@@ -336,7 +339,7 @@ def test_only_takes_a_shortened_cell_id() -> None:
 )
 def test_a_wrong_only_is_told(text: str, words: str) -> None:
     with pytest.raises(UserError, match="only") as told:
-        make_plan(resolved(backends=["cpu"]), [node("a")], parse_only(text))
+        make_plan(resolved(backends=["cpu"]), [node("a")], parse_selection(text))
     assert words in str(told.value)
 
 
@@ -364,7 +367,10 @@ _EAGER = EngineEntry(
     engine="transformers", name="eager", version="5.0", options={"attn_implementation": "eager"}
 )
 _FAULTY = EngineEntry(
-    engine="transformers", name="faulty", version="4.0", fault=Wrap(at="stop", how="string-kept")
+    engine="transformers",
+    name="faulty",
+    version="4.0",
+    fault=AdapterFault(at="stop", how="string-kept"),
 )
 _PLAIN = EngineEntry(engine="transformers", version="6.0", options={"dtype": "f32"})
 

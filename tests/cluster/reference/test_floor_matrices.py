@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.planning.plan import Plan, make_plan
+from cluster.planning.plan import Plan
+from cluster.planning.planner import make_plan
 from cluster.reference.floor_matrices import benign_matrices, require_all
-from cluster.running.run import Ran
+from cluster.running.run import FinishedRun
 from runner.supervisor import Outcome
 from suites.errors import UserError
 from tests.cluster.planning.test_plan import node, resolved
@@ -20,7 +21,7 @@ def plan() -> Plan:
     return make_plan(resolved(backends=["cpu"]), [node("a")])
 
 
-def ended(plan: Plan, *statuses: str) -> Ran:
+def ended(plan: Plan, *statuses: str) -> FinishedRun:
     outcomes = tuple(
         Outcome(
             cell_id=pair.cell.cell_id,
@@ -33,7 +34,7 @@ def ended(plan: Plan, *statuses: str) -> Ran:
         )
         for pair, status in zip(plan.pairs, statuses, strict=False)
     )
-    return Ran("r1", plan, outcomes)
+    return FinishedRun("r1", plan, outcomes)
 
 
 def test_a_configuration_that_failed_is_named_and_not_dropped(plan: Plan) -> None:

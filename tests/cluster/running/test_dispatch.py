@@ -15,15 +15,16 @@ from ray.cluster_utils import Cluster
 
 from cluster.environments.interpreter import answered_version
 from cluster.matrix.resolve import resolve
-from cluster.planning.fleet import Node, ray_nodes
-from cluster.planning.plan import make_plan
-from cluster.running.dispatch import Terms, dispatch
+from cluster.planning.node import Node
+from cluster.planning.planner import make_plan
+from cluster.planning.ray_nodes import ray_nodes
+from cluster.running.dispatch import DispatchOptions, dispatch
 from cluster.running.orders import PlacedOrder, make_orders
-from cluster.running.progress import watch
+from cluster.running.progress import show_progress
 from cluster.running.ray_session import ray_session
-from cluster.running.run import Ran, Request, run_matrix
-from runner.code import code_digest
+from cluster.running.run import FinishedRun, RunOptions, run_matrix
 from runner.model.artifact import model_digests
+from runner.source_digest import source_digest
 from runner.stored.store import Store
 from runner.supervisor import Outcome
 from suites.errors import UserError
@@ -75,10 +76,10 @@ def matrix_path(
 @pytest.fixture
 def run_it(
     fleet: Cluster, matrix_path: Path, supervisor: FakeSupervisor, tmp_path: Path
-) -> Callable[..., Ran]:
-    def run(**keys: Any) -> Ran:
+) -> Callable[..., FinishedRun]:
+    def run(**keys: Any) -> FinishedRun:
         request = {"matrix": matrix_path, "results": str(tmp_path / "r"), "address": fleet.address}
-        return run_matrix(Request(**{**request, **keys}), execute=supervisor)
+        return run_matrix(RunOptions(**{**request, **keys}), execute=supervisor)
 
     return run
 
@@ -88,7 +89,7 @@ def attempts(tmp_path: Path, run_id: str) -> list[dict[str, Any]]:
 
 
 def test_a_run_places_cells_by_label_and_leaves_everything_in_parquet(
-    run_it: Callable[..., Ran], tmp_path: Path, matrix_path: Path
+    run_it: Callable[..., FinishedRun], tmp_path: Path, matrix_path: Path
 ) -> None:
     ran = run_it()
     rows = attempts(tmp_path, ran.run_id)
@@ -112,11 +113,11 @@ def test_a_run_places_cells_by_label_and_leaves_everything_in_parquet(
     config = json.loads(ended["config"])
     assert config["matrix"]["name"] == "mini"
     assert config["references"][0] == str(tmp_path / "r" / "references")
-    assert code_digest() in ended["code_version"]
+    assert source_digest() in ended["code_version"]
 
 
 def test_what_ran_is_not_run_again_and_what_did_not_is(
-    run_it: Callable[..., Ran], tmp_path: Path
+    run_it: Callable[..., FinishedRun], tmp_path: Path
 ) -> None:
     first = run_it(run_id="r1")
     run = tmp_path / "r" / "runs" / "r1"
@@ -131,12 +132,12 @@ def test_what_ran_is_not_run_again_and_what_did_not_is(
     assert {p.name: p.stat().st_mtime_ns for p in run.glob("attempts/*") if p != gone} == kept
     with pytest.raises(UserError, match="nothing to resume"):
         run_it(resume=True)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         run_it(run_id="r1")
 
 
 def test_resuming_another_plan_is_refused(
-    run_it: Callable[..., Ran],
+    run_it: Callable[..., FinishedRun],
     tmp_path: Path,
     right_matrix: dict[str, Any],
     write_matrix: Callable[[dict[str, Any] | str], Path],
@@ -152,7 +153,7 @@ def test_resuming_another_plan_is_refused(
 
 
 def test_only_what_failed_is_tried_again_under_the_next_number(
-    run_it: Callable[..., Ran],
+    run_it: Callable[..., FinishedRun],
     right_matrix: dict[str, Any],
     write_matrix: Callable[[dict[str, Any] | str], Path],
     supervisor: FakeSupervisor,
@@ -181,13 +182,15 @@ def shortened(placed: PlacedOrder, deadline_s: float) -> PlacedOrder:
 
 
 def run_orders(
-    orders: list[PlacedOrder], terms: Terms, meanwhile: Callable[[], None] = lambda: None
+    orders: list[PlacedOrder],
+    options: DispatchOptions,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     side = threading.Thread(target=meanwhile)
     side.start()
     try:
-        with watch(len(orders)) as watcher:
-            return dispatch(orders, terms, watcher)
+        with show_progress(len(orders)) as listener:
+            return dispatch(orders, options, listener)
     finally:
         side.join()
 
@@ -210,8 +213,8 @@ def test_a_lost_node_loses_its_cells_only(
 
     with ray_session(fleet.address):
         placed = orders(ray_nodes())
-        terms = Terms(str(tmp_path / "r"), tries=2, execute=supervisor)
-        outcomes = run_orders(placed, terms, kill)
+        options = DispatchOptions(str(tmp_path / "r"), tries=2, execute=supervisor)
+        outcomes = run_orders(placed, options, kill)
     found = {node: {o.status for o in outcomes if o.node_id == node} for node in [*FLEET, "doomed"]}
     assert found == {**{name: {"ok"} for name in FLEET}, "doomed": {"lost"}}
     lost = [r for r in attempts(tmp_path, "r1") if r["status"] == "lost"]
@@ -236,8 +239,8 @@ def test_nothing_runs_in_the_name_of_a_node_that_is_gone(
             PlacedOrder(placed.order.model_copy(update={"attempt": 2}), nameless),
             PlacedOrder(cuda.model_copy(update={"attempt": 3}), full),
         ]
-        terms = Terms(str(tmp_path / "r"), tries=3, execute=supervisor)
-        outcomes = run_orders(lost, terms)
+        options = DispatchOptions(str(tmp_path / "r"), tries=3, execute=supervisor)
+        outcomes = run_orders(lost, options)
     assert [o.status for o in outcomes] == ["lost"] * 3
     assert "no room for cuda work even when idle" in (outcomes[-1].error or "")
     assert not list(Path(supervisor.folder).glob("started-*"))
@@ -254,14 +257,14 @@ def test_a_loss_uses_up_no_try_but_does_not_go_on_for_ever(
     (folder / "fail-3").touch()
     with ray_session(fleet.address):
         placed = next(shortened(p, 4.0) for p in orders(ray_nodes()) if p.node.id == "xeon-1")
-        terms = Terms(str(tmp_path / "r"), tries=2, grace_s=1.0, execute=supervisor)
-        outcomes = run_orders([placed], terms)
+        options = DispatchOptions(str(tmp_path / "r"), tries=2, grace_s=1.0, execute=supervisor)
+        outcomes = run_orders([placed], options)
         assert [(o.attempt, o.status) for o in outcomes] == [(1, "lost"), (2, "lost")]
         (folder / "hang-xeon-1").unlink()
         order = placed.order.model_copy(update={"attempt": 3, "deadline_s": 60.0})
-        outcomes = run_orders([PlacedOrder(order, placed.node)], terms)
+        outcomes = run_orders([PlacedOrder(order, placed.node)], options)
         assert [(o.attempt, o.status) for o in outcomes] == [(3, "error"), (4, "ok")]
-        outcomes = run_orders([PlacedOrder(order, placed.node, tried=1)], terms)
+        outcomes = run_orders([PlacedOrder(order, placed.node, tried=1)], options)
         assert [o.status for o in outcomes] == ["error"]
 
 
@@ -275,12 +278,12 @@ def test_a_labelled_node_tells_the_engines_that_it_has(
     own = answered_version("llama_cpp", sys.executable)
     for n in found.values():
         assert n.engines == found["head"].engines
-        assert n.choices == ({sys.executable: {"llama_cpp": own}} if own else {})
+        assert n.versions_by_interpreter == ({sys.executable: {"llama_cpp": own}} if own else {})
     assert found["xeon-1"].hardware == {"cpu": "intel-xeon-8480"}
 
 
 def test_a_run_killed_before_its_plan_was_written_can_be_started_again(
-    run_it: Callable[..., Ran], tmp_path: Path
+    run_it: Callable[..., FinishedRun], tmp_path: Path
 ) -> None:
     (tmp_path / "r" / "runs" / "r1" / "cases").mkdir(parents=True)
     with pytest.raises(UserError, match="without --resume"):
@@ -301,11 +304,11 @@ def test_what_is_never_placed_or_never_ends_is_lost_at_its_deadline(
         # Ray waits without an end for a GPU that the node turns out not to have.
         promised = placed[0].node.model_copy(update={"gpus": 1})
         unplaced = placed[0].order.model_copy(update={"backend": "cuda"})
-        terms = Terms(str(tmp_path / "r"), grace_s=1.0, execute=supervisor)
-        outcomes = run_orders([PlacedOrder(unplaced, promised)], terms)
+        options = DispatchOptions(str(tmp_path / "r"), grace_s=1.0, execute=supervisor)
+        outcomes = run_orders([PlacedOrder(unplaced, promised)], options)
         assert {o.status for o in outcomes} == {"lost"}
         assert not (Path(supervisor.folder) / "started-xeon-1").exists()
-        outcomes = run_orders([shortened(placed[1], 6.0)], terms)
+        outcomes = run_orders([shortened(placed[1], 6.0)], options)
     assert (Path(supervisor.folder) / "started-xeon-1").exists()
     assert [o.status for o in outcomes] == ["lost"]
     assert "no answer from node xeon-1 within 7 s" in (outcomes[0].error or "")

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from cluster.matrix.schema import EngineEntry
-from cluster.planning.plan import Plan, make_plan
+from cluster.planning.plan import Plan
+from cluster.planning.planner import make_plan
 from cluster.reference.freeze_orders import freeze_orders
-from cluster.running.on_node import carry_out, record_unrun, relocated
+from cluster.running.on_node import record_unrun_attempts, relocated, run_on_node
 from cluster.running.orders import key_of, make_orders
-from cluster.running.resume import StoredRun, continued, find_unfinished
-from cluster.running.run_lock import the_only_driver
+from cluster.running.resume import StoredRun, find_unfinished, resumed_plan
+from cluster.running.run_lock import exclusive_run
 from runner.order import WorkOrder
 from runner.stored.store import Store
 from runner.stored.tables import RunRow
@@ -64,20 +65,20 @@ def test_ok_is_final_a_failure_uses_up_its_tries_and_a_loss_does_not(plan: Plan)
 def test_pairs_stay_where_they_were(plan: Plan) -> None:
     fresh = make_plan(resolved(backends=["cpu"], coverage="each-hardware"), [node("0"), *HOME])
     assert where(fresh) != where(plan)
-    assert where(continued(fresh, stored(plan), [node("0"), *HOME])) == where(plan)
+    assert where(resumed_plan(fresh, stored(plan), [node("0"), *HOME])) == where(plan)
 
 
 def test_what_a_lost_node_left_undone_moves_to_equal_hardware(plan: Plan) -> None:
     assert where(plan) == ["a", "a"]
     nodes = [node("b"), node("c", hardware={"cpu": "other"})]
     fresh = make_plan(plan.resolved, nodes)
-    assert where(continued(fresh, stored(plan), nodes)) == ["b", "b"]
-    assert where(continued(fresh, stored(plan, (0, 1, "ok")), nodes)) == ["a", "b"]
+    assert where(resumed_plan(fresh, stored(plan), nodes)) == ["b", "b"]
+    assert where(resumed_plan(fresh, stored(plan, (0, 1, "ok")), nodes)) == ["a", "b"]
 
 
 def test_what_only_the_lost_node_could_do_stays_its_own(plan: Plan) -> None:
     nodes = [node("c", hardware={"cpu": "other"})]
-    again = continued(make_plan(plan.resolved, nodes), stored(plan), nodes)
+    again = resumed_plan(make_plan(plan.resolved, nodes), stored(plan), nodes)
     assert where(again) == ["a", "a"]
     assert not any(p.node and p.node.alive for p in again.pairs)
 
@@ -85,7 +86,7 @@ def test_what_only_the_lost_node_could_do_stays_its_own(plan: Plan) -> None:
 def test_another_engine_version_is_another_plan(plan: Plan) -> None:
     nodes = [node("a", engines={"llama_cpp": "9.9"})]
     with pytest.raises(UserError, match="2 of its cells are gone and 2 are new"):
-        continued(make_plan(plan.resolved, nodes), stored(plan), nodes)
+        resumed_plan(make_plan(plan.resolved, nodes), stored(plan), nodes)
 
 
 def test_the_rest_goes_on_when_the_only_node_of_a_backend_died() -> None:
@@ -93,7 +94,7 @@ def test_the_rest_goes_on_when_the_only_node_of_a_backend_died() -> None:
     plan = make_plan(resolved(backends=["cuda", "cpu"], coverage="each-hardware"), had)
     assert where(plan) == ["a", "a", "g", "g"]
     fresh = make_plan(plan.resolved, had[:1])
-    again = continued(fresh, stored(plan), had[:1])
+    again = resumed_plan(fresh, stored(plan), had[:1])
     assert {key_of(p) for p in again.pairs} == {key_of(p) for p in plan.pairs}
     undone = [p for p in again.pairs if p.node and not p.node.alive]
     assert [p.node_id for p in undone] == ["g", "g"]
@@ -101,9 +102,9 @@ def test_the_rest_goes_on_when_the_only_node_of_a_backend_died() -> None:
     assert len({(r.cell_id, r.node_id) for r in rows}) == len(rows)
     assert not {r.series_id for r in rows if r.reason} & {p.cell.series_id for p in undone}
     # Once more, from what the first resumption wrote down; and the node is back.
-    twice = continued(fresh, stored(again), had[:1])
+    twice = resumed_plan(fresh, stored(again), had[:1])
     assert {key_of(p) for p in twice.pairs} == {key_of(p) for p in plan.pairs}
-    back = continued(make_plan(plan.resolved, had), stored(again), had)
+    back = resumed_plan(make_plan(plan.resolved, had), stored(again), had)
     assert all(p.node and p.node.alive and p.cell.version for p in back.pairs)
 
 
@@ -112,7 +113,7 @@ def test_what_a_dead_node_had_moves_only_to_the_same_engine_version() -> None:
     plan = make_plan(resolved(backends=["cpu"], coverage="each-hardware"), [had])
     for version, expected in (("1.0", ["b", "b"]), ("2.0", ["a", "a"])):
         nodes = [node("b", engines={"llama_cpp": version})]
-        again = continued(make_plan(plan.resolved, nodes), stored(plan), nodes)
+        again = resumed_plan(make_plan(plan.resolved, nodes), stored(plan), nodes)
         assert where(again) == expected
 
 
@@ -122,7 +123,7 @@ def test_a_changed_matrix_is_told_even_if_the_node_is_gone() -> None:
     plan = make_plan(resolved(backends=["cpu"]), [had])
     fresh = make_plan(resolved(backends=["cpu"], engines=engines), [])
     with pytest.raises(UserError, match="2 of its cells are gone"):
-        continued(fresh, stored(plan), [])
+        resumed_plan(fresh, stored(plan), [])
 
 
 def begin(store: Store, run_id: str, started: dt.datetime, finished: bool = False) -> None:
@@ -144,15 +145,15 @@ def test_the_last_begun_unfinished_run_is_resumed_whatever_runs_are_called(tmp_p
 def test_a_run_that_another_process_drives_is_left_alone(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with (
-        the_only_driver(store, "r1"),
+        exclusive_run(store, "r1"),
         pytest.raises(UserError, match=f"by process {os.getpid()}"),
-        the_only_driver(store, "r1"),
+        exclusive_run(store, "r1"),
     ):
         pytest.fail("two drivers")
-    with the_only_driver(store, "r1"):
+    with exclusive_run(store, "r1"):
         pass
     driver = (
-        "import time, sys; from cluster.running.run_lock import the_only_driver as only\n"
+        "import time, sys; from cluster.running.run_lock import exclusive_run as only\n"
         "from runner.stored.store import Store\n"
         f"with only(Store({str(tmp_path)!r}), 'r1'):\n    print('held', flush=True); time.sleep(60)"
     )
@@ -162,12 +163,12 @@ def test_a_run_that_another_process_drives_is_left_alone(tmp_path: Path) -> None
     assert child.stdout.readline() == b"held\n"
     with (
         pytest.raises(UserError, match=f"by process {child.pid}"),
-        the_only_driver(store, "r1"),
+        exclusive_run(store, "r1"),
     ):
         pytest.fail("two drivers")
     child.kill()
     child.communicate()
-    with the_only_driver(store, "r1"):
+    with exclusive_run(store, "r1"):
         pass
 
 
@@ -180,7 +181,7 @@ def test_a_node_without_the_engine_s_environment_is_an_attempt_that_says_so(
     order: WorkOrder, supervisor: FakeSupervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLEETQUAL_ENVIRONMENTS", str(tmp_path / "none"))
-    (outcome,) = carry_out(supervisor, order, str(tmp_path), None, "/elsewhere")
+    (outcome,) = run_on_node(supervisor, order, str(tmp_path), None, "/elsewhere")
     (row,) = Store(str(tmp_path)).read("r1", "attempts")
     assert outcome.status == row["status"] == "error"
     assert "a has no environment for llama_cpp" in row["error"]
@@ -191,7 +192,7 @@ def test_what_a_node_recorded_after_all_is_not_overwritten(
     order: WorkOrder, supervisor: FakeSupervisor, tmp_path: Path
 ) -> None:
     supervisor(order, str(tmp_path))
-    (outcome,) = record_unrun(order, str(tmp_path), "lost", "gave up")
+    (outcome,) = record_unrun_attempts(order, str(tmp_path), "lost", "gave up")
     assert outcome.status == "ok"
     assert [r["status"] for r in Store(str(tmp_path)).read("r1", "attempts")] == ["ok"]
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from cluster.matrix.resolve import resolve
-from cluster.planning.plan import make_plan
-from cluster.running.dispatch import Terms, _fits, _Flight, _State
+from cluster.planning.planner import make_plan
+from cluster.running.dispatch import DispatchOptions, _fits, _Flight, _State
 from cluster.running.orders import PlacedOrder, make_orders
-from cluster.running.run import Request, run_matrix
+from cluster.running.run import RunOptions, run_matrix
 from fleetqual.selftest.catalogue import CATALOGUE, SERVERS
 from fleetqual.selftest.clean_matrices import run_clean
 from fleetqual.selftest.matrices import (
@@ -40,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], str | N
 
     found: list[tuple[dict[str, Any], str | None]] = []
 
-    def note(request: Request) -> Any:
+    def note(request: RunOptions) -> Any:
         body = yaml.safe_load(request.matrix.read_text(encoding="utf-8"))
         made = make_plan(resolve(request.matrix), (node("n", "cpu", cpus=2),))
         found.append((body, os.environ.get("FLEETQUAL_NODE")))
@@ -245,13 +245,13 @@ def test_two_untimed_children_share_a_cpu_node_where_the_terms_say_so(
     running, waiting = (
         replace(placed, order=placed.order.model_copy(update={"pass_": p})) for p in passes
     )
-    terms = Terms(results="r", cpu_slots=slots)
+    options = DispatchOptions(results="r", cpu_slots=slots)
     # No time is needed: nothing is late here.
     state = _State([], {"ref": _Flight(running, None, 0.0)})  # type: ignore[arg-type]
-    assert _fits(state, terms, waiting) is fits
-    engine = waiting.order.engine.model_copy(update={"options": {"n_threads": 2}})
+    assert _fits(state, options, waiting) is fits
+    engine = replace(waiting.order.engine, options={"n_threads": 2})
     threaded = replace(waiting, order=waiting.order.model_copy(update={"engine": engine}))
-    assert not _fits(state, terms, threaded)
+    assert not _fits(state, options, threaded)
 
 
 def test_clean_cells_vary_benign_options_and_nodes(
@@ -276,12 +276,14 @@ def test_cells_of_a_run_may_share_the_cpu(
     seen: list[int] = []
     monkeypatch.setattr("cluster.running.run.ray_session", lambda *_: nullcontext())
 
-    def note(_orders: object, terms: Terms, _watcher: object) -> list[Any]:
-        seen.append(terms.cpu_slots)
+    def note(_orders: object, options: DispatchOptions, _watcher: object) -> list[Any]:
+        seen.append(options.cpu_slots)
         return []
 
     monkeypatch.setattr("cluster.running.run.dispatch", note)
     right_matrix["engines"][0]["python"] = "python-of-the-matrix"
-    request = Request(matrix=write_matrix(right_matrix), results=str(tmp_path / "r"), cpu_slots=2)
+    request = RunOptions(
+        matrix=write_matrix(right_matrix), results=str(tmp_path / "r"), cpu_slots=2
+    )
     run_matrix(request, execute=supervisor)
     assert seen == [2]

@@ -79,7 +79,7 @@ def test_an_accelerator_that_is_not_there_is_refused_not_replaced(engine: str) -
         "try:\n"
         f"    adapter_maker({engine!r}, 'in_process')(Load("
         f"        path={str(ARTIFACTS[engine])!r}, backend='metal',\n"
-        "        pass_='structure', weights_type='f32', options={}))\n"
+        f"        pass_='structure', weights_type='f32', engine=Engine('e', {engine!r})))\n"
         "    answer = 'it loaded'\n"
         "except RuntimeError as error:\n"
         "    answer = str(error)\n",
@@ -124,7 +124,8 @@ def test_llama_cpp_states_the_types_that_it_loaded_not_those_that_were_ordered()
     found = ask(
         "llama_cpp",
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='Q8_0',\n"
-        "            options={'type_k': 8, 'type_v': 1, 'flash_attn': True, 'n_ctx': 300})\n"
+        "            engine=Engine('e', 'llama_cpp', options={'type_k': 8, 'type_v': 1,\n"
+        "                          'flash_attn': True, 'n_ctx': 300}))\n"
         "other = adapter_maker('llama_cpp', 'in_process')(load)\n"
         "answer = [[a.facts()[k] for k in ('compute_dtype', 'kv_dtype')] for a in (adapter, other)]"
         "\nanswer.append(other.facts()['context_length'])\n",
@@ -136,7 +137,7 @@ def test_packed_weights_load_in_the_dtype_of_their_checkpoint() -> None:
     found = ask(
         "transformers",
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='awq',\n"
-        "            options={})\n"
+        "            engine=Engine('e', 'transformers'))\n"
         "answer = adapter_maker('transformers', 'in_process')(load).loaded.compute_dtype\n",
     )
     assert found == "f32"
@@ -174,7 +175,7 @@ def test_the_child_needs_nothing_but_numpy_and_the_engine() -> None:
 def test_a_child_is_not_shadowed_by_a_foreign_runner(tmp_path: Path) -> None:
     (tmp_path / "runner.py").write_text("raise SystemExit('the foreign runner was imported')")
     done = subprocess.run(
-        [engine_python("llama_cpp"), str(ROOT / "runner" / "child")],
+        [engine_python("llama_cpp"), str(ROOT / "runner" / "engines")],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path)},
         input=b"",

@@ -25,11 +25,13 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 sys.path.append(sys.argv[1])
 from runner.engines.base import Load, Request, Unseen
+from runner.engines.engine import Engine
 from runner.engines.mlx.adapter import Mlx
 import numpy as np
 
 def make(pass_="structure", backend="cpu", **options):
-    return Mlx(Load(sys.argv[2], backend, pass_, "f32", options))
+    engine = Engine("mlx", "mlx", options=options)
+    return Mlx(Load(sys.argv[2], backend, pass_, "f32", engine))
 
 def raised(call):
     try:

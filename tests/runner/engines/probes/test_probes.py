@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runner.engines.orders import CaseInput
 from runner.freeze import freeze, verify
 from runner.order import WorkOrder
-from runner.stored.references import References, child_case, lacks_truth
+from runner.stored.references import References
 from runner.stored.store import Store
 from runner.supervisor import execute
+from runner.truth import lacks_truth, with_truth
 from suites.errors import UserError
-from suites.suite import Asked, Case, Scenario, Suite
+from suites.suite import Case, SamplingParameters, Scenario, Suite
 from tests.runner.conftest import HELLO, OrderMaker
 
 Traces = list[dict[str, Any]]
@@ -24,7 +26,7 @@ _ALONE: dict[str, object] = {"threads": 1}
 _COUNT = ({"role": "user", "content": "Count from 3 to 9."},)
 _SUM = ({"role": "user", "content": "What is 12 + 7?"},)
 _STORY = ({"role": "user", "content": "Tell me a story."},)
-_DRAWN = Asked(temperature=1, top_k=1536, top_p=1, min_p=0, logit_bias={" goat": 3.5})
+_DRAWN = SamplingParameters(temperature=1, top_k=1536, top_p=1, min_p=0, logit_bias={" goat": 3.5})
 
 
 def _named(name: str) -> tuple[dict[str, str], ...]:
@@ -40,7 +42,7 @@ def _state(kind: str, messages: Any = HELLO, **scenario: Any) -> Case:
     return Case(id=name, stage="state", messages=messages, max_tokens=24, scenario=found)
 
 
-def _sampled(name: str, measure: Any, asked: Asked, messages: Any = _STORY) -> Case:
+def _sampled(name: str, measure: Any, asked: SamplingParameters, messages: Any = _STORY) -> Case:
     return Case(
         id=f"sampling/{name}",
         stage="sampling",
@@ -70,9 +72,9 @@ SUITE = Suite(
             beside=(_named("Luna"), _named("Milo"), _named("Nova")),
         ),
         _sampled("draws", "draws", _DRAWN),
-        _sampled("greedy", "greedy", Asked(repetition_penalty=1.3)),
-        _sampled("presence", "greedy", Asked(presence_penalty=0.5)),
-        _sampled("seed", "seed", Asked(temperature=1)),
+        _sampled("greedy", "greedy", SamplingParameters(repetition_penalty=1.3)),
+        _sampled("presence", "greedy", SamplingParameters(presence_penalty=0.5)),
+        _sampled("seed", "seed", SamplingParameters(temperature=1)),
     ),
 )
 
@@ -112,9 +114,9 @@ def _order(make_order: OrderMaker, *references: str) -> WorkOrder:
     return make_order(suite=SUITE, references=references)
 
 
-def _child_cases(order: WorkOrder) -> dict[str, dict[str, Any]]:
+def _child_cases(order: WorkOrder) -> dict[str, CaseInput]:
     found = References(order.references, order.reference_weights, order.model.tokenizer_digest)
-    return {case.id: child_case(case, order, found) for case in order.cells[0].suite.cases}
+    return {case.id: with_truth(case, order, found) for case in order.cells[0].suite.cases}
 
 
 # Truth
@@ -124,12 +126,13 @@ def test_what_was_frozen_is_the_input_of_every_case(make_order: OrderMaker, froz
     assert verify([frozen]) == []
     cases = _child_cases(_order(make_order, frozen))
     assert {name: lacks_truth(case) for name, case in cases.items()} == dict.fromkeys(cases)
-    batched = cases["state/batched"]["truth"]
-    assert len(batched["beside_ids"]) == 2
-    assert batched["beside_ids"][0][0] == cases["state/prefix"]["truth"]["prompt_ids"]
-    assert len(batched["output_ids"]) > 3
-    (goat,) = cases["sampling/draws"]["truth"]["bias_ids"].values()
-    assert goat not in cases["sampling/draws"]["truth"]["prompt_ids"]
+    batched = cases["state/batched"].truth
+    assert len(batched.beside) == 2
+    assert batched.beside[0][0] == cases["state/prefix"].truth.prompt
+    assert len(batched.output) > 3
+    drawn = cases["sampling/draws"].truth
+    (goat,) = (drawn.bias_ids or {}).values()
+    assert goat not in drawn.prompt
 
 
 def test_without_a_reference_each_case_says_what_it_lacks(make_order: OrderMaker) -> None:
@@ -141,7 +144,7 @@ def test_without_a_reference_each_case_says_what_it_lacks(make_order: OrderMaker
 def test_a_bias_for_more_than_one_token_has_no_truth(
     make_order: OrderMaker, tmp_path: Path
 ) -> None:
-    case = _sampled("bias", "draws", Asked(logit_bias={"no such word": 1}))
+    case = _sampled("bias", "draws", SamplingParameters(logit_bias={"no such word": 1}))
     suite = SUITE.model_copy(update={"cases": (case,)})
     with pytest.raises(UserError, match=r"sampling/bias: ValueError: logit_bias: 'no such word'"):
         freeze(

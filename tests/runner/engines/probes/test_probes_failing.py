@@ -1,16 +1,18 @@
 """What the probes make of an engine that fails, and how they search for its argmax."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from runner.engines.base import Adapter, Logits, Reply, Request, Shown
-from runner.engines.probed import CaseInput, Probed
+from runner.engines.orders import CaseInput, Scenario, Truth
 from runner.engines.probes.run import FACTS, probe_cell, probe_engine
 from runner.engines.probes.subject import Subject, greedy_ids
 from runner.engines.registry import DECLARATIONS
+from runner.engines.trace import Trace
 
 EOS = 9
 
@@ -38,23 +40,18 @@ def _adapter(failing: Exception | None = None) -> Any:
 
 
 def _case(name: str, ids: list[int]) -> CaseInput:
-    return {
-        "id": name,
-        "stage": "state",
-        "max_tokens": 4,
-        "scenario": {"kind": "chunked", "sizes": [2]},
-        "truth": {"prompt_ids": ids, "output_ids": [], "beside_ids": []},
-    }
+    truth = Truth(prompt_ids=ids, output_ids=[], beside_ids=[])
+    return CaseInput(name, "state", 4, truth, scenario=Scenario("chunked", sizes=[2]))
 
 
-def _probed(adapter: Any, cases: list[CaseInput]) -> list[Probed]:
+def _traces(adapter: Any, cases: list[CaseInput]) -> list[Trace]:
     subject = Subject(adapter)
     return list(probe_cell(subject, cases, lambda _: None))
 
 
 def test_what_a_probe_raises_is_its_case_s_error_and_the_next_case_is_asked() -> None:
     long, short = _case("state/long", [1, 2, 3, 4]), _case("state/short", [1, 2])
-    failed, alone, lacking = _probed(_adapter(ValueError("too long")), [long, short])
+    failed, alone, lacking = _traces(_adapter(ValueError("too long")), [long, short])
     assert (failed.case_id, failed.probe) == ("state/long", "*")
     assert failed.error == "ValueError: too long"
     assert (alone.case_id, alone.probe, alone.error) == ("state/short", "alone", None)
@@ -68,7 +65,7 @@ def test_what_a_probe_raises_is_its_case_s_error_and_the_next_case_is_asked() ->
 
 def test_a_lack_of_memory_ends_the_cell() -> None:
     with pytest.raises(MemoryError):
-        _probed(_adapter(MemoryError()), [_case("state/long", [1, 2, 3, 4])])
+        _traces(_adapter(MemoryError()), [_case("state/long", [1, 2, 3, 4])])
 
 
 @pytest.mark.parametrize(
@@ -108,9 +105,9 @@ class Chunking(Counting):
 def test_a_chunk_that_cuts_nothing_otherwise_than_alone_is_not_observed(
     length: int, unseen: set[int]
 ) -> None:
-    case = _case("state/sizes", list(range(length)))
-    case["scenario"]["sizes"] = [2, 3, 4, 8]
-    alone, *forms = _probed(Chunking(), [case])
+    scenario = Scenario("chunked", sizes=[2, 3, 4, 8])
+    case = replace(_case("state/sizes", list(range(length))), scenario=scenario)
+    alone, *forms = _traces(Chunking(), [case])
     assert (alone.probe, alone.unseen) == ("alone", None)
     assert [form.repeat for form in forms] == [0, 1, 2, 3]
     for form in forms:
@@ -132,9 +129,9 @@ class Chatting(Counting):
         raise AssertionError("a timed engine keeps no logits")
 
 
-@pytest.mark.parametrize("truth", [{"text": "right", "output_ids": [6]}, {}])
-def test_what_is_only_timed_is_neither_instrumented_nor_swapped(truth: dict[str, Any]) -> None:
-    case = {"id": "chain/a", "stage": "chain", "max_tokens": 4, "truth": truth}
+@pytest.mark.parametrize("truth", [Truth(text="right", output_ids=[6]), Truth()])
+def test_what_is_only_timed_is_neither_instrumented_nor_swapped(truth: Truth) -> None:
+    case = CaseInput("chain/a", "chain", 4, truth)
     subject = Subject(cast(Adapter, Chatting()), timed=True)
     found = list(probe_cell(subject, [case], lambda _: None))
     # The stream, which tells the times, comes before the engine can have seen the prompt.
@@ -170,8 +167,8 @@ class Thinking(Counting):
 
 @pytest.mark.parametrize("thought", ["Let me see", None])
 def test_a_chat_that_says_nothing_has_no_text_that_could_agree(thought: str | None) -> None:
-    case = {**_case("state/chats", []), "scenario": {"kind": "concurrent", "sizes": [2]}}
-    alone, together = _probed(Thinking(thought), [case])
+    case = replace(_case("state/chats", []), scenario=Scenario("concurrent", sizes=[2]))
+    alone, together = _traces(Thinking(thought), [case])
     assert alone.text == together.text == thought
 
 

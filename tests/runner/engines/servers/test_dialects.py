@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from runner.engines.base import Adapter, Load, Request, Unseen
+from runner.engines.engine import Engine
 from runner.engines.servers.connect import DIALECTS, dialect_class, open_server
 from runner.engines.servers.http_client import ServerFailure
 from suites.stages import CHAIN, STAGES
@@ -45,11 +46,13 @@ def opened(tmp_path: Path) -> Iterator[Opener]:
                 backend="cpu",
                 pass_="deployed",
                 weights_type="f32",
-                options={},
-                engine="openai",
-                serving="external",
-                base_url=server.base_url,
-                dialect=dialect,
+                engine=Engine(
+                    name="candidate",
+                    engine="openai",
+                    serving="external",
+                    base_url=server.base_url,
+                    dialect=dialect,
+                ),
             )
             return open_server(load)
 

@@ -9,7 +9,7 @@ import pytest
 from runner.engines.base import EngineGone
 from runner.engines.servers import http_client as http
 from runner.engines.servers.http_client import Client, Refused, ServerFailure
-from tests.runner import fake_servers as fakes
+from tests.runner.engines.servers import fake_servers as fakes
 from tests.runner.engines.servers.fake_servers import FakeHandler, FakeOpenAI, Misbehaviour, serving
 
 KEY = "sk-do-not-tell-0123456789"

@@ -18,11 +18,13 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 sys.path.append(sys.argv[1])
 from runner.engines.base import Load
+from runner.engines.engine import Engine
 from runner.engines.servers.managed import Managed
-load = json.loads(sys.argv[2])
-server = Managed(Load(backend="cpu", pass_="deployed", weights_type="f32", **load))
+path, engine = json.loads(sys.argv[2])
+engine = Engine(name="served", serving="managed", **engine)
+server = Managed(Load(path, backend="cpu", pass_="deployed", weights_type="f32", engine=engine))
 messages = [{"role": "user", "content": "What is 3 + 4?"}]
-body = {"model": load["path"], "messages": messages, "max_tokens": 4, "temperature": 0}
+body = {"model": path, "messages": messages, "max_tokens": 4, "temperature": 0}
 headers = {"Content-Type": "application/json"}
 url = f"{server.base_url}/chat/completions"
 request = urllib.request.Request(url, json.dumps(body).encode(), headers)
@@ -62,8 +64,8 @@ def test_a_flag_stands_alone_or_is_left_out() -> None:
 
 
 def _prompt_tokens(engine: str, artifact: str, options: dict[str, Any]) -> int:
-    load = {"engine": engine, "serving": "managed", "path": artifact, "options": options}
-    asked = [engine_python(engine), "-c", _PROGRAM, str(ROOT), json.dumps(load)]
+    load = json.dumps([artifact, {"engine": engine, "options": options}])
+    asked = [engine_python(engine), "-c", _PROGRAM, str(ROOT), load]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return int(json.loads(done.stdout)["prompt_tokens"])

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from runner.order import CellOrder, WorkOrder
 from runner.stored.store import Store
 from runner.supervisor import Outcome, execute
 from suites.suite import Case, Golden, Suite
-from tests.runner import fake_servers as fakes
 from tests.runner.conftest import OrderMaker
+from tests.runner.engines.servers import fake_servers as fakes
 from tests.runner.engines.servers.fake_servers import FakeHandler, FakeOpenAI, Misbehaviour, serving
 
 KEY = 'sk-"Qu0ted"-and-not-to-be-told'
@@ -91,7 +91,7 @@ def make(make_order: OrderMaker, suite: Suite) -> Callable[..., WorkOrder]:
         )
         more = {"serving": "external", "base_url": base_url, "dialect": "plain", **engine}
         cell = CellOrder(cell_id=f"c1:{name}", series_id=f"s1:{name}", suite=suite)
-        changed = made.engine.model_copy(update=more)
+        changed = replace(made.engine, **more)
         return made.model_copy(update={"engine": changed, "cells": (cell,), "run_id": f"r-{name}"})
 
     return order

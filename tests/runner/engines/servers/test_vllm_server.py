@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from runner.engines.base import Adapter, EngineGone, Load, Reply, Request, Unseen
+from runner.engines.engine import Engine
 from runner.engines.servers import connect as servers
 from runner.engines.servers.managed import Managed
 from runner.engines.vllm.server import Vllm
@@ -23,9 +24,7 @@ _MANAGED = Load(
     backend="cpu",
     pass_="structure",
     weights_type="f32",
-    options=_OPTIONS,
-    engine="vllm",
-    serving="managed",
+    engine=Engine(name="vllm", engine="vllm", serving="managed", options=_OPTIONS),
     deadline_s=900,
 )
 _COUNT = Request(messages=[{"role": "user", "content": "Count from 17 to 40."}], max_tokens=80)
@@ -54,8 +53,8 @@ def managed(server: Managed) -> Adapter:
 @pytest.fixture(scope="module")
 def external(server: Managed) -> Vllm:
     """The same server as one that nobody made force ids, nor told how to serve ids."""
-    load = replace(_MANAGED, engine="openai", serving="external", base_url=server.base_url)
-    found = servers.open_server(replace(load, options={}))
+    engine = Engine(name="other", engine="openai", serving="external", base_url=server.base_url)
+    found = servers.open_server(replace(_MANAGED, engine=engine))
     assert isinstance(found, Vllm), "the dialect is recognised"
     found.numbers.forces = found.numbers.by_ids = False
     return found

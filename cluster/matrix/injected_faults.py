@@ -4,7 +4,7 @@ from suites.stages import Stage
 from suites.suite import Frozen
 
 
-class Wrap(Frozen):
+class AdapterFault(Frozen):
     """A mutation of an engine's adapter: it acts where that stage of the engine would."""
 
     at: Stage
@@ -20,7 +20,7 @@ class Wrap(Frozen):
     """Only streamed answers are harmed (detokenize)."""
 
 
-class ProxyInjection(Frozen):
+class ProxyFault(Frozen):
     """A gateway before the server that changes what passes."""
 
     how: str

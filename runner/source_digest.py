@@ -7,6 +7,6 @@ from suites.digest import tree_digest
 
 
 @functools.cache
-def code_digest() -> str:
+def source_digest() -> str:
     """Return the digest of the ``runner`` that was imported, its child included."""
     return tree_digest(Path(__file__).parent, "*.py")[:16]

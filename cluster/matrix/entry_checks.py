@@ -4,11 +4,11 @@ import re
 import urllib.parse
 from collections.abc import Iterable
 
-from cluster.matrix.injections import ProxyInjection, Wrap
+from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from runner.engines.faults.adapter import MUTATIONS
 from runner.engines.faults.gateway.registry import MUTATIONS as GATEWAYS
 from runner.engines.registry import DECLARATIONS
-from suites.explaining import Mistake
+from suites.mistakes import Mistake
 from suites.stages import Serving
 
 _ADDRESS = re.compile(r"https?://[^\s@/?#]+(/[^\s?#]*)?")
@@ -54,7 +54,7 @@ def unknown_option(engine: str, serving: Serving, options: Iterable[str]) -> Mis
     return None
 
 
-def unknown_mutation(fault: Wrap) -> Mistake | None:
+def unknown_adapter_fault(fault: AdapterFault) -> Mistake | None:
     """Return what is wrong with a mutation's name; None if there is such a mutation."""
     if fault.at not in MUTATIONS:
         return Mistake.unknown(("at",), "stage of a mutation", fault.at, tuple(MUTATIONS))
@@ -64,7 +64,7 @@ def unknown_mutation(fault: Wrap) -> Mistake | None:
     return None
 
 
-def unknown_gateway(proxy: ProxyInjection) -> Mistake | None:
+def unknown_proxy_fault(proxy: ProxyFault) -> Mistake | None:
     """Return what is wrong with the name of a proxy's mutation; None if there is such a one."""
     if proxy.how in GATEWAYS:
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-from suites.explaining import KeyPath, Mistake
+from suites.mistakes import KeyPath, Mistake
 from suites.suite import Case, Suite, Take
 
 #: Why something cannot be taken, as the error to raise.

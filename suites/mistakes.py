@@ -50,7 +50,7 @@ class Mistake:
         )
 
 
-def explain(
+def first_mistake(
     error: ValidationError,
     model_type: type[BaseModel],
     present: Callable[[KeyPath], KeyPath],
