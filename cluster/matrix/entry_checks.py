@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Iterable
 
 from cluster.matrix.injected_faults import AdapterFault, ProxyFault
-from runner.engines.faults.adapter import MUTATIONS
+from runner.engines.faults.adapter import ADAPTER_MUTATIONS
 from runner.engines.faults.gateway.registry import MUTATIONS as GATEWAYS
 from runner.engines.registry import DECLARATIONS
 from suites.mistakes import Mistake
@@ -56,10 +56,10 @@ def unknown_option(engine: str, serving: Serving, options: Iterable[str]) -> Mis
 
 def unknown_adapter_fault(fault: AdapterFault) -> Mistake | None:
     """Return what is wrong with a mutation's name; None if there is such a mutation."""
-    if fault.at not in MUTATIONS:
-        return Mistake.unknown(("at",), "stage of a mutation", fault.at, tuple(MUTATIONS))
-    if fault.how not in MUTATIONS[fault.at]:
-        known = tuple(MUTATIONS[fault.at])
+    if fault.at not in ADAPTER_MUTATIONS:
+        return Mistake.unknown(("at",), "stage of a mutation", fault.at, tuple(ADAPTER_MUTATIONS))
+    if fault.how not in ADAPTER_MUTATIONS[fault.at]:
+        known = tuple(ADAPTER_MUTATIONS[fault.at])
         return Mistake.unknown(("how",), f"mutation at {fault.at}", fault.how, known)
     return None
 

@@ -189,12 +189,32 @@ ABILITIES = {
 }
 
 
-def needed(ability: _T | None, name: str) -> _T:
-    """Return an ability of this name (``ABILITIES``).
+def template_of(adapter: Adapter) -> Template:
+    """Return the engine's template; Unseen where it is not shown, as with all of these."""
+    return _shown(adapter.template, "template")
 
-    Raises:
-        Unseen: the engine does not have it, as it is served.
-    """
+
+def tokenizer_of(adapter: Adapter) -> Tokenizer:
+    """Return the engine's tokenizer."""
+    return _shown(adapter.tokenizer, "tokenizer")
+
+
+def vocabulary_of(adapter: Adapter) -> Vocabulary:
+    """Return the engine's vocabulary."""
+    return _shown(adapter.vocabulary, "vocabulary")
+
+
+def distribution_of(adapter: Adapter) -> Distribution:
+    """Return the engine's distributions."""
+    return _shown(adapter.distribution, "distribution")
+
+
+def sampler_of(adapter: Adapter) -> Sampler:
+    """Return the engine's sampler."""
+    return _shown(adapter.sampler, "sampler")
+
+
+def _shown(ability: _T | None, name: str) -> _T:
     if ability is None:
         raise Unseen("hidden", f"this engine does not show {ABILITIES[name]}")
     return ability

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runner.engines.base import STAGES, Load
+from runner.engines.trace import OBSERVED
 
 if TYPE_CHECKING:
     from runner.engines.servers.command import ServerCommand
@@ -18,7 +19,6 @@ _STAGE_OF = {
     "distribution": "logits",
     "sampler": "sampling",
 }
-OBSERVED = ("path", "endpoint", "reenacted")
 
 
 def all_stages(how: str, **others: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from runner.engines.base import Logits
 class ForwardPasses:
     """The model's own forward pass, with the options of the cell.
 
-    ``padding``: tokens on the left of each sequence. ``chunk``: ids of a prompt in one pass; 0: all.
+    ``padding``: tokens on the left of each sequence. ``chunk``: ids of a prompt in a pass; 0: all.
     """
 
     def __init__(self, torch: Any, model: Any, *, padding: int, chunk: int) -> None:

@@ -7,28 +7,31 @@ needs the standard library and numpy only, and does the same each time it is giv
 from typing import Any
 
 from runner.engines.abilities import ABILITIES, Adapter
-from runner.engines.faults.adapter import instrument, logits, sampling, state
 from runner.engines.faults.adapter.answer import DETOKENIZE, STOP
-from runner.engines.faults.adapter.base import AdapterFault, FaultOptions
+from runner.engines.faults.adapter.base import AdapterMutation, AdapterMutationOptions
+from runner.engines.faults.adapter.instrument import INSTRUMENT
+from runner.engines.faults.adapter.logits import LOGITS
 from runner.engines.faults.adapter.parsed import PARSE
 from runner.engines.faults.adapter.prompt import TEMPLATE
 from runner.engines.faults.adapter.prompt_ids import TOKENIZE
+from runner.engines.faults.adapter.sampling import SAMPLING
+from runner.engines.faults.adapter.state import STATE
 
 #: Stage → name of a fault → its class.
-ADAPTER_FAULTS: dict[str, dict[str, type[AdapterFault]]] = {
-    "instrument": instrument.FAULTS,
+ADAPTER_MUTATIONS: dict[str, dict[str, type[AdapterMutation]]] = {
+    "instrument": INSTRUMENT,
     "template": TEMPLATE,
     "tokenize": TOKENIZE,
-    "logits": logits.FAULTS,
-    "state": state.FAULTS,
-    "sampling": sampling.FAULTS,
+    "logits": LOGITS,
+    "state": STATE,
+    "sampling": SAMPLING,
     "stop": STOP,
     "detokenize": DETOKENIZE,
     "parse": PARSE,
 }
 
 
-def with_fault(adapter: Adapter, fault: dict[str, Any]) -> Adapter:
+def mutated(adapter: Adapter, fault: dict[str, Any]) -> Adapter:
     """Return the adapter with a fault in it: ``at`` and ``how`` name it, the rest are its options.
 
     Raises:
@@ -36,7 +39,7 @@ def with_fault(adapter: Adapter, fault: dict[str, Any]) -> Adapter:
         ValueError: it works on an ability that this engine does not have, as it is served.
     """
     options = {key: value for key, value in fault.items() if key not in ("at", "how")}
-    kind = ADAPTER_FAULTS[fault["at"]][fault["how"]]
+    kind = ADAPTER_MUTATIONS[fault["at"]][fault["how"]]
     for name in kind.needs:
         if not adapter.has(name):
             what = ABILITIES.get(name, f"the scenario {name!r}")
@@ -44,4 +47,4 @@ def with_fault(adapter: Adapter, fault: dict[str, Any]) -> Adapter:
                 f"the fault {fault['at']}/{fault['how']} cannot be put into this engine, "
                 f"which does not show {what}"
             )
-    return kind(adapter, FaultOptions(**options)).applied()
+    return kind(adapter, AdapterMutationOptions(**options)).applied()

@@ -5,16 +5,21 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-from runner.engines.abilities import needed
+from runner.engines.abilities import vocabulary_of
 from runner.engines.base import Reply, Request
-from runner.engines.faults.adapter.base import AdapterFault, ChatFault, RewrittenReply, with_text
+from runner.engines.faults.adapter.base import (
+    AdapterMutation,
+    ChatMutation,
+    RewrittenReply,
+    with_text,
+)
 
 #: Markers that a tokenizer hides from the user; and those that the parsers live on.
 HIDDEN_MARKERS = re.compile(r"<\|[^|]*\|>")
 _MARKERS = re.compile(r"</?(think|tool_call)>")
 
 
-class StringKept(ChatFault):
+class StringKept(ChatMutation):
     """The stop string stays at the end of the text."""
 
     def chat(self, request: Request) -> Reply:
@@ -26,7 +31,7 @@ class StringKept(ChatFault):
         return with_text(reply, whole[: min(ends)]) if ends else reply
 
 
-class StringsIgnored(ChatFault):
+class StringsIgnored(ChatMutation):
     """Stop strings never reach the engine."""
 
     def chat(self, request: Request) -> Reply:
@@ -43,13 +48,13 @@ class TailLost(RewrittenReply):
         return with_text(reply, reply.text[: -max(tails)]) if tails else reply
 
 
-class EosIgnored(ChatFault):
+class EosIgnored(ChatMutation):
     """Generation runs over the end of the turn: over every EOS, or over one (``first``)."""
 
     needs = ("vocabulary",)
 
     def chat(self, request: Request) -> Reply:
-        ends, one = needed(self.inner.vocabulary, "vocabulary").eos_ids(), self.options.first
+        ends, one = vocabulary_of(self.inner).eos_ids(), self.options.first
         ignored = set(ends if one is None else ends[one : one + 1])
         if request.script is None or not ignored & set(request.script):
             return self.inner.chat(request)
@@ -60,7 +65,7 @@ class EosIgnored(ChatFault):
         return replace(reply, output_ids=list(ids))
 
 
-class Limit(ChatFault):
+class Limit(ChatMutation):
     """Answers are cut at a default, whatever was asked for."""
 
     strength = 16.0
@@ -139,7 +144,7 @@ class SpecialsStripped(RewrittenReply):
         return replace(reply, text=text, message=message)
 
 
-STOP: dict[str, type[AdapterFault]] = {
+STOP: dict[str, type[AdapterMutation]] = {
     "string-kept": StringKept,
     "strings-ignored": StringsIgnored,
     "tail-lost": TailLost,
@@ -147,7 +152,7 @@ STOP: dict[str, type[AdapterFault]] = {
     "limit": Limit,
     "length-hidden": LengthHidden,
 }
-DETOKENIZE: dict[str, type[AdapterFault]] = {
+DETOKENIZE: dict[str, type[AdapterMutation]] = {
     "per-token": PerToken,
     "replacement-dropped": ReplacementDropped,
     "spaces-stripped": SpacesStripped,

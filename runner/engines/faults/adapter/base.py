@@ -5,12 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from runner.engines.abilities import Adapter, Ask, Generate, needed
+from runner.engines.abilities import (
+    Adapter,
+    Ask,
+    Generate,
+    template_of,
+    tokenizer_of,
+    vocabulary_of,
+)
 from runner.engines.base import Reply, Request
 
 
 @dataclass(frozen=True)
-class FaultOptions:
+class AdapterMutationOptions:
     """How strongly a fault acts and where; what is left out is the fault's own choice."""
 
     by: float | None = None
@@ -20,7 +27,7 @@ class FaultOptions:
     stream: bool = False
 
 
-class AdapterFault(ABC):
+class AdapterMutation(ABC):
     """One known fault of one loaded engine."""
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -28,7 +35,7 @@ class AdapterFault(ABC):
     strength: ClassVar[float] = 1.0
     """``by`` where none is given."""
 
-    def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
         self.inner, self.options = adapter, options
         self.by = self.strength if options.by is None else options.by
 
@@ -38,10 +45,10 @@ class AdapterFault(ABC):
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Return the text of ids, specials shown, as the engine itself decodes them."""
-        return needed(self.inner.vocabulary, "vocabulary").text_of(ids)
+        return vocabulary_of(self.inner).text_of(ids)
 
 
-class ChatFault(AdapterFault):
+class ChatMutation(AdapterMutation):
     """The chat path is harmed."""
 
     @abstractmethod
@@ -52,7 +59,7 @@ class ChatFault(AdapterFault):
         return replace(self.inner, chat=self.chat)
 
 
-class RewrittenReply(ChatFault):
+class RewrittenReply(ChatMutation):
     """The chat path's reply is changed after the engine has made it."""
 
     @abstractmethod
@@ -69,8 +76,8 @@ def prompt_of(adapter: Adapter, request: Request) -> list[int]:
         return list(request.prompt_ids)
     text = request.prompt_text
     if text is None:
-        text = needed(adapter.template, "template").render(request)
-    return needed(adapter.tokenizer, "tokenizer").encode_chat(text)
+        text = template_of(adapter).render(request)
+    return tokenizer_of(adapter).encode_chat(text)
 
 
 def answering_with(adapter: Adapter, generate: Generate) -> Ask:

@@ -15,17 +15,18 @@ from runner.engines.abilities import (
     Forced,
     Scenarios,
     Vocabulary,
-    needed,
+    distribution_of,
+    vocabulary_of,
 )
 from runner.engines.base import Logits
-from runner.engines.faults.adapter.base import AdapterFault, answering_with
+from runner.engines.faults.adapter.base import AdapterMutation, answering_with
 from runner.engines.faults.adapter.sampler import probabilities
 
 _NEVER = 1 << 30
 Positions = npt.NDArray[np.int64]
 
 
-class HarmedLogits(AdapterFault):
+class HarmedLogits(AdapterMutation):
     """Rows of logits are changed by their position, and answers follow from the changed rows."""
 
     needs = ("template", "tokenizer", "vocabulary", "distribution")
@@ -47,9 +48,9 @@ class HarmedLogits(AdapterFault):
 
     def applied(self) -> Adapter:
         inner = self.inner
-        engine = needed(inner.distribution, "distribution")
+        engine = distribution_of(inner)
         parameters = inner.sampler.parameters if inner.sampler else ()
-        answers = _Answers(self, engine, needed(inner.vocabulary, "vocabulary"), parameters)
+        answers = _Answers(self, engine, vocabulary_of(inner), parameters)
         return replace(
             inner,
             distribution=_HarmedDistribution(self, engine),

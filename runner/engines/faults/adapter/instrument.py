@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from runner.engines.abilities import Adapter, Distribution, needed
+from runner.engines.abilities import Adapter, Distribution, distribution_of
 from runner.engines.base import Logits
-from runner.engines.faults.adapter.base import AdapterFault, FaultOptions
+from runner.engines.faults.adapter.base import AdapterMutation, AdapterMutationOptions
 from runner.engines.faults.adapter.harmed_logits import noise
 
 
@@ -27,13 +27,13 @@ class _Reported:
         return self._fault.misread(rows, output, cold=False)
 
 
-class Misread(AdapterFault):
+class Misread(AdapterMutation):
     """What prefill and decode report is changed; nothing else is."""
 
     needs = ("distribution",)
 
     def applied(self) -> Adapter:
-        engine = needed(self.inner.distribution, "distribution")
+        engine = distribution_of(self.inner)
         return replace(self.inner, distribution=_Reported(engine, self))
 
     @abstractmethod
@@ -90,7 +90,7 @@ class WarmNoise(Misread):
 class StaleRows(Misread):
     """The first quarter of the rows is what the request before left in the buffer."""
 
-    def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
         super().__init__(adapter, options)
         self._before: Logits | None = None
 
@@ -112,7 +112,7 @@ class Tempered(Misread):
         return (rows / self.by).astype(np.float32)
 
 
-FAULTS: dict[str, type[AdapterFault]] = {
+INSTRUMENT: dict[str, type[AdapterMutation]] = {
     "rows-shifted": RowsShifted,
     "logprob-zero": LogprobZero,
     "order-noise": OrderNoise,

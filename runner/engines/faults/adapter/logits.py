@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.engines.base import Logits
-from runner.engines.faults.adapter.base import AdapterFault
+from runner.engines.faults.adapter.base import AdapterMutation
 from runner.engines.faults.adapter.harmed_logits import HarmedLogits, Positions, noise
 
 _NEVER = 1 << 30
@@ -79,7 +79,7 @@ class StepFrom(HarmedLogits):
         return rows
 
 
-FAULTS: dict[str, type[AdapterFault]] = {
+LOGITS: dict[str, type[AdapterMutation]] = {
     "noise-range": NoiseRange,
     "distance-growth": DistanceGrowth,
     "softcap": Softcap,

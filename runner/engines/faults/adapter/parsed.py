@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runner.engines.base import Message, Reply, Request
 from runner.engines.faults.adapter.answer import HIDDEN_MARKERS
-from runner.engines.faults.adapter.base import AdapterFault, RewrittenReply, message_rewritten
+from runner.engines.faults.adapter.base import AdapterMutation, RewrittenReply, message_rewritten
 
 _CLOSING = "</tool_call>"
 
@@ -128,7 +128,7 @@ def _with_arguments(call: Message, change: Callable[[str], str]) -> Message:
     return {**call, "function": changed} if "function" in call else changed
 
 
-PARSE: dict[str, type[AdapterFault]] = {
+PARSE: dict[str, type[AdapterMutation]] = {
     "brace-eaten": BraceEaten,
     "closing-tag-cut": ClosingTagCut,
     "empty-call-dropped": EmptyCallDropped,

@@ -7,15 +7,15 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.abilities import Adapter, needed
+from runner.engines.abilities import Adapter, template_of
 from runner.engines.base import Reply, Request
-from runner.engines.faults.adapter.base import AdapterFault, ChatFault
+from runner.engines.faults.adapter.base import AdapterMutation, ChatMutation
 
 _TURN = "<|role|>"
 _PERSONA = {"role": "system", "content": "You are a helpful assistant."}
 
 
-class OtherChatRequest(ChatFault):
+class OtherChatRequest(ChatMutation):
     """The chat path is given another request; the template by itself is right."""
 
     @abstractmethod
@@ -32,7 +32,7 @@ class OtherRequest(OtherChatRequest):
 
     def render(self, request: Request) -> str:
         """Return the prompt text of the other request."""
-        return needed(self.inner.template, "template").render(self.instead(request))
+        return template_of(self.inner).render(self.instead(request))
 
     def applied(self) -> Adapter:
         # A server may hide what its template makes: its chats are harmed all the same.
@@ -78,7 +78,7 @@ class ChatToolsDropped(OtherChatRequest):
         return replace(request, tools=None)
 
 
-class OtherText(ChatFault):
+class OtherText(ChatMutation):
     """The rendered prompt is changed."""
 
     needs = ("template",)
@@ -89,7 +89,7 @@ class OtherText(ChatFault):
 
     def render(self, request: Request) -> str:
         """Return the changed prompt text."""
-        rendered = needed(self.inner.template, "template").render(request)
+        rendered = template_of(self.inner).render(request)
         return self.instead(request, rendered)
 
     def applied(self) -> Adapter:
@@ -122,7 +122,7 @@ def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "content": str([{"type": "text", "text": content}])}
 
 
-TEMPLATE: dict[str, type[AdapterFault]] = {
+TEMPLATE: dict[str, type[AdapterMutation]] = {
     "messages-flattened": MessagesFlattened,
     "chat-tools-dropped": ChatToolsDropped,
     "tools-dropped": ToolsDropped,

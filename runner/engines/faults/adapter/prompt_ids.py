@@ -4,17 +4,22 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar
 
-from runner.engines.abilities import Adapter, Tokenizer, Vocabulary, needed
+from runner.engines.abilities import Adapter, Tokenizer, Vocabulary, tokenizer_of, vocabulary_of
 from runner.engines.base import Reply, Request
-from runner.engines.faults.adapter.base import AdapterFault, ChatFault, FaultOptions, prompt_of
+from runner.engines.faults.adapter.base import (
+    AdapterMutation,
+    AdapterMutationOptions,
+    ChatMutation,
+    prompt_of,
+)
 
 
-class OtherChatIds(ChatFault):
+class OtherChatIds(ChatMutation):
     """The chat path computes on other ids; the tokenizer by itself is right."""
 
     needs: ClassVar[tuple[str, ...]] = ("template", "tokenizer")
 
-    def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
         super().__init__(adapter, options)
         self.bos = adapter.facts().get("bos_id")
 
@@ -31,12 +36,12 @@ class OtherChatIds(ChatFault):
     @property
     def tokenizer(self) -> Tokenizer:
         """The engine's own."""
-        return needed(self.inner.tokenizer, "tokenizer")
+        return tokenizer_of(self.inner)
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The engine's own."""
-        return needed(self.inner.vocabulary, "vocabulary")
+        return vocabulary_of(self.inner)
 
 
 class OtherIds(OtherChatIds):
@@ -82,7 +87,7 @@ class LongestMatch(OtherIds):
 
     needs = ("template", "tokenizer", "vocabulary")
 
-    def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
         super().__init__(adapter, options)
         size = int(adapter.facts()["vocab_size"])
         self._pieces = [self.vocabulary.text_of([i]) for i in range(size)]
@@ -140,7 +145,7 @@ class Unmerged(OtherIds):
 
     needs = ("template", "tokenizer", "vocabulary")
 
-    def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
         super().__init__(adapter, options)
         pieces = [self.vocabulary.text_of([i]) for i in range(int(adapter.facts()["vocab_size"]))]
         ids = {t: i for i, t in enumerate(pieces) if t.isascii() and not t.startswith("<")}
@@ -180,7 +185,7 @@ def _with_second_bos(ids: list[int], bos: int | None) -> list[int]:
     return [bos, *ids] if bos is not None and ids[:1] == [bos] else ids
 
 
-TOKENIZE: dict[str, type[AdapterFault]] = {
+TOKENIZE: dict[str, type[AdapterMutation]] = {
     "bos-doubled": BosDoubled,
     "bos-stripped": BosStripped,
     "eos-appended": EosAppended,

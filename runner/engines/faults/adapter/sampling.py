@@ -7,21 +7,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from runner.engines.abilities import Adapter, Sampler, needed
+from runner.engines.abilities import Adapter, Sampler, distribution_of, sampler_of, vocabulary_of
 from runner.engines.base import Logits
-from runner.engines.faults.adapter.base import AdapterFault, FaultOptions, answering_with
+from runner.engines.faults.adapter.base import (
+    AdapterMutation,
+    AdapterMutationOptions,
+    answering_with,
+)
 
 Asked = dict[str, Any]
 
 
-class SamplerFault(AdapterFault):
+class SamplerMutation(AdapterMutation):
     """The sampler is harmed."""
 
     needs: ClassVar[tuple[str, ...]] = ("sampler",)
 
-    def __init__(self, adapter: Adapter, options: FaultOptions) -> None:
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
         super().__init__(adapter, options)
-        self.engine: Sampler = needed(adapter.sampler, "sampler")
+        self.engine: Sampler = sampler_of(adapter)
         self.parameters = self.engine.parameters
 
     @abstractmethod
@@ -38,7 +42,7 @@ class SamplerFault(AdapterFault):
         return replace(self.inner, sampler=self)
 
 
-class GreedySamplerFault(SamplerFault):
+class GreedySamplerMutation(SamplerMutation):
     """The sampler is harmed in greedy answers too, so the chat path takes its tokens from it."""
 
     needs: ClassVar[tuple[str, ...]] = ("template", "tokenizer", "sampler")
@@ -47,7 +51,7 @@ class GreedySamplerFault(SamplerFault):
         return replace(self.inner, sampler=self, chat=answering_with(self.inner, self.generate))
 
 
-class OtherAsked(SamplerFault):
+class OtherAsked(SamplerMutation):
     """The engine's sampler is asked for something else."""
 
     @abstractmethod
@@ -63,7 +67,7 @@ class OtherAsked(SamplerFault):
         return self.engine.generate(prompt, self.instead(asked), max_tokens, seed)
 
 
-class RepetitionPenalty(OtherAsked, GreedySamplerFault):
+class RepetitionPenalty(OtherAsked, GreedySamplerMutation):
     """A repetition penalty that nobody asked for, in greedy answers too."""
 
     strength = 1.1
@@ -72,7 +76,7 @@ class RepetitionPenalty(OtherAsked, GreedySamplerFault):
         return {**asked, "repetition_penalty": asked.get("repetition_penalty", 1.0) * self.by}
 
 
-class ZeroIsUnset(OtherAsked, GreedySamplerFault):
+class ZeroIsUnset(OtherAsked, GreedySamplerMutation):
     """Temperature 0 is falsy, so it is not passed on."""
 
     def instead(self, asked: Asked) -> Asked:
@@ -155,7 +159,7 @@ class DefaultMinP(Default):
     name, strength = "min_p", 0.05
 
 
-class SeedIgnored(SamplerFault):
+class SeedIgnored(SamplerMutation):
     """Every request takes the next number of one generator, whatever seed it brings."""
 
     _requests = 0
@@ -173,7 +177,7 @@ class SeedIgnored(SamplerFault):
         return self.engine.generate(prompt, asked, max_tokens, self._next())
 
 
-class Slips(GreedySamplerFault):
+class Slips(GreedySamplerMutation):
     """Now and then (with probability ``by``) a token is taken that the sampler did not choose."""
 
     needs = ("template", "tokenizer", "vocabulary", "distribution", "sampler")
@@ -191,7 +195,7 @@ class Slips(GreedySamplerFault):
         self, prompt: Sequence[int], asked: Asked, max_tokens: int, seed: int | None
     ) -> list[int]:
         rng = np.random.default_rng([self.options.seed, len(prompt), *prompt[-8:]])
-        ends, found = set(needed(self.inner.vocabulary, "vocabulary").eos_ids()), list[int]()
+        ends, found = set(vocabulary_of(self.inner).eos_ids()), list[int]()
         while len(found) < max_tokens and not ends & set(found[-1:]):
             so_far = [*prompt, *found]
             rest = self.engine.generate(so_far, asked, max_tokens - len(found), seed)
@@ -203,7 +207,7 @@ class Slips(GreedySamplerFault):
         return found
 
     def _row(self, ids: Sequence[int]) -> Logits:
-        row: Logits = needed(self.inner.distribution, "distribution").prefill(ids)[-1]
+        row: Logits = distribution_of(self.inner).prefill(ids)[-1]
         return row
 
 
@@ -235,7 +239,7 @@ class StrayToken(Slips):
 
 _GREEDY = ("temperature", 0)
 
-FAULTS: dict[str, type[AdapterFault]] = {
+SAMPLING: dict[str, type[AdapterMutation]] = {
     "repetition-penalty": RepetitionPenalty,
     "zero-is-unset": ZeroIsUnset,
     "temperature-ignored": TemperatureIgnored,

@@ -10,22 +10,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from runner.engines.abilities import Adapter, Chunked, Distribution, Forced, needed
+from runner.engines.abilities import Adapter, Chunked, Distribution, Forced, distribution_of
 from runner.engines.base import Logits
-from runner.engines.faults.adapter.base import AdapterFault
+from runner.engines.faults.adapter.base import AdapterMutation
 from runner.engines.faults.adapter.harmed_logits import noise
 
 
-class ScenarioFault(AdapterFault):
+class ScenarioMutation(AdapterMutation):
     """One scenario is harmed."""
 
     @property
     def distribution(self) -> Distribution:
         """The engine's own, unharmed."""
-        return needed(self.inner.distribution, "distribution")
+        return distribution_of(self.inner)
 
 
-class BatchFault(ScenarioFault):
+class BatchMutation(ScenarioMutation):
     """Batches are harmed."""
 
     needs = ("distribution", "batched")
@@ -45,7 +45,7 @@ class BatchFault(ScenarioFault):
         return replace(self.inner, scenarios=replace(scenarios, batched=harmed))
 
 
-class ChunkFault(ScenarioFault):
+class ChunkMutation(ScenarioMutation):
     """Prefills in chunks are harmed."""
 
     needs = ("distribution", "chunked")
@@ -66,7 +66,7 @@ class ChunkFault(ScenarioFault):
         return replace(self.inner, scenarios=replace(scenarios, chunked=own))
 
 
-class PrefixFault(ScenarioFault):
+class PrefixMutation(ScenarioMutation):
     """What follows a cached prefix is harmed."""
 
     needs = ("distribution", "prefix")
@@ -88,7 +88,7 @@ class PrefixFault(ScenarioFault):
         return replace(self.inner, scenarios=replace(scenarios, prefix=harmed))
 
 
-class ConcurrentFault(AdapterFault):
+class ConcurrentMutation(AdapterMutation):
     """The answers of requests that run together are harmed."""
 
     needs = ("concurrent",)
@@ -112,7 +112,7 @@ class ConcurrentFault(AdapterFault):
         return replace(self.inner, scenarios=replace(scenarios, concurrent=harmed))
 
 
-class RowsMixed(BatchFault):
+class RowsMixed(BatchMutation):
     """The steps of neighbouring rows of a batch are exchanged."""
 
     def harmed(self, found: list[Logits], sequences: Sequence[Forced]) -> list[Logits]:
@@ -125,7 +125,7 @@ class RowsMixed(BatchFault):
         return found
 
 
-class RowPosition(BatchFault):
+class RowPosition(BatchMutation):
     """Rows beyond the first decode a position too early: as if a token were missing.
 
     It is the last but one, so that its distance to all before it is wrong.
@@ -139,7 +139,7 @@ class RowPosition(BatchFault):
         return found
 
 
-class BatchNoise(BatchFault):
+class BatchNoise(BatchMutation):
     """The kernel for some sizes of a batch is wrong."""
 
     strength = 0.1
@@ -154,7 +154,7 @@ class BatchNoise(BatchFault):
         ]
 
 
-class ChunkOffByOne(ChunkFault):
+class ChunkOffByOne(ChunkMutation):
     """Each chunk of a prompt misses the last token of the one before it."""
 
     def harmed(self, rows: Logits, ids: Sequence[int], size: int) -> Logits:
@@ -176,7 +176,7 @@ class ChunkEdge(ChunkOffByOne):
         return number == (1 if self.options.first is None else self.options.first)
 
 
-class StaleReuse(ScenarioFault):
+class StaleReuse(ScenarioMutation):
     """A slot keeps one token of the request that was in it before."""
 
     needs = ("distribution", "reused")
@@ -202,7 +202,7 @@ class StaleReuse(ScenarioFault):
         return rows
 
 
-class CachedTokenDropped(PrefixFault):
+class CachedTokenDropped(PrefixMutation):
     """On a cache hit the last token of the cached prefix is lost."""
 
     def harmed(
@@ -213,7 +213,7 @@ class CachedTokenDropped(PrefixFault):
         return start, self.distribution.prefill([*ids[: start - 1], *ids[start:]])[start - 1 :]
 
 
-class PrefixCollision(PrefixFault):
+class PrefixCollision(PrefixMutation):
     """Two prompts are taken for one, so that the cache of the other is reused."""
 
     def harmed(
@@ -227,7 +227,7 @@ class PrefixCollision(PrefixFault):
         return start, rows
 
 
-class WindowEvicted(PrefixFault):
+class WindowEvicted(PrefixMutation):
     """Of a cached prefix only the last tokens (``first``) are still there."""
 
     def harmed(
@@ -239,7 +239,7 @@ class WindowEvicted(PrefixFault):
         return start, self.distribution.prefill(ids[start - window :])[window:]
 
 
-class ForeignAnswer(ConcurrentFault):
+class ForeignAnswer(ConcurrentMutation):
     """Of two requests that run together, the ends of the answers are exchanged."""
 
     def harmed(self, answers: list[list[int]], together: int) -> list[list[int]]:
@@ -249,14 +249,14 @@ class ForeignAnswer(ConcurrentFault):
         return [first, second, *answers[2:]]
 
 
-class AnswerAliased(ConcurrentFault):
+class AnswerAliased(ConcurrentMutation):
     """Requests that run together share an id, and all get the last one's answer."""
 
     def harmed(self, answers: list[list[int]], together: int) -> list[list[int]]:
         return [answers[together - 1]] * together + answers[together:]
 
 
-FAULTS: dict[str, type[AdapterFault]] = {
+STATE: dict[str, type[AdapterMutation]] = {
     "rows-mixed": RowsMixed,
     "row-position": RowPosition,
     "batch-noise": BatchNoise,

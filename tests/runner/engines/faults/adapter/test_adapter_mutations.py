@@ -9,7 +9,7 @@ import pytest
 
 from runner.engines.abilities import Adapter, Scenarios
 from runner.engines.base import Request
-from runner.engines.faults.adapter import ADAPTER_FAULTS, with_fault
+from runner.engines.faults.adapter import ADAPTER_MUTATIONS, mutated
 from runner.engines.faults.adapter.sampler import probabilities
 from runner.engines.messages import canonical_message
 from tests.runner.engines.faults.adapter.simple_adapter import BOS, EOS, Simple
@@ -25,7 +25,7 @@ HELLO = Request(
 EMPTY = {"function": {"name": "f", "arguments": {}}}
 CALL = {"function": {"name": "f", "arguments": {"b": "x</tool_call>y", "a": 1}}}
 MESSAGE = {"content": "hi", "reasoning_content": "so", "tool_calls": [CALL, EMPTY]}
-ALL = [(at, how) for at, known in ADAPTER_FAULTS.items() for how in known]
+ALL = [(at, how) for at, known in ADAPTER_MUTATIONS.items() for how in known]
 
 
 def make(at: str, how: str, engine: Simple | None = None, **keys: Any) -> Adapter:
@@ -37,7 +37,7 @@ def make(at: str, how: str, engine: Simple | None = None, **keys: Any) -> Adapte
     narrow = {"step-from": 1, "window-evicted": 1}
     if how in narrow:
         keys.setdefault("first", narrow[how])
-    return with_fault(engine.adapter(), {"at": at, "how": how, **keys})
+    return mutated(engine.adapter(), {"at": at, "how": how, **keys})
 
 
 def must(ability: _T | None) -> _T:
@@ -256,7 +256,7 @@ def test_chats_that_run_together_go_through_the_harmed_chat_path() -> None:
 def test_a_server_that_hides_its_template_still_gets_the_harmed_chats() -> None:
     engine = Simple()
     hidden = replace(engine.adapter(), template=None)
-    adapter = with_fault(hidden, {"at": "template", "how": "tools-dropped"})
+    adapter = mutated(hidden, {"at": "template", "how": "tools-dropped"})
     assert adapter.template is None
     assert adapter.chat(HELLO).prompt_ids == engine.chat(replace(HELLO, tools=None)).prompt_ids
 
@@ -274,4 +274,4 @@ def test_a_fault_is_refused_where_the_ability_that_it_harms_is_absent(
 ) -> None:
     adapter = replace(Simple().adapter(), **lacking)
     with pytest.raises(ValueError, match=said):
-        with_fault(adapter, {"at": at, "how": how})
+        mutated(adapter, {"at": at, "how": how})
