@@ -16,10 +16,10 @@ from runner.child_orders import reference_order
 from runner.engines.engine import Engine
 from runner.engines.events import Failed, TraceSeen
 from runner.engines.failures import error_line
-from runner.engines.orders import CaseInput, CellInput, Infection
+from runner.engines.orders import CellInput, Infection
 from runner.engines.protocol import ProtocolError
 from runner.model.artifact import HfFolder
-from runner.model.copies import PORTABLE, with_facts, with_weights
+from runner.model.copies import with_facts, with_weights
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord
@@ -59,7 +59,7 @@ def infect(order: WorkOrder, records: Records, ends_at: float) -> None:
     cells = [
         CellInput(cell_id, cases)
         for cell_id, record in records.items()
-        if (cases := _infectable(record))
+        if (cases := record.swaps.infections())
     ]
     if order.reference is None or not cells:
         return
@@ -74,23 +74,6 @@ def infect(order: WorkOrder, records: Records, ends_at: float) -> None:
     except Exception as error:
         for left in [host.cells for host in hosts] or [cells]:
             _record_failure(left, records, error_line(error))
-
-
-def _infectable(record: AttemptRecord) -> list[CaseInput]:
-    """Return the symptomatic cases of a cell that left anything to put in, with what they left."""
-    found = []
-    for case_id, symptom in record.symptoms.items():
-        whole, argmax = symptom["whole"], symptom.get("cure/sampling")
-        own_argmax = (argmax.value or {}).get("script_ids") if argmax else None
-        infections = [
-            Infection("infect/template", prompt_text=whole.prompt_text),
-            Infection("infect/tokenize", prompt_ids=whole.prompt_ids),
-            Infection("infect/logits", script=own_argmax),
-            Infection("infect/sampling", script=whole.output_ids),
-        ]
-        if portable := [infection for infection in infections if infection.is_portable]:
-            found.append(replace(record.question(case_id), infections=portable))
-    return found
 
 
 def _hosts(
@@ -112,14 +95,14 @@ def _hosts(
         return own_weights() if order.variant.quantised else order.model.hf
 
     def own_facts() -> Path:
-        with_facts(base(), facts, folder / "config")
+        with_facts(base(), swaps.facts, folder / "config")
         return folder / "config"
 
-    hosts, record = [_Host(cells, base)], next(iter(records.values()))
-    facts = {name: value for name, value in record.odd_facts.items() if name in PORTABLE}
-    if record.weights_differ:
+    # All cells of an order are asked of one loaded model: its facts and tensors are in any record.
+    hosts, swaps = [_Host(cells, base)], next(iter(records.values())).swaps
+    if swaps.has_other_weights:
         hosts.append(_Host(_plainly(cells, "infect/weights"), own_weights))
-    if facts:
+    if swaps.facts:
         hosts.append(_Host(_plainly(cells, "infect/config"), own_facts))
     return hosts
 
@@ -169,7 +152,7 @@ def _run(
             return failed or (f"the reference child exited with {code}" if code else None)
     except DeadlinePassed:
         return f"the reference child did not end in time: {limit}"
-    except (ProtocolError, ValueError) as error:
+    except (ProtocolError, ValueError, RecursionError) as error:
         return f"the reference child sent something that is no event: {error}"[:500]
     except OSError as error:
         return f"the reference engine cannot be started: {error}"

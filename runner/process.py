@@ -142,6 +142,7 @@ class ChildProcess:
         except ProtocolError as error:
             self._events.put(error)
         except (OSError, ValueError):
+            # The pipe was closed on our side.
             self._events.put(None)
 
     def _write(self, order: ChildOrder) -> None:

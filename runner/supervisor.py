@@ -80,7 +80,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     outcomes = []
     for cell in order.cells:
         record = records[cell.cell_id]
-        end = record.completeness() if record.done else ending
+        end = record.completeness.ending() if record.done else ending
         measured = end.model_copy(update={"peak_memory": report.peak_memory})
         record.write(measured, started, report.loaded, this_machine())
         outcomes.append(
@@ -126,7 +126,7 @@ def _attempt(order: WorkOrder, records: Records, report: _Report) -> Ending:
             ending = Ending(
                 status="timeout", error=f"no end within the deadline of {order.deadline_s:g} s"
             )
-        except (ProtocolError, ValueError) as error:
+        except (ProtocolError, ValueError, RecursionError) as error:
             text = f"the engine child sent something that is no event: {error}"
             ending = Ending(status="error", error=text[:500])
         report.peak_memory = child.peak_memory
@@ -201,7 +201,7 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
     cells = []
     for cell_id, record in records.items():
         asked = []
-        for planned in record.planned:
+        for planned in record.completeness.planned:
             case = with_truth(planned, order, references)
             lacking = None if order.freeze else lacks_truth(case)
             if lacking is None:
@@ -209,7 +209,7 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
             else:
                 why = f"no truth to ask with: {lacking} is neither golden nor frozen"
                 record.miss(planned, why)
-        cells.append(CellInput(cell_id, asked, [] if order.freeze else record.stages))
+        cells.append(CellInput(cell_id, asked, [] if order.freeze else record.completeness.stages))
     return cells
 
 
@@ -219,7 +219,7 @@ def _unkeyed(text: str, order: WorkOrder) -> str:
 
 
 def _compares_weights(records: Records) -> bool:
-    return any("weights" in record.stages for record in records.values())
+    return any("weights" in record.completeness.stages for record in records.values())
 
 
 def _tensors(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from analysis.judging.catalog import Catalog, open_catalog
 from analysis.judging.gate import JUDGED, Evidence, inspect
-from analysis.judging.loading import reference_roots, reference_state
+from analysis.judging.loading import reference_state, searched_roots
 from runner.stored.store import Store
 from runner.stored.tables import arrow_schema
 from suites.digest import tagged_digest, tree_digest
@@ -104,7 +104,7 @@ def _state(store: Store, evidence: Evidence) -> str:
         for file in evidence.files["runs"]
         for row in store.read_file(f"runs/{evidence.run_id}/{file}").to_pylist()
     ]
-    roots = {root for row in rows for root in reference_roots(store, json.loads(row["config"]))}
+    roots = {root for row in rows for root in searched_roots(store, json.loads(row["config"]))}
     frozen = [[root, reference_state(root)] for root in sorted(roots)]
     code = [tree_digest(JUDGING_CODE, pattern) for pattern in ("*.sql", "*.py")]
     return tagged_digest("g2", [evidence.fingerprint, code, frozen])

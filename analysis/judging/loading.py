@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,14 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 from pydantic import BaseModel
 
-import suites
 from analysis.judging.gate import JUDGED, Evidence, Quarantined, Rotten
 from analysis.judging.parquet_defects import defect
+from runner.stored.references import reference_roots
 from runner.stored.store import Store
 from runner.stored.tables import TABLES, FloorRow, ReferenceRow, arrow_schema
 from suites.errors import UserError
-
-SHIPPED_REFERENCES = Path(suites.__file__).parent / "references"
 
 _EXPECTED = pa.schema(
     [
@@ -71,10 +68,9 @@ def load_evidence(
     _create(con, "judging", pa.table({"run_id": pa.array(judging, pa.string())}))
 
 
-def reference_roots(store: Store, config: Mapping[str, Any]) -> list[str]:
+def searched_roots(store: Store, config: Mapping[str, Any]) -> list[str]:
     """Return the folders or URIs that hold a run's references, in the order of search."""
-    default = [f"{store.root.rstrip('/')}/references", str(SHIPPED_REFERENCES)]
-    return list(config.get("references") or default)
+    return list(config.get("references") or reference_roots(store.root))
 
 
 def reference_state(root: str) -> list[list[Any]]:
@@ -102,7 +98,7 @@ def load_references(
     roots: list[dict[str, Any]] = []
     broken: list[Quarantined] = []
     for run_id, config in configs.items():
-        for rank, root in enumerate(reference_roots(store, config)):
+        for rank, root in enumerate(searched_roots(store, config)):
             roots.append({"run_id": run_id, "rank": rank, "root": root})
     known_cases = con.sql("SELECT DISTINCT case_digest FROM cases").to_arrow_table()
     traces: list[pa.Table] = []

@@ -8,14 +8,16 @@ which also permit COPY TO over the evidence.
 import itertools
 import re
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 from rich.table import Table
 
-from analysis.judging.catalog import Catalog
+from analysis.judging.catalog import Catalog, choose_run
 from analysis.judging.judge import open_current
 from analysis.showing.output import console, plain, print_json
 from analysis.sql_functions.functions import unregister
@@ -26,6 +28,7 @@ MEMORY_LIMIT = "2GB"
 TIME_LIMIT_S = 60.0
 SHOWN_ROWS = 200
 FETCHED_ROWS = 100_000
+ARROW_ROWS = 20_000_000
 #: How a statement that reads begins; of all others the kind is named in the refusal.
 _ASKING = frozenset({"SELECT", "WITH", "FROM", "PIVOT", "UNPIVOT", "(", "VALUES", "TABLE"})
 _EXPLAIN = re.compile(r"EXPLAIN\b", re.IGNORECASE)
@@ -53,20 +56,21 @@ def run_sql(results: str, query: str | None = None, *, as_json: bool = False) ->
 
 
 @contextmanager
-def locked_catalog(results: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection over all runs of a results root that can read and nothing else.
+def locked_catalog(results: str, run_id: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection that can only read: over one run, or over all runs when None.
 
     Raises:
-        UserError: the evidence does not fit into the memory that is allowed.
+        UserError: there is no such run, or the evidence does not fit into the allowed memory.
     """
     store = Store(results)
+    runs = store.runs() if run_id is None else [choose_run(store, run_id)]
     try:
-        catalog, _ = open_current(store, store.runs(), memory_limit=MEMORY_LIMIT)
+        catalog, _ = open_current(store, runs, memory_limit=MEMORY_LIMIT)
     except duckdb.OutOfMemoryException as error:
         raise UserError(
-            f"the evidence of all runs does not fit into {MEMORY_LIMIT}",
+            f"the evidence of {len(runs)} runs does not fit into {MEMORY_LIMIT}",
             where=store.root,
-            fix="ask a results root with fewer runs",
+            fix="open one run, or a results root with fewer runs",
         ) from error
     with catalog:
         _lock(catalog)
@@ -88,6 +92,41 @@ def ask(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[tup
     Raises:
         UserError: it cannot be read, does more than read, fails, or runs into a limit.
     """
+    with _read_only(con, query) as statement:
+        cursor = con.execute(statement)
+        columns = list(cursor.description or ())
+        if any("TIME ZONE" in str(column[1]) for column in columns):
+            # As Python values these would need pytz.
+            cursor = con.execute(_with_texts(statement.query, columns))
+        return [column[0] for column in columns], cursor.fetchmany(FETCHED_ROWS)
+
+
+def arrow_table(con: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """Return all rows of one reading statement as an Arrow table.
+
+    Raises:
+        UserError: as in :func:`ask`; or there are more than ``ARROW_ROWS`` rows.
+    """
+    with _read_only(con, query) as statement, warnings.catch_warnings():
+        # DuckDB advises con.sql(), which would take text and so escape the check of the statement.
+        warnings.simplefilter("ignore", UserWarning)
+        # An open reader would keep the transaction open.
+        reader: Any = con.execute(statement).to_arrow_reader()
+        with reader:
+            batches, rows = [], 0
+            for batch in reader:
+                batches.append(batch)
+                rows += batch.num_rows
+                if rows > ARROW_ROWS:
+                    raise UserError(
+                        f"more than {ARROW_ROWS} rows", where="sql", fix="add a WHERE or a LIMIT"
+                    )
+            return pa.Table.from_batches(batches, reader.schema)
+
+
+@contextmanager
+def _read_only(con: duckdb.DuckDBPyConnection, query: str) -> Iterator[duckdb.Statement]:
+    """Yield the one reading statement of a query, in a read-only transaction with a time limit."""
     try:
         statements = con.extract_statements(query)
     except duckdb.Error as error:
@@ -114,12 +153,7 @@ def ask(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[tup
     try:
         # A SELECT may hold a DELETE in a WITH clause.
         con.execute("BEGIN TRANSACTION READ ONLY")
-        cursor = con.execute(statements[0])
-        columns = list(cursor.description or ())
-        if any("TIME ZONE" in str(column[1]) for column in columns):
-            # As Python values these would need pytz.
-            cursor = con.execute(_with_texts(statements[0].query, columns))
-        return [column[0] for column in columns], cursor.fetchmany(FETCHED_ROWS)
+        yield statements[0]
     except duckdb.Error as error:
         if late.is_set():
             raise UserError(

@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.judging.catalog import Catalog
 from analysis.judging.gate import JUDGED
+from suites.exit_codes import DIVERGED, QUALIFIED, UNJUDGED
 
 ROWS = list[dict[str, Any]]
 
@@ -54,11 +55,11 @@ class Summary:
         """1 when anything diverged or passed unexpectedly, 3 when anything is unjudged, else 0."""
         verdicts = {row["verdict"] for row in self.qualification}
         if "divergent" in verdicts or self.unexpected_passes:
-            return 1
+            return DIVERGED
         # `not_observed` is the timed pass, which promises no verdict.
         if not verdicts or verdicts - {"qualified", "not_observed"} or self.lost_evidence:
-            return 3
-        return 0
+            return UNJUDGED
+        return QUALIFIED
 
     @property
     def lost_evidence(self) -> ROWS:

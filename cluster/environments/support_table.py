@@ -21,7 +21,7 @@ _SHORT = {
 NOT_VERIFIED = "not verified on hardware"
 
 
-class Seen(Frozen):
+class StageSupport(Frozen):
     """How one stage of an engine is seen, as it is served."""
 
     engine: str
@@ -32,7 +32,7 @@ class Seen(Frozen):
     call: str
 
 
-class Support(Frozen):
+class BackendSupport(Frozen):
     """Where an engine is known to work."""
 
     engine: str
@@ -41,7 +41,7 @@ class Support(Frozen):
     """Device, version and date; or that it was not."""
 
 
-def stages() -> Iterator[Seen]:
+def stages() -> Iterator[StageSupport]:
     """Yield every stage of every engine in process, of its own server, and of each dialect."""
     for engine, declaration in DECLARATIONS.items():
         if "in_process" in declaration.servings:
@@ -54,7 +54,7 @@ def stages() -> Iterator[Seen]:
                 yield from _seen(f"{engine} ({name})", "external", dialect.shown)
 
 
-def support() -> Iterator[Support]:
+def support() -> Iterator[BackendSupport]:
     """Yield every pair of engine and backend that an adapter declares."""
     known: dict[tuple[str, str], str] = {}
     text = files("cluster").joinpath("verified.csv").read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def support() -> Iterator[Support]:
     for engine, declaration in DECLARATIONS.items():
         for backend in declaration.backends:
             verified = known.get((engine, backend), NOT_VERIFIED)
-            yield Support(engine=engine, backend=backend, verified=verified)
+            yield BackendSupport(engine=engine, backend=backend, verified=verified)
 
 
 def markdown() -> str:
@@ -89,11 +89,13 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _seen(engine: str, serving: str, shown: Shown) -> Iterator[Seen]:
+def _seen(engine: str, serving: str, shown: Shown) -> Iterator[StageSupport]:
     for stage in (*STAGES, CHAIN):
         observed = shown.stages[stage]
         call = shown.calls.get(stage, "") if observed in ("path", "endpoint", "reenacted") else ""
-        yield Seen(engine=engine, serving=serving, stage=stage, observed=observed, call=call)
+        yield StageSupport(
+            engine=engine, serving=serving, stage=stage, observed=observed, call=call
+        )
 
 
 def _line(cells: list[str]) -> str:

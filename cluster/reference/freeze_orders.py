@@ -6,12 +6,12 @@ from cluster.environments.interpreter import command_that_adds, interpreter
 from cluster.matrix.resolve import Resolved, ResolvedModel, ResolvedSuite, resolve
 from cluster.matrix.schema import EngineEntry
 from cluster.planning.estimate import child_seconds, suite_seconds
-from cluster.running.orders import reference_roots
 from cluster.running.run import absolute_results, new_run_id
 from runner.engines.engine import Engine
 from runner.machine import this_machine
 from runner.model.artifact import describe_variant
 from runner.order import CellOrder, Variant, WorkOrder
+from runner.stored.references import reference_roots
 from runner.stored.store import Store
 from suites.digest import tagged_digest
 from suites.errors import UserError

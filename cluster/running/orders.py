@@ -8,7 +8,7 @@ from cluster.planning.plan import Plan, PlannedCell
 from runner.engines.engine import Engine
 from runner.order import CellOrder, WorkOrder
 from runner.source_digest import source_digest
-from suites.loading import SHIPPED
+from runner.stored.references import reference_roots
 
 Pair = tuple[str, str]
 """(cell id, node id)."""
@@ -57,11 +57,6 @@ class PlacedOrder:
             tried=self.tried if tried is None else tried,
             lost=self.lost if lost is None else lost,
         )
-
-
-def reference_roots(results: str) -> tuple[str, ...]:
-    """Return the reference folders, in the order in which they are searched."""
-    return f"{results.rstrip('/')}/references", str(SHIPPED / "references")
 
 
 def make_orders(

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from cluster.running.run import FinishedRun, RunOptions, run_matrix
-from fleetqual.selftest.matrices import Base, base_of, cpu_slots
+from fleetqual.selftest.base_matrix import BaseMatrix, base_matrix
+from fleetqual.selftest.matrices import cpu_slots
 from suites.errors import UserError
 from suites.loading import load_suite
 
@@ -62,7 +63,7 @@ def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> It
     Raises:
         UserError: the matrix has no suite of tier 1, or no engine with benign configurations.
     """
-    base = base_of(matrix)
+    base = base_matrix(matrix)
     suites = _first_tier(base)
     entries = list(islice(_entries(base), -(-cells // len(suites))))
     size = max(1, _CELLS_PER_RUN // len(suites))
@@ -76,14 +77,14 @@ def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> It
             yield run_matrix(RunOptions(matrix=path, results=results, cpu_slots=cpu_slots()))
 
 
-def _first_tier(base: Base) -> list[str]:
-    found = [s for s in base.named if load_suite(s, base.path.parent).tier == 1]
+def _first_tier(base: BaseMatrix) -> list[str]:
+    found = [s for s in base.suites if load_suite(s, base.path.parent).tier == 1]
     if not found:
         raise UserError("none of its suites is of tier 1", where=str(base.path))
     return found
 
 
-def _entries(base: Base) -> Iterator[dict[str, Any]]:
+def _entries(base: BaseMatrix) -> Iterator[dict[str, Any]]:
     """Yield entries without an end, engines and what they serve by turns."""
     turns = [
         (engine, variant, pass_)
@@ -119,7 +120,7 @@ def _configurations(engine: str) -> Iterator[dict[str, Any]]:
         yield {name: value for name, value in found.items() if value != 0}
 
 
-def _matrix(entries: list[dict[str, Any]], suites: list[str], base: Base) -> dict[str, Any]:
+def _matrix(entries: list[dict[str, Any]], suites: list[str], base: BaseMatrix) -> dict[str, Any]:
     used = {variant for entry in entries for variant in entry["variants"]}
     variants = [
         {"name": name, **{k: v for k, v in keys.items() if v is not None}}

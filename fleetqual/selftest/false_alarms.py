@@ -12,6 +12,7 @@ from analysis.judging.judge import open_judged
 from analysis.showing.output import console, plain, print_json
 from analysis.sql_functions.functions import binomial_upper
 from runner.stored.store import Store
+from suites.exit_codes import DIVERGED, QUALIFIED, UNJUDGED
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Alarms:
     @property
     def exit_code(self) -> int:
         """1 with an alarm, else 3 if a cell could not be judged, else 0."""
-        return 1 if self.alarmed else 3 if self.unjudged or not self.cells else 0
+        if self.alarmed:
+            return DIVERGED
+        return UNJUDGED if self.unjudged or not self.cells else QUALIFIED
 
 
 #: A cell alarms when it diverges, when its instrument does, or when a declared difference is gone.
@@ -73,7 +76,7 @@ def alarms_of(results: str, run_ids: Sequence[str], seconds: float) -> Alarms:
     )
 
 
-def tell_alarms(found: Alarms, *, as_json: bool) -> None:
+def print_alarms(found: Alarms, *, as_json: bool) -> None:
     """Print how many clean cells alarmed, and each of them."""
     if as_json:
         print_json(

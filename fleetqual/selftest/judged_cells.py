@@ -6,12 +6,12 @@ from typing import Any
 from analysis.judging.catalog import Catalog
 
 Cost = dict[str, Any]
-Case = tuple[str, str, str]
+CaseKey = tuple[str, str, str]
 """(suite, stage, case)."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class JudgedCell:
     """One suite of one entry, as it was judged."""
 
     run_id: str
@@ -30,10 +30,10 @@ class Cell:
     error: str | None
     """Why it could not be judged."""
     sets: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Case of the chain → the hidden stages, joined by ``/``, among which its symptoms lie."""
+    """CaseKey of the chain → the hidden stages, joined by ``/``, among which its symptoms lie."""
 
 
-def cells_of(catalog: Catalog) -> list[Cell]:
+def cells_of(catalog: Catalog) -> list[JudgedCell]:
     """Return every planned cell of the judged runs, with what alone shows a difference there."""
     hits: dict[str, dict[tuple[str, str], Cost]] = {}
     for row in catalog.rows(
@@ -75,7 +75,7 @@ def _cell(
     hits: dict[tuple[str, str], Cost],
     sets: dict[str, frozenset[str]],
     failed: str | None,
-) -> Cell:
+) -> JudgedCell:
     verdict, culprit, culprits = row["verdict"] or "error", row["culprit"], row["culprits"] or ""
     if row["instrument"] == "divergent":
         # Nothing that is measured by it can be judged then, which is what such a fault does.
@@ -86,7 +86,7 @@ def _cell(
     error = failed or row["skipped"]
     if error is None and verdict == "error":
         error = row["explanation"] or "no verdict"
-    return Cell(
+    return JudgedCell(
         run_id=row["run_id"],
         cell_id=row["cell_id"],
         suite=row["suite"],
@@ -104,7 +104,7 @@ def _cell(
     )
 
 
-def clean_costs(catalog: Catalog) -> dict[Case, Cost]:
+def clean_costs(catalog: Catalog) -> dict[CaseKey, Cost]:
     """Return what each case costs on untouched cells: seconds and tokens."""
     rows = catalog.rows(
         "SELECT p.suite, d.stage, d.case_id, avg(d.seconds) AS seconds, max(d.tokens) AS tokens "

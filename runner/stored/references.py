@@ -9,9 +9,18 @@ from pydantic import BaseModel
 from runner.stored.store import Store
 from runner.stored.tables import ReferenceRow, arrow_schema
 from suites.errors import UserError
+from suites.loading import SHIPPED
 from suites.suite import Case
 
+#: Frozen sets that come with fleetqual.
+SHIPPED_REFERENCES = SHIPPED / "references"
+
 Key = tuple[str, str, str]
+
+
+def reference_roots(results: str) -> tuple[str, ...]:
+    """Return the reference folders of a results root, in the order in which they are searched."""
+    return f"{results.rstrip('/')}/references", str(SHIPPED_REFERENCES)
 
 
 def frozen_table(store: Store, path: str, row: type[BaseModel] = ReferenceRow) -> pa.Table:

@@ -254,9 +254,9 @@ def test_an_attempt_that_left_a_fact_or_a_case_unanswered_is_not_ok(
     for case in order.cells[0].suite.cases:
         record.trace(Trace(case.stage, case.id, "isolate"), {})
     record.finish()
-    ending = record.completeness()
+    ending = record.completeness.ending()
     assert ending.status == "error"
     assert "config/" in str(ending.error)
     for fact in FACTS:
         record.trace(Trace("config", f"config/{fact}", "fact"), {})
-    assert record.completeness().status == "ok"
+    assert record.completeness.ending().status == "ok"

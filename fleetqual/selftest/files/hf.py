@@ -10,8 +10,13 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from fleetqual.selftest.catalogue import HfInjection
-from fleetqual.selftest.files.tensors import Place, edited, edits_of, refuse_unfelt
+from fleetqual.selftest.files.tensors import (
+    EditContext,
+    edited,
+    edits_of,
+    refuse_edits_without_effect,
+)
+from fleetqual.selftest.injections import HfInjection
 from suites.errors import UserError
 
 _PARTS = ("*.json", "*.jinja", "*.safetensors")
@@ -143,17 +148,17 @@ def _edit_tensors(target: Path, injection: HfInjection) -> None:
         about = opened.metadata()
     edits = edits_of(injection.tensors, list(tensors), str(path))
     untouched = dict(tensors)
-    place = Place(lambda name: np.asarray(untouched[name], np.float32), {})
-    unfelt = list(injection.tensors)
+    context = EditContext(lambda name: np.asarray(untouched[name], np.float32), {})
+    without_effect = list(injection.tensors)
     for name, own in edits.items():
         for edit in own:
             before = tensors.pop(name).copy()
             if edit.op != "drop":
-                found = edited(name, np.asarray(before, np.float32), edit, place)
+                found = edited(name, np.asarray(before, np.float32), edit, context)
                 tensors[name] = found.astype(before.dtype)
             if name not in tensors or tensors[name].tobytes() != before.tobytes():
-                unfelt = [other for other in unfelt if other != edit]
+                without_effect = [other for other in without_effect if other != edit]
             if name not in tensors:
                 break
-    refuse_unfelt(unfelt, str(path))
+    refuse_edits_without_effect(without_effect, str(path))
     save_file(tensors, path, metadata=about)

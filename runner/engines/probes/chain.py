@@ -10,15 +10,15 @@ import numpy as np
 
 from runner.engines.abilities import Adapter, distribution_of, template_of
 from runner.engines.base import Reply, Request, Unseen
-from runner.engines.messages import canonical_message
 from runner.engines.orders import CaseInput, Truth
 from runner.engines.probes.distribution import distribution_payload
 from runner.engines.probes.subject import Subject, request
 from runner.engines.trace import Timing, Trace
+from runner.stored.canonical import canonical_message
 
 
 def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Ask the whole chain, at once and as a stream; note where its answer is not the truth's."""
+    """Ask the whole chain, at once and as a stream; keep it for swaps if it is not the truth's."""
     adapter, asked = subject.adapter, request(case)
     # What is timed comes first: else it would find its own prompt in the engine's cache.
     if subject.timed:
@@ -29,8 +29,8 @@ def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     yield whole
     if not subject.timed:
         yield _streamed(adapter, case, asked)
-    if not subject.timed and differing(whole, case.truth):
-        subject.symptoms.append((case, whole))
+    if not subject.timed and differing_fields(whole, case.truth):
+        subject.worth_swapping.append((case, whole))
 
 
 def _streamed(adapter: Adapter, case: CaseInput, asked: Request) -> Trace:
@@ -71,8 +71,12 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> T
     )
 
 
-def differing(whole: Trace, truth: Truth) -> set[str]:
-    """Return the fields in which an answer is not the truth's; lacking is no difference."""
+def differing_fields(whole: Trace, truth: Truth) -> set[str]:
+    """Return the fields in which an answer is not the truth's; a missing field is no difference.
+
+    It only selects cases whose stages are swapped. Whether a difference is a symptom is judged in
+    SQL (``chain``).
+    """
     message = truth.message
     expected = replace(truth, message=None if message is None else canonical_message(message))
     return {

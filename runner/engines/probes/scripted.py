@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from runner.engines.messages import canonical_message
 from runner.engines.orders import CaseInput
 from runner.engines.probes.subject import Subject, request, script_value
 from runner.engines.trace import Trace
+from runner.stored.canonical import canonical_message
 
 
 def stop(subject: Subject, case: CaseInput) -> Iterator[Trace]:

@@ -22,11 +22,11 @@ from runner.engines.abilities import (
     vocabulary_of,
 )
 from runner.engines.base import Logits, Reply
-from runner.engines.messages import canonical_message
 from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import count_nonfinite, distribution_payload
 from runner.engines.probes.subject import Subject, request
 from runner.engines.trace import Trace
+from runner.stored.canonical import canonical_message
 
 _Top = npt.NDArray[np.int32]
 

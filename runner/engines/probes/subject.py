@@ -22,8 +22,8 @@ class Subject:
     """Whether its answers become the truth, of which there is none yet."""
     timed: bool = False
     """Whether its requests are only timed: then nothing is instrumented, and nothing swapped."""
-    symptoms: list[tuple[CaseInput, Trace]] = field(default_factory=list)
-    """Chain cases whose answer is not the truth's, with that answer."""
+    worth_swapping: list[tuple[CaseInput, Trace]] = field(default_factory=list)
+    """Chain cases whose answer is not the truth's, with that answer: a selection, no verdict."""
 
 
 #: A stage's probes of one case.

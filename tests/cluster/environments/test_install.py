@@ -395,4 +395,4 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 def _no_environments(root: Path) -> tuple[str, str]:
-    return f"no environments in {root}; `fleetqual doctor` shows how to add\n", ""
+    return f"no environments in {root}; `fleetqual doctor` shows how to add one\n", ""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.matrix.injected_faults import AdapterFault
 from cluster.matrix.resolve import (
     GoldenTruth,
     Resolved,
@@ -22,7 +23,6 @@ from cluster.planning.plan import Plan, PlannedCell
 from cluster.planning.planner import make_plan
 from cluster.planning.selection import parse_selection
 from cluster.running.orders import make_orders
-from fleetqual.selftest.catalogue import AdapterFault
 from runner.order import Model, Variant
 from suites.errors import UserError
 from suites.stages import Backend, Pass

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from runner.engines.llama_cpp.sampling import stated_defaults
-from runner.engines.messages import canonical_message
 from runner.engines.shared.streamed import StreamedMessage
+from runner.stored.canonical import canonical_message
 from tests.paths import ROOT
 from tests.runner.asking import ENGINES, ask
 

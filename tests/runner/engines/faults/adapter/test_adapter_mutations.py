@@ -11,7 +11,7 @@ from runner.engines.abilities import Adapter, Scenarios
 from runner.engines.base import Request
 from runner.engines.faults.adapter import ADAPTER_MUTATIONS, mutated
 from runner.engines.faults.adapter.sampler import probabilities
-from runner.engines.messages import canonical_message
+from runner.stored.canonical import canonical_message
 from tests.runner.engines.faults.adapter.simple_adapter import BOS, EOS, Simple
 
 _T = TypeVar("_T")
