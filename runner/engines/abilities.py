@@ -183,7 +183,7 @@ class Adapter:
 ABILITIES = {
     "template": "the prompt text that its template makes",
     "tokenizer": "the ids that its tokenizer makes",
-    "vocabulary": "the text of single ids, nor its EOS ids",
+    "vocabulary": "the text of single ids",
     "distribution": "the distribution over its whole vocabulary",
     "sampler": "the ids that its sampler draws",
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from runner.engines.base import STAGES, Load
 from runner.engines.trace import OBSERVED
@@ -70,7 +70,7 @@ class Declaration:
     formats: tuple[str, ...]
     """Artifact formats: hf, gguf."""
     backends: tuple[str, ...]
-    servings: tuple[str, ...]
+    servings: tuple[Literal["in_process", "managed", "external"], ...]
     """How it can be served; the first is taken where a matrix does not say."""
     structure_types: tuple[str, ...]
     """Weights types that it can compute at fp32."""
