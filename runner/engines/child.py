@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Literal
 
-from runner.engines.base import Adapter, Load
+from runner.engines.abilities import Adapter
+from runner.engines.base import Load
 from runner.engines.events import (
     CellDone,
     Done,
@@ -29,7 +30,7 @@ from runner.engines.orders import CellInput, ChildOrder, read_order
 from runner.engines.probes.infections import probe_infections
 from runner.engines.probes.run import probe_cell, probe_engine
 from runner.engines.probes.subject import Subject
-from runner.engines.registry import adapter_maker
+from runner.engines.registry import load_adapter
 from runner.engines.trace import Trace
 
 _PARENT_POLL_S = 1.0
@@ -93,7 +94,7 @@ def _failures_reported(events: EventWriter) -> Iterator[None]:
 def _load(load: Load, events: EventWriter) -> Adapter:
     events.write(StageStarted("load"))
     started = time.perf_counter()
-    adapter = adapter_maker(load.engine.engine, load.engine.serving)(load)
+    adapter = load_adapter(load)
     if load.engine.fault:
         adapter = mutated(adapter, load.engine.fault)
     loaded = adapter.loaded

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.engines.base import Adapter, Reply, Request, Unseen
+from runner.engines.abilities import Adapter, distribution_of, template_of
+from runner.engines.base import Reply, Request, Unseen
 from runner.engines.orders import CaseInput, Truth
 from runner.engines.probes.distribution import distribution_payload
 from runner.engines.probes.subject import Subject, request
@@ -55,7 +56,7 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> T
     text = asked.prompt_text
     if text is None and asked.prompt_ids is None:
         with contextlib.suppress(Unseen):
-            text = adapter.render(asked)
+            text = template_of(adapter).render(asked)
     return Trace(
         "chain",
         case.id,
@@ -92,7 +93,7 @@ def _message(reply: Reply) -> dict[str, Any] | None:
 
 def _rows(adapter: Adapter, whole: Trace) -> dict[str, Any]:
     prompt, output = whole.prompt_ids or [], whole.output_ids or []
-    rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+    rows = distribution_of(adapter).prefill([*prompt, *output])[len(prompt) - 1 : -1]
     return distribution_payload(rows, np.array(output, np.int32), None)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from runner.engines.base import Adapter
+from runner.engines.abilities import Adapter
 from runner.engines.orders import CaseInput, Infection, Truth
 from runner.engines.probes.chain import answered
 from runner.engines.probes.subject import caught, request

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from runner.engines.base import Adapter
+from runner.engines.abilities import Adapter
 from runner.engines.orders import CaseInput
 from runner.engines.probes import logits as forced
 from runner.engines.probes import prompt as prompts
