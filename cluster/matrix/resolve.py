@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from cluster.matrix.expected_files import with_shared
 from cluster.matrix.schema import EngineEntry, Matrix, load_matrix
+from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
 from runner.order import Model, Variant
 from suites.errors import UserError
@@ -19,8 +20,6 @@ from suites.suite import Suite
 
 #: Deadlines where none is declared: this many times the estimate, and at least so many seconds.
 _PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
-#: vLLM compiles, and starts workers of its own, before it answers anything.
-_SLOW_TO_START_S = {"vllm": 900.0}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -102,7 +101,7 @@ class Resolved:
         given = os.environ.get("FLEETQUAL_TIMEOUT_S")
         if given is None:
             declared = entry.timeout_s or self.matrix.timeout_s
-            least = _SLOW_TO_START_S.get(entry.engine, _LEAST_TIMEOUT_S)
+            least = max(_LEAST_TIMEOUT_S, DECLARATIONS[entry.engine].slow_start_s)
             return declared or max(least, _PATIENCE * estimate_s)
         try:
             seconds = float(given)

@@ -7,31 +7,32 @@ found in :mod:`cluster.matrix.resolve`.
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cluster.matrix.entry_checks import (
     bad_address,
+    known_dialect,
+    known_engine,
+    misplaced_adapter_fault,
     unknown_adapter_fault,
     unknown_option,
     unknown_proxy_fault,
 )
 from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from cluster.matrix.secret_names import secret_names
-from runner.engines.registry import DECLARATIONS
+from runner.engines.registry import DECLARATIONS, REFERENCE_ENGINE
 from suites.loading import Document, load_document
 from suites.mistakes import KeyPath, Mistake
 from suites.stages import Backend, Pass, Serving, Stage
 from suites.suite import Frozen
 
 Coverage = Literal["any", "each-hardware", "each-node", "each-device"]
-EngineKind = Literal["llama_cpp", "transformers", "vllm", "mlx", "openai"]
-Dialect = Literal[
-    "auto", "vllm", "sglang", "llama-server", "ollama", "llama-cpp-python", "mlx", "plain"
-]
+EngineKind = Annotated[str, AfterValidator(known_engine)]
+Dialect = Annotated[str, AfterValidator(known_dialect)]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@/+-]{0,99}$"
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
@@ -87,7 +88,7 @@ class EngineEntry(Frozen):
     python: str | None = None
     """Interpreter of the engine's environment, relative to the matrix; instead of a version."""
     serving: Serving | None = None
-    """``external`` for openai, else ``in_process``, when left out."""
+    """The first that the engine declares when left out."""
     base_url: str | None = None
     """Where an external server answers."""
     api_key_env: str | None = None
@@ -114,7 +115,7 @@ class EngineEntry(Frozen):
     @property
     def served(self) -> Serving:
         """How it is served."""
-        return self.serving or ("external" if self.engine == "openai" else "in_process")
+        return self.serving or DECLARATIONS[self.engine].servings[0]
 
     @field_validator("version")
     @classmethod
@@ -209,6 +210,8 @@ class EngineEntry(Frozen):
                 "give only one; the version that an interpreter brings is recorded",
             ).raised()
         mistake = unknown_option(self.engine, self.served, self.options)
+        if mistake is None and self.fault is not None:
+            mistake = misplaced_adapter_fault(self.engine, self.served, self.dialect, self.fault)
         if mistake is not None:
             raise mistake.raised()
         return self
@@ -242,7 +245,7 @@ class Exclusion(Frozen):
 class ReferenceEntry(Frozen):
     """What freezes the truth where no golden text has it."""
 
-    engine: EngineKind = "transformers"
+    engine: EngineKind = REFERENCE_ENGINE
     backend: Backend = "cpu"
 
     @field_validator("engine")

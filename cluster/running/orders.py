@@ -162,6 +162,6 @@ def _order(
         references=reference_roots(results),
         reference=_reference_engine(plan),
         only_cases=tuple(dict.fromkeys(chosen)),
-        code_digest=source_digest(),
+        source_digest=source_digest(),
     )
     return PlacedOrder(order, node, first.device)

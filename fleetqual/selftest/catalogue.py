@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fleetqual.selftest.injections import GgufInjection, HfInjection, Injection, TensorEdit
+from runner.engines.registry import DECLARATIONS
 from suites.loading import Document, load_document
 from suites.mistakes import Mistake
 from suites.stages import Pass, Stage
@@ -25,15 +26,17 @@ CATALOGUE, HELD_OUT, SERVERS = (
 
 #: Stages that have a suite of their own, of the same name; ``smoke`` asks all others.
 _OWN_SUITES = ("state", "sampling")
-#: Variants of the shipped model that an engine can serve; the first is served when none is named.
-VARIANTS = {
-    "llama_cpp": ("f32", "f16", "bf16", "q8_0"),
-    "transformers": ("hf",),
-    "mlx": ("hf",),
-    "vllm": ("hf",),
-}
+#: Format → variants of the shipped model; the first is served when none is named.
+_VARIANTS = {"gguf": ("f32", "f16", "bf16", "q8_0"), "hf": ("hf",)}
+#: Engines that are loaded here, so that faults can be put into them.
+_ENGINES = tuple(name for name, own in DECLARATIONS.items() if "in_process" in own.servings)
 #: Engines that bring a server which the runner can start.
-_WITH_SERVER = ("llama_cpp", "mlx", "vllm")
+_WITH_SERVER = tuple(name for name, own in DECLARATIONS.items() if own.own_server)
+
+
+def variants(engine: str) -> tuple[str, ...]:
+    """Return the variants of the shipped model that an engine can serve."""
+    return tuple(name for form in DECLARATIONS[engine].formats for name in _VARIANTS[form])
 
 
 class Fault(Frozen):
@@ -49,7 +52,7 @@ class Fault(Frozen):
     """What goes wrong, in one sentence."""
     stages: tuple[Stage | Literal["interface"], ...] = ()
     """Where it may be placed."""
-    engine: Literal["llama_cpp", "transformers", "mlx", "vllm"]
+    engine: str
     serving: Literal["in_process", "managed"] = "in_process"
     """``managed``: the engine's own server is asked."""
     kind: Literal["fault", "control"] = "fault"
@@ -62,10 +65,17 @@ class Fault(Frozen):
     sweep: tuple[float, ...] = ()
     """Strengths that take the place of ``by``, one cell each."""
 
+    @field_validator("engine")
+    @classmethod
+    def _is_loaded_here(cls, value: str) -> str:
+        if value not in _ENGINES:
+            raise Mistake.unknown((), "engine", value, _ENGINES).raised()
+        return value
+
     @property
     def served(self) -> str:
         """Name of the variant that is served."""
-        return self.variant or VARIANTS[self.engine][0]
+        return self.variant or variants(self.engine)[0]
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -77,10 +87,10 @@ class Fault(Frozen):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        known, depth = VARIANTS[self.engine], self.inject.depth
+        known, depth = variants(self.engine), self.inject.depth
         if self.served not in known:
             raise Mistake.unknown(("variant",), "variant", self.variant, known).raised()
-        if depth in ("gguf", "hf") and (depth == "gguf") != (self.engine == "llama_cpp"):
+        if depth in _VARIANTS and depth not in DECLARATIONS[self.engine].formats:
             what = f"{self.engine} does not read {depth}"
             raise Mistake(("inject", depth), what, fix="inject into what it reads").raised()
         if (self.kind == "fault") != bool(self.stages):
