@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from cluster.matrix.expected_files import with_shared
 from cluster.matrix.schema import EngineEntry, Matrix, load_matrix
+from runner.engines.engine import Engine
 from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
 from runner.order import Model, Variant
@@ -85,6 +86,23 @@ class Resolved:
             return None
         # Unlike Path.expanduser, this leaves a user who is not known here as it is written.
         return os.path.abspath(self.path.parent / os.path.expanduser(entry.python))
+
+    def engine(self, entry: EngineEntry) -> Engine:
+        """Return an entry as it travels to the adapter; a node still finds its interpreter if the
+        entry names none."""
+        return Engine(
+            name=entry.label,
+            engine=entry.engine,
+            version=entry.version,
+            python=self.python(entry) or "",
+            serving=entry.served,
+            base_url=entry.base_url,
+            api_key_env=entry.api_key_env,
+            dialect=entry.dialect,
+            options=entry.options,
+            fault=None if entry.fault is None else entry.fault.model_dump(mode="json"),
+            proxy=None if entry.proxy is None else entry.proxy.model_dump(mode="json"),
+        )
 
     @property
     def named_interpreters(self) -> tuple[tuple[str, str], ...]:

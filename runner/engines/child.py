@@ -1,4 +1,4 @@
-"""The child's life: read one order, load the engine once, run every probe, report each at once."""
+"""The engine child: reads one order, loads the engine, runs the probes and reports each trace."""
 
 import importlib.metadata
 import os
@@ -34,7 +34,7 @@ from runner.engines.registry import load_adapter
 from runner.engines.trace import Trace
 
 _PARENT_POLL_S = 1.0
-#: Variables that decide what computes.
+#: Environment variables that select devices and threads.
 _VISIBLE = (
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
@@ -44,7 +44,7 @@ _VISIBLE = (
 
 
 def main() -> int:
-    """Serve one order from stdin; events go to the stdout that we were given."""
+    """Serve one order from stdin; events go to the original stdout."""
     _end_with_parent()
     stdout = _keep_stdout()
     order = read_order(sys.stdin.buffer)
@@ -63,14 +63,14 @@ def main() -> int:
 
 
 def _keep_stdout() -> BinaryIO:
-    """Keep the original stdout for events and point descriptor 1 at stderr: engines print."""
+    """Keep the original stdout for events; descriptor 1 becomes stderr, because engines print."""
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return events
 
 
 def _end_with_parent() -> None:
-    """End this process and its workers when the supervisor is gone: a killed one cannot."""
+    """Kill this process and its workers when the supervisor has died: it may have been killed."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -195,7 +195,7 @@ class TraceRow(Row):
     payload_digest: str | None = None
     """``p1:…`` over all that was seen; equal digests mean bitwise equal payloads."""
     error: str | None = None
-    """Why a planned probe brought no payload."""
+    """Why a planned probe has no payload."""
     seconds: float | None = None
     """Wall time of the probe."""
 
@@ -207,7 +207,7 @@ class RequestRow(Row):
     load_pattern: str
     concurrency: Int32
     prompt_tokens: Int32 | None = None
-    """None where the engine tells no count."""
+    """None where the engine states no count."""
     output_tokens: Int32 | None = None
     ttft_s: float | None = None
     itl_s: list[float] = []
@@ -342,7 +342,7 @@ def _exact(value: Any) -> Any:
     return value
 
 
-#: Folder of each table beneath ``runs/<run>/``.
+#: Folder of each table below ``runs/<run>/``.
 TABLES: dict[str, type[Row]] = {
     "runs": RunRow,
     "cases": CaseRow,

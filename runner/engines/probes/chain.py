@@ -20,7 +20,7 @@ from runner.stored.canonical import canonical_message
 def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Ask the whole chain, at once and as a stream; keep it for swaps if it is not the truth's."""
     adapter, asked = subject.adapter, request(case)
-    # What is timed comes first: else it would find its own prompt in the engine's cache.
+    # The timed request comes first: later its prompt would be in the engine's cache.
     if subject.timed:
         yield _streamed(adapter, case, asked)
     whole = answered(adapter, case, "whole", asked)
@@ -98,7 +98,7 @@ def _rows(adapter: Adapter, whole: Trace) -> dict[str, Any]:
 
 
 def _counts(reply: Reply) -> dict[str, Any] | None:
-    """Return how many tokens there were, where only their number is told."""
+    """Return the numbers of tokens where the ids themselves are hidden."""
     if reply.prompt_ids is not None and reply.output_ids is not None:
         return None
     return {"prompt_tokens": reply.prompt_count, "output_tokens": reply.output_count}

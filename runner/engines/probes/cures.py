@@ -11,7 +11,7 @@ from runner.engines.probes.chain import answered, differing_fields
 from runner.engines.probes.subject import Subject, caught, greedy_ids, request
 from runner.engines.trace import Trace
 
-#: Chain cases of a cell whose stages are swapped: more would say the same.
+#: Chain cases of a cell whose stages are swapped: more cases would add nothing.
 _CASES = 3
 _STAGES = ("template", "tokenize", "logits", "sampling")
 

@@ -1,4 +1,4 @@
-"""Another engine's outputs in this engine's chain: which of them brings the other's symptom?"""
+"""Infections: the candidate's outputs are put into the reference's chain, one stage at a time."""
 
 from collections.abc import Iterator
 from dataclasses import replace

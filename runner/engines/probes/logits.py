@@ -26,7 +26,7 @@ _ALIGNED_TOKENS = 12
 def instrument(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[Trace]:
     """Ask the same numbers again, in another order and without a cache; then place their rows.
 
-    Any case whose truth holds a forced sequence will do, those of ``logits`` first.
+    It takes cases whose truth holds a forced sequence, those of ``logits`` first.
     """
     known = [case for case in cases if case.truth.top_ids_prefill]
     known.sort(key=lambda case: case.stage != "logits")
@@ -53,8 +53,8 @@ def _repeated(adapter: Adapter, case: CaseInput, probe: str, *, cold: bool) -> I
 def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
     """Let the engine answer by itself, and see which rows of its forced logits predict that.
 
-    Logits that are handed out one position too late or too early agree with themselves in every
-    repeat; only what the engine itself then generates tells.
+    Logits that are returned one position too late or too early agree with themselves in every
+    repeat. Only what the engine itself generates shows the shift.
     """
     prompt = list(case.truth.prompt)
     limit = min(_ALIGNED_TOKENS, case.max_tokens)

@@ -1,4 +1,4 @@
-"""What the engine's sampler makes of its own logits: what is asked for, and nothing else."""
+"""The engine's sampler on its own logits: does it apply what is asked for, and nothing else?"""
 
 import math
 from collections import Counter

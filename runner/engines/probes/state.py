@@ -1,7 +1,7 @@
 """Alone, or among others: what surrounds a request must not change its numbers.
 
 The truth is the same engine, asked the same sequence alone and cold. Each other trace is gathered
-at the ids that were most probable then, at the positions that were computed anew.
+at the ids that were most probable then, at the positions that did not come from a cache.
 """
 
 import json
@@ -82,7 +82,7 @@ def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Trace]:
             )
             continue
         if not len(rows):
-            raise ValueError("all positions came from the cache: nothing was computed anew")
+            raise ValueError("all positions came from the cache: nothing was computed")
         following = np.array(ids[first + 1 : first + 1 + len(rows)], np.int32)
         yield Trace(
             "state",
