@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 from pydantic import Field
 
-from cluster.matrix.schema import EngineKind
+from cluster.matrix.engine_entry import EngineKind
 from runner.engines.registry import DECLARATIONS
 from suites.digest import tagged_digest
 from suites.errors import UserError

@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
-from cluster.matrix.schema import Dialect, EngineEntry, EngineKind, load_matrix
+from cluster.matrix.engine_entry import Dialect, EngineEntry, EngineKind
+from cluster.matrix.schema import load_matrix
 from cluster.matrix.secret_names import is_secret_name
 from runner.engines.registry import DECLARATIONS
 from runner.engines.servers.connect import DIALECTS
