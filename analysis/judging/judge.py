@@ -34,7 +34,7 @@ def judge(results: str, run_id: str) -> str:
 
 def append_judgement(store: Store, catalog: Catalog, run_id: str) -> str:
     """Write the fresh verdicts that a catalog computed for a run."""
-    (rules,) = catalog.rows("SELECT rules_version FROM rules")
+    (rules,) = catalog.rows("SELECT rules_version FROM sources.rules")
     version = rules["rules_version"]
     judgement = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}-{version}"
     about = {
@@ -43,8 +43,7 @@ def append_judgement(store: Store, catalog: Catalog, run_id: str) -> str:
     }
     for table, row in JUDGED.items():
         schema = arrow_schema(row)
-        query = f"SELECT * FROM fresh_{table} WHERE run_id = ?"
-        found = catalog.con.sql(query, params=[run_id]).to_arrow_table()
+        found = catalog.table(f"SELECT * FROM verdicts.{table} WHERE run_id = ?", [run_id])
         typed = found.select(schema.names).cast(schema).replace_schema_metadata(about)
         store.write_table(f"runs/{run_id}/{table}/{judgement}.parquet", typed)
     return judgement

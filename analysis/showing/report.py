@@ -42,7 +42,7 @@ _MEANINGS = {
 _ENVIRONMENT = """
     SELECT DISTINCT e.node_id, p.engine, e.kind, e.name, e.version
     FROM environment AS e
-    LEFT JOIN pairs AS p USING (run_id, cell_id, node_id)
+    LEFT JOIN staging.pairs AS p USING (run_id, cell_id, node_id)
     WHERE e.run_id = ?
     ORDER BY ALL
 """
@@ -77,7 +77,7 @@ def write_report(results: str, run_id: str | None = None, out: str | Path | None
 
 def _render(catalog: Catalog, run_id: str) -> str:
     summary = summarise(catalog, run_id)
-    stages = catalog.rows("SELECT stage, does FROM stages ORDER BY ordinal")
+    stages = catalog.rows("SELECT stage, does FROM sources.stages ORDER BY ordinal")
     runs = catalog.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
     cells = [
         {

@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterator
 from importlib.resources import files
 
-from runner.engines.base import Shown
-from runner.engines.registry import DECLARATIONS
-from runner.engines.servers.connect import DIALECTS, dialect_class, managed_shown
+from runner.engines.declaration import Shown
+from runner.engines.registry import DECLARATIONS, DIALECTS
+from runner.engines.servers.connect import managed_shown
 from suites.stages import CHAIN, STAGES
 from suites.suite import Frozen
 
@@ -46,10 +46,12 @@ def stages() -> Iterator[StageSupport]:
     for engine, declaration in DECLARATIONS.items():
         if "in_process" in declaration.servings:
             yield from _seen(engine, "in_process", declaration.shown)
-        if declaration.dialect is not None:
-            yield from _seen(engine, "managed", managed_shown(declaration.dialect))
-    for dialect in DIALECTS:
-        yield from _seen(f"openai ({dialect})", "external", dialect_class(dialect).shown)
+        if (own := managed_shown(declaration)) is not None:
+            yield from _seen(engine, "managed", own)
+    for engine, declaration in DECLARATIONS.items():
+        if "external" in declaration.servings:
+            for name, dialect in DIALECTS.items():
+                yield from _seen(f"{engine} ({name})", "external", dialect.shown)
 
 
 def support() -> Iterator[BackendSupport]:

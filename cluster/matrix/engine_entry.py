@@ -1,14 +1,17 @@
 """An engine entry of the matrix: which engine, how it is served, with which options."""
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from packaging.version import InvalidVersion, Version
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cluster.matrix.entry_checks import (
     NAME,
     bad_address,
+    known_dialect,
+    known_engine,
+    misplaced_adapter_fault,
     refuse_duplicates,
     unknown_adapter_fault,
     unknown_option,
@@ -16,14 +19,13 @@ from cluster.matrix.entry_checks import (
 )
 from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from cluster.matrix.secret_names import secret_names
+from runner.engines.registry import DECLARATIONS
 from suites.mistakes import Mistake
 from suites.stages import Pass, Serving
 from suites.suite import Frozen
 
-EngineKind = Literal["llama_cpp", "transformers", "vllm", "mlx", "openai"]
-Dialect = Literal[
-    "auto", "vllm", "sglang", "llama-server", "ollama", "llama-cpp-python", "mlx", "plain"
-]
+EngineKind = Annotated[str, AfterValidator(known_engine)]
+Dialect = Annotated[str, AfterValidator(known_dialect)]
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _SECRET = re.compile(r"(AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}|[A-F0-9]{24,}")
@@ -40,7 +42,7 @@ class EngineEntry(Frozen):
     python: str | None = None
     """Interpreter of the engine's environment, relative to the matrix; replaces ``version``."""
     serving: Serving | None = None
-    """By default ``external`` for openai, else ``in_process``."""
+    """By default the first serving that the engine declares."""
     base_url: str | None = None
     """Address of an external server."""
     api_key_env: str | None = None
@@ -67,7 +69,7 @@ class EngineEntry(Frozen):
     @property
     def served(self) -> Serving:
         """How it is served, with the default filled in."""
-        return self.serving or ("external" if self.engine == "openai" else "in_process")
+        return self.serving or DECLARATIONS[self.engine].servings[0]
 
     @field_validator("version")
     @classmethod
@@ -162,6 +164,8 @@ class EngineEntry(Frozen):
                 "give only one; the interpreter's version is recorded anyway",
             ).pydantic_error()
         mistake = unknown_option(self.engine, self.served, self.options)
+        if mistake is None and self.fault is not None:
+            mistake = misplaced_adapter_fault(self.engine, self.served, self.dialect, self.fault)
         if mistake is not None:
             raise mistake.pydantic_error()
         return self

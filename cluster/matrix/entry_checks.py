@@ -5,9 +5,10 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 
 from cluster.matrix.injected_faults import AdapterFault, ProxyFault
-from runner.engines.faults.adapter import MUTATIONS
+from runner.engines.abilities import ABILITIES
+from runner.engines.faults.adapter import ADAPTER_MUTATIONS
 from runner.engines.faults.gateway.registry import MUTATIONS as GATEWAYS
-from runner.engines.registry import DECLARATIONS
+from runner.engines.registry import DECLARATIONS, DIALECTS, shown_as
 from suites.mistakes import Mistake
 from suites.stages import Serving
 
@@ -42,6 +43,21 @@ def bad_address(url: str) -> Mistake | None:
     )
 
 
+def known_engine(name: str) -> str:
+    """Return an engine's name; raises a pydantic error that names the known ones."""
+    if name not in DECLARATIONS:
+        raise Mistake.unknown((), "engine", name, tuple(DECLARATIONS)).pydantic_error()
+    return name
+
+
+def known_dialect(name: str) -> str:
+    """Return a dialect's name; raises a pydantic error that names the known ones."""
+    known = ("auto", *DIALECTS)
+    if name not in known:
+        raise Mistake.unknown((), "dialect", name, known).pydantic_error()
+    return name
+
+
 def unknown_option(engine: str, serving: Serving, options: Iterable[str]) -> Mistake | None:
     """Return the first option that an engine does not have as it is served; None if it has all.
 
@@ -57,11 +73,33 @@ def unknown_option(engine: str, serving: Serving, options: Iterable[str]) -> Mis
 
 def unknown_adapter_fault(fault: AdapterFault) -> Mistake | None:
     """Return what is wrong with the name of an adapter's fault; None if the fault exists."""
-    if fault.at not in MUTATIONS:
-        return Mistake.unknown(("at",), "stage of a fault", fault.at, tuple(MUTATIONS))
-    if fault.how not in MUTATIONS[fault.at]:
-        known = tuple(MUTATIONS[fault.at])
+    if fault.at not in ADAPTER_MUTATIONS:
+        return Mistake.unknown(("at",), "stage of a fault", fault.at, tuple(ADAPTER_MUTATIONS))
+    if fault.how not in ADAPTER_MUTATIONS[fault.at]:
+        known = tuple(ADAPTER_MUTATIONS[fault.at])
         return Mistake.unknown(("how",), f"fault at {fault.at}", fault.how, known)
+    return None
+
+
+def misplaced_adapter_fault(
+    engine: str, serving: Serving, dialect: str | None, fault: AdapterFault
+) -> Mistake | None:
+    """Return why a fault cannot act on an engine as it is served; None if it can.
+
+    A fault replaces abilities of the engine. It needs those that this serving must show.
+    """
+    shown = shown_as(engine, serving, dialect)
+    if shown is None:
+        return None
+    for ability in ADAPTER_MUTATIONS[fault.at][fault.how].needs:
+        if not shown.has(ability):
+            what = ABILITIES.get(ability, f"the scenario {ability!r}")
+            return Mistake(
+                ("fault",),
+                f"the fault {fault.at}/{fault.how} changes {what}, which {engine} does not show "
+                f"when it is served as {serving}",
+                fix="serve the engine in another way, or use a fault that its chats can show",
+            )
     return None
 
 

@@ -10,6 +10,8 @@ from typing import ParamSpec, TypeVar
 from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.expected_files import with_shared
 from cluster.matrix.schema import Matrix, load_matrix
+from runner.engines.engine import Engine
+from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
 from runner.order import Model, Variant
 from suites.errors import UserError
@@ -20,8 +22,6 @@ from suites.suite import Suite
 
 #: Default deadline: this many times the estimate, but at least this many seconds.
 _PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
-#: vLLM compiles, and starts workers of its own, before it answers anything.
-_SLOW_TO_START_S = {"vllm": 900.0}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -90,6 +90,23 @@ class Resolved:
         # Unlike Path.expanduser, this does not raise for a user who is unknown here.
         return os.path.abspath(self.path.parent / os.path.expanduser(entry.python))
 
+    def engine(self, entry: EngineEntry) -> Engine:
+        """Return an entry as it travels to the adapter; a node still finds its interpreter if the
+        entry names none."""
+        return Engine(
+            name=entry.label,
+            engine=entry.engine,
+            version=entry.version,
+            python=self.python(entry) or "",
+            serving=entry.served,
+            base_url=entry.base_url,
+            api_key_env=entry.api_key_env,
+            dialect=entry.dialect,
+            options=entry.options,
+            fault=None if entry.fault is None else entry.fault.model_dump(mode="json"),
+            proxy=None if entry.proxy is None else entry.proxy.model_dump(mode="json"),
+        )
+
     @property
     def named_interpreters(self) -> tuple[tuple[str, str], ...]:
         """Each engine for which the matrix names an interpreter, with that interpreter."""
@@ -105,7 +122,7 @@ class Resolved:
         given = os.environ.get("FLEETQUAL_TIMEOUT_S")
         if given is None:
             declared = entry.timeout_s or self.matrix.timeout_s
-            least = _SLOW_TO_START_S.get(entry.engine, _LEAST_TIMEOUT_S)
+            least = max(_LEAST_TIMEOUT_S, DECLARATIONS[entry.engine].slow_start_s)
             return declared or max(least, _PATIENCE * estimate_s)
         try:
             seconds = float(given)

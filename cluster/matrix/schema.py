@@ -14,7 +14,7 @@ from cluster.matrix.engine_entry import EngineEntry, EngineKind
 from cluster.matrix.entry_checks import NAME, refuse_duplicates
 from cluster.matrix.expected_entry import Expected
 from cluster.matrix.model_entry import ModelEntry
-from runner.engines.registry import DECLARATIONS
+from runner.engines.registry import DECLARATIONS, REFERENCE_ENGINE
 from suites.loading import Document, load_document
 from suites.mistakes import KeyPath, Mistake
 from suites.stages import Backend, Pass, Stage
@@ -51,7 +51,7 @@ class Exclusion(Frozen):
 class ReferenceEntry(Frozen):
     """What computes the reference where there is no golden answer."""
 
-    engine: EngineKind = "transformers"
+    engine: EngineKind = REFERENCE_ENGINE
     backend: Backend = "cpu"
 
     @field_validator("engine")

@@ -38,7 +38,9 @@ def assess(results: str, run_ids: Sequence[str], faults: Iterable[Fault]) -> Ass
         with open_judged(store, run_id) as catalog:
             cells += cells_of(catalog)
             costs |= clean_costs(catalog)
-            rules |= {r["rules_version"] for r in catalog.rows("SELECT rules_version FROM rules")}
+            rules |= {
+                r["rules_version"] for r in catalog.rows("SELECT rules_version FROM sources.rules")
+            }
     clean = {comparison_key(cell): cell for cell in cells if "+clean-" in cell.engine}
     found = [finding_of(fault, cells, clean) for fault in faults]
     whole = merge_sweeps(found)

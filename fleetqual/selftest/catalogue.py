@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fleetqual.selftest.injections import GgufInjection, HfInjection, Injection, TensorEdit
+from runner.engines.registry import DECLARATIONS
 from suites.loading import Document, load_document
 from suites.mistakes import Mistake
 from suites.stages import Pass, Stage
@@ -25,15 +26,17 @@ CATALOGUE, HELD_OUT, SERVERS = (
 
 #: Stages that have their own suite of the same name; ``smoke`` covers all other stages.
 _OWN_SUITES = ("state", "sampling")
-#: Variants of the shipped model that an engine can serve; the first is the default.
-VARIANTS = {
-    "llama_cpp": ("f32", "f16", "bf16", "q8_0"),
-    "transformers": ("hf",),
-    "mlx": ("hf",),
-    "vllm": ("hf",),
-}
+#: Format → variants of the shipped model; the first is the default.
+_VARIANTS = {"gguf": ("f32", "f16", "bf16", "q8_0"), "hf": ("hf",)}
+#: Engines that run in process, so that faults can be injected into them.
+_ENGINES = tuple(name for name, own in DECLARATIONS.items() if "in_process" in own.servings)
 #: Engines with a server that the runner can start.
-_WITH_SERVER = ("llama_cpp", "mlx", "vllm")
+_WITH_SERVER = tuple(name for name, own in DECLARATIONS.items() if own.own_server)
+
+
+def variants(engine: str) -> tuple[str, ...]:
+    """Return the variants of the shipped model that an engine can serve."""
+    return tuple(name for form in DECLARATIONS[engine].formats for name in _VARIANTS[form])
 
 
 class Fault(Frozen):
@@ -49,7 +52,7 @@ class Fault(Frozen):
     """What goes wrong, in one sentence."""
     stages: tuple[Stage | Literal["interface"], ...] = ()
     """Stages at which it may be placed."""
-    engine: Literal["llama_cpp", "transformers", "mlx", "vllm"]
+    engine: str
     serving: Literal["in_process", "managed"] = "in_process"
     """``managed``: the requests go to the engine's own server."""
     kind: Literal["fault", "control"] = "fault"
@@ -62,10 +65,17 @@ class Fault(Frozen):
     sweep: tuple[float, ...] = ()
     """Strengths that replace ``by``, one cell for each."""
 
+    @field_validator("engine")
+    @classmethod
+    def _is_loaded_here(cls, value: str) -> str:
+        if value not in _ENGINES:
+            raise Mistake.unknown((), "engine", value, _ENGINES).pydantic_error()
+        return value
+
     @property
     def served_variant(self) -> str:
         """Name of the variant that is served."""
-        return self.variant or VARIANTS[self.engine][0]
+        return self.variant or variants(self.engine)[0]
 
     @property
     def suite_names(self) -> tuple[str, ...]:
@@ -77,14 +87,12 @@ class Fault(Frozen):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        known, depth = VARIANTS[self.engine], self.inject.depth
+        known, depth = variants(self.engine), self.inject.depth
         if self.served_variant not in known:
             raise Mistake.unknown(("variant",), "variant", self.variant, known).pydantic_error()
-        if depth in ("gguf", "hf") and (depth == "gguf") != (self.engine == "llama_cpp"):
-            what = f"{self.engine} does not read {depth} files"
-            raise Mistake(
-                ("inject", depth), what, fix="inject into a format that the engine reads"
-            ).pydantic_error()
+        if depth in _VARIANTS and depth not in DECLARATIONS[self.engine].formats:
+            what, fix = f"{self.engine} does not read {depth} files", "inject into another format"
+            raise Mistake(("inject", depth), what, fix=fix).pydantic_error()
         if (self.kind == "fault") != bool(self.stages):
             wanted = "needs stages" if self.kind == "fault" else "has no stages"
             raise Mistake(

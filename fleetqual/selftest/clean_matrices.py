@@ -17,37 +17,22 @@ import yaml
 from cluster.running.run import FinishedRun, RunOptions, run_matrix
 from fleetqual.selftest.base_matrix import BaseMatrix, base_matrix
 from fleetqual.selftest.matrices import cpu_slots
+from runner.engines.registry import DECLARATIONS
 from suites.errors import UserError
 from suites.loading import load_suite
 
 #: Cells of one run: a run is judged as a whole, and a lost run should not cost all results.
 _CELLS_PER_RUN = 60
 _NODES = ("clean-a", "clean-b", "clean-c")
-#: Engine → variants and passes to run.
+#: Format → variants of the shipped model, each with a pass.
 _SERVED = {
-    "llama_cpp": (
+    "gguf": (
         ("f32", "structure"),
         ("f32", "deployed"),
         ("f16", "deployed"),
         ("q8_0", "deployed"),
     ),
-    "transformers": (("hf", "structure"), ("hf", "deployed")),
-}
-#: Engine → options that only change the order of additions → values to try.
-_BENIGN: dict[str, dict[str, tuple[Any, ...]]] = {
-    "llama_cpp": {
-        "n_threads": (1, 2),
-        "n_batch": (512, 64, 33),
-        "n_ubatch": (512, 32, 16),
-        "flash_attn": (False, True),
-        "seed": (1, 2, 3),
-    },
-    "transformers": {
-        "threads": (1, 2),
-        "padding": (0, 1, 5, 16),
-        "prefill_chunk": (0, 17, 64),
-        "attn_implementation": ("sdpa", "eager"),
-    },
+    "hf": (("hf", "structure"), ("hf", "deployed")),
 }
 
 
@@ -92,23 +77,25 @@ def _entries(base: BaseMatrix) -> Iterator[dict[str, Any]]:
     """Yield entries for ever, with engines, variants and passes in turn."""
     turns = [
         (engine, variant, pass_)
-        for engine, served in _SERVED.items()
-        for variant, pass_ in served
-        if engine in base.engines and variant in base.variants
+        for engine, declared in DECLARATIONS.items()
+        if declared.benign_options and engine in base.engines
+        for form in declared.formats
+        for variant, pass_ in _SERVED[form]
+        if variant in base.variants
     ]
     if not turns:
         raise UserError(
             "none of its engines has benign configurations",
             where=str(base.path),
-            known=", ".join(_SERVED),
+            known=", ".join(name for name, own in DECLARATIONS.items() if own.benign_options),
             fix="add one of these engines",
         )
     options = {engine: _configurations(engine) for engine, _, _ in turns}
     for number, (engine, variant, pass_) in enumerate(cycle(turns)):
         chosen = next(options[engine])
         if pass_ == "structure":
-            # The structure pass sets the attention kernel itself.
-            chosen = {k: v for k, v in chosen.items() if k != "flash_attn"}
+            own = DECLARATIONS[engine].structure_options
+            chosen = {name: value for name, value in chosen.items() if name not in own}
         yield {
             "engine": engine,
             **base.engines[engine],
@@ -120,12 +107,13 @@ def _entries(base: BaseMatrix) -> Iterator[dict[str, Any]]:
 
 
 def _configurations(engine: str) -> Iterator[dict[str, Any]]:
-    names, values = list(_BENIGN[engine]), list(product(*_BENIGN[engine].values()))
+    declared = DECLARATIONS[engine]
+    names, values = list(declared.benign_options), list(product(*declared.benign_options.values()))
     Random(0).shuffle(values)
     for chosen in cycle(values):
         found = dict(zip(names, chosen, strict=True))
-        if "n_threads" in found:
-            found["n_threads_batch"] = found["n_threads"]
+        threads = [found[name] for name in declared.thread_options if name in found]
+        found |= dict.fromkeys(declared.thread_options, threads[0]) if threads else {}
         yield {name: value for name, value in found.items() if value != 0}
 
 

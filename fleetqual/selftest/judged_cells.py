@@ -44,7 +44,7 @@ def cells_of(catalog: Catalog) -> list[JudgedCell]:
     sets: dict[str, dict[str, frozenset[str]]] = {}
     for row in catalog.rows(
         "SELECT cell_id, case_id, list(DISTINCT array_to_string(suspects, '/')) AS sets "
-        "FROM symptom_sets WHERE placement = 'set' GROUP BY ALL"
+        "FROM chain.symptom_sets WHERE placement = 'set' GROUP BY ALL"
     ):
         sets.setdefault(row["cell_id"], {})[row["case_id"]] = frozenset(row["sets"])
     failed = {

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.engines.base import Adapter, EngineGone, Request, Unseen
+from runner.engines.abilities import Adapter, distribution_of, vocabulary_of
+from runner.engines.base import EngineGone, Request, Unseen
 from runner.engines.failures import error_line, is_out_of_memory
 from runner.engines.orders import CaseInput
 from runner.engines.trace import Trace
@@ -79,10 +80,10 @@ def greedy_ids(
     Raises:
         ValueError: the engine returned no logits for the next token.
     """
-    ends, ids = set(adapter.eos_ids()), list[int]()
+    ends, ids = set(vocabulary_of(adapter).eos_ids()), list[int]()
     while len(ids) < limit and not (ids and ids[-1] in ends):
         tried = [*ids, *guess[len(ids) : limit - 1]]
-        rows = adapter.prefill([*prompt, *tried])[len(prompt) - 1 + len(ids) :]
+        rows = distribution_of(adapter).prefill([*prompt, *tried])[len(prompt) - 1 + len(ids) :]
         if not len(rows):
             raise ValueError(f"no logits came for position {len(prompt) - 1 + len(ids)}")
         for best in rows.argmax(axis=1).tolist():

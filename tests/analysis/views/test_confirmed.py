@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import duckdb
 import pytest
 
-from analysis.judging.catalog import VIEWS
+from tests.analysis.bare import bare
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, runner_up
 from tests.analysis.handmade_sampling import plan_sampling, seeds
@@ -328,7 +327,14 @@ def test_a_declared_difference_upstream_neither_confirms_nor_contradicts(
 
 def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
     """Also between nodes and between attempts, where only what was planned is compared."""
-    kept = ("comparisons", "alignments", "divergences", "chain_compared", "verdicts", "detections")
+    kept = (
+        "compared.comparisons",
+        "alignments",
+        "divergences",
+        "chain.compared",
+        "verdicts",
+        "detections",
+    )
     bench.cells = [
         Cell("c1:0001", "node-a", attempts=[Attempt(), Attempt(2)]),
         Cell("c1:0001", "node-b"),
@@ -339,8 +345,8 @@ def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
 
     def counted() -> dict[str, list[dict[str, Any]]]:
         catalog = judged(bench).catalog
-        left_out = {"comparisons": " EXCLUDE (trace_row, truth_row)"}
-        left_out["alignments"] = left_out["comparisons"]
+        left_out = {"compared.comparisons": " EXCLUDE (trace_row, truth_row)"}
+        left_out["alignments"] = left_out["compared.comparisons"]
         return {
             n: catalog.rows(f"SELECT *{left_out.get(n, '')} FROM {n} ORDER BY ALL") for n in kept
         }
@@ -350,23 +356,24 @@ def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
         swap(attempt, "cure/template", {**WRONG, "output_ids": [index, 1]})
         swap(attempt, "infect/logits", {"error": "the reference is not installed"})
     after = counted()
-    assert len(judged(bench).catalog.rows("SELECT * FROM swaps")) == 2 * len(attempts)
+    assert len(judged(bench).catalog.rows("SELECT * FROM compared.swaps")) == 2 * len(attempts)
     assert repr(after) == repr(before)
 
 
 def test_every_rule_speaks_of_known_swaps_and_of_stages() -> None:
-    with duckdb.connect(":memory:") as con:
-        for name in ("swap_kinds", "swap_rules", "stages", "causes"):
-            con.execute(f"CREATE TABLE {name} AS {(VIEWS / f'{name}.sql').read_text()}")
+    names = ("swap_kinds", "swap_rules", "stages", "causes")
+    with bare(*(f"sources.{name}" for name in names)) as con:
         foreign = con.execute(
-            "SELECT swap FROM swap_rules WHERE swap NOT IN (SELECT swap FROM swap_kinds) UNION "
-            "SELECT p FROM (SELECT unnest(placebos) AS p FROM swap_rules) "
-            "WHERE p NOT IN (SELECT swap FROM swap_kinds) "
-            "UNION SELECT part FROM swap_rules WHERE part NOT IN (SELECT stage FROM stages) "
-            "UNION SELECT stage FROM causes WHERE stage NOT IN (SELECT stage FROM stages)"
+            "WITH swaps AS (SELECT swap FROM sources.swap_kinds), "
+            "known_stages AS (SELECT stage FROM sources.stages) "
+            "SELECT swap FROM sources.swap_rules WHERE swap NOT IN (FROM swaps) UNION "
+            "SELECT p FROM (SELECT unnest(placebos) AS p FROM sources.swap_rules) "
+            "WHERE p NOT IN (FROM swaps) UNION "
+            "SELECT part FROM sources.swap_rules WHERE part NOT IN (FROM known_stages) UNION "
+            "SELECT stage FROM sources.causes WHERE stage NOT IN (FROM known_stages)"
         ).fetchall()
         mute = con.execute(
-            "SELECT * FROM swap_rules "
+            "SELECT * FROM sources.swap_rules "
             "WHERE needed = (alone IS NOT NULL) OR needed AND len(placebos) = 0"
         ).fetchall()
     assert foreign == []

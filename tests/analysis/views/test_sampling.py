@@ -30,7 +30,7 @@ LIKED = np.isin(np.arange(len(LOGITS)), PROMPT)
 
 def told(found: Judged) -> dict[str, dict[str, Any]]:
     """Return what `sampling_compared` says of each case; of seeds under `case repeat`."""
-    rows = found.catalog.rows("SELECT * FROM sampling_compared")
+    rows = found.catalog.rows("SELECT * FROM compared.sampling")
     return {
         row["case_id"].removeprefix("sampling/")
         + (f" {row['repeat']}" if row["probe"] == "seed" else ""): row

@@ -31,7 +31,7 @@ NUMERIC = tuple(kind for kind in KINDS if kind != "concurrent")
 def rows(found: Judged, kind: str, cell: str = "c1:0001") -> dict[int, dict[str, Any]]:
     """Return what `state_compared` says of each form of one scenario, by its repeat."""
     told = found.catalog.rows(
-        "SELECT * FROM state_compared WHERE cell_id = ? AND probe = ?", [cell, kind]
+        "SELECT * FROM compared.state WHERE cell_id = ? AND probe = ?", [cell, kind]
     )
     return {row["repeat"]: row for row in told}
 

@@ -22,7 +22,7 @@ from cluster.environments.install import NotInstalled, install
 from cluster.environments.interpreter import interpreter
 from cluster.environments.inventory import environments, remove
 from cluster.environments.recipes import recipe, recipes
-from runner.engines.registry import DECLARATIONS
+from runner.engines.registry import DECLARATIONS, folder_of
 from suites.errors import UserError
 from tests.paths import ROOT
 
@@ -118,8 +118,8 @@ def test_a_known_version_is_pinned_and_no_index_is_named(monkeypatch: pytest.Mon
             pins = recipe(name, version, "cpu").pins
             assert any(pin.startswith("numpy==") for pin in pins), (name, version)
             assert all("==" in pin and "://" not in pin for pin in pins), (name, version)
-    for path in (ROOT / "cluster" / "recipes").iterdir():
-        assert "://" not in path.read_text()
+        for path in (folder_of(name) / "recipe.yaml", *(folder_of(name) / "pins").iterdir()):
+            assert "://" not in path.read_text()
 
 
 def test_what_was_installed_is_recorded_listed_used_and_removed(uv: FakeUv, root: Path) -> None:
