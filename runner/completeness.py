@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from runner.ending import Ending, error_ending
 from runner.engines.probes.run import FACTS
 from runner.engines.registry import DECLARATIONS
 from runner.engines.trace import OBSERVED
-from runner.order import CellOrder, Ending, WorkOrder
+from runner.order import CellOrder, WorkOrder
 from suites.stages import CHAIN, STAGES
 from suites.suite import Case
 
@@ -64,5 +65,6 @@ class Completeness:
         missing = [case_id for case_id in planned if case_id not in self._answered]
         if not missing:
             return Ending(status="ok")
-        text = f"the engine child left {len(missing)} cases unanswered, the first is {missing[0]}"
-        return Ending(status="error", error=text)
+        return error_ending(
+            f"the engine child left {len(missing)} cases unanswered, the first is {missing[0]}"
+        )

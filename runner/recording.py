@@ -3,20 +3,26 @@
 import datetime as dt
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from runner.completeness import ALL_STAGES, Completeness
+from runner.ending import Ending
 from runner.engines.events import EngineLoaded
 from runner.engines.protocol import ProtocolError
 from runner.engines.trace import NOT_OBSERVED, OBSERVED, Timing, Trace
 from runner.machine import Machine
-from runner.order import CellOrder, Ending, WorkOrder
+from runner.order import CellOrder, WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
 from runner.swaps import SwapCandidates
 from runner.trace_digest import trace_digest
 from suites.suite import Case
+
+R = TypeVar("R", TraceRow, RequestRow)
 
 _LOAD = "load"
 #: Rows and seconds after which rows are written, so that the supervisor's own death loses little.
@@ -199,7 +205,7 @@ class AttemptRecord:
 
     def _add(self, **columns: Any) -> None:
         storable = {name: _storable(value) for name, value in columns.items()}
-        self._traces.append(TraceRow(**self._keys, **storable))
+        self._traces.append(_row(TraceRow, **self._keys, **storable))
         due = time.monotonic() - self._flushed > _FLUSH_S
         if len(self._traces) >= _FLUSH_ROWS or due:
             self._flush()
@@ -223,7 +229,8 @@ class AttemptRecord:
 
     def _request(self, case_id: str, timing: Timing) -> None:
         self._requests.append(
-            RequestRow(
+            _row(
+                RequestRow,
                 **self._keys,
                 case_id=case_id,
                 load_pattern="sequential",
@@ -232,6 +239,17 @@ class AttemptRecord:
                 **asdict(timing),
             )
         )
+
+
+#: Cell id → the record of its attempt.
+Records = Mapping[str, AttemptRecord]
+
+
+def record_of(records: Records, cell_id: str) -> AttemptRecord:
+    """Return the record of a cell; ProtocolError if the child names one that was not ordered."""
+    if cell_id not in records:
+        raise ProtocolError(f"cell {cell_id!r} was not ordered"[:200])
+    return records[cell_id]
 
 
 def _loaded_columns(loaded: EngineLoaded | None) -> dict[str, Any]:
@@ -247,6 +265,16 @@ def _loaded_columns(loaded: EngineLoaded | None) -> dict[str, Any]:
         "kv_dtype": loaded.kv_dtype,
         "probe_overrides": json.dumps(loaded.overrides),
     }
+
+
+def _row(kind: type[R], **columns: Any) -> R:
+    """Return a row of a table; ProtocolError if a value does not fit its column."""
+    try:
+        return kind(**columns)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(f"{columns['case_id']}: {place}: {first['msg']}"[:300]) from error
 
 
 def _storable(value: Any) -> Any:

@@ -72,13 +72,19 @@ class SwapCandidates:
         found = []
         for case_id, cures in self._cures.items():
             whole, greedy = self._wholes[case_id], cures.get("cure/sampling")
-            own_argmax = (greedy.value or {}).get("script_ids") if greedy else None
             infections = [
                 Infection("infect/template", prompt_text=whole.prompt_text),
                 Infection("infect/tokenize", prompt_ids=whole.prompt_ids),
-                Infection("infect/logits", script=own_argmax),
+                Infection("infect/logits", script=_forced_ids(greedy)),
                 Infection("infect/sampling", script=whole.output_ids),
             ]
             if portable := [infection for infection in infections if infection.is_portable]:
                 found.append(replace(question(self._cases[case_id]), infections=portable))
         return found
+
+
+def _forced_ids(trace: Trace | None) -> list[int] | None:
+    """Return the ids that a swap forced; None where the child states none."""
+    ids = ((trace and trace.value) or {}).get("script_ids")
+    known = isinstance(ids, list) and all(type(token) is int for token in ids)
+    return ids if known else None

@@ -1,10 +1,9 @@
 """Benign configurations of the reference engine: what they differ by is noise, and makes the floor.
 
-Each changes only the order of additions: threads, attention kernels, padding, chunks of a prompt,
-math libraries. How far they lie from the reference says how far an equal computation may lie.
+How far they lie from the reference says how far an equal computation may lie. The engine declares
+them.
 """
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,34 +12,9 @@ import yaml
 
 from cluster.matrix.resolve import Resolved, ResolvedModel, resolve
 from cluster.running.run import FinishedRun
+from runner.engines.registry import DECLARATIONS
 from runner.model.copies import with_weights
 from suites.errors import UserError
-
-_SHAPES: tuple[dict[str, Any], ...] = (
-    {},
-    {"threads": 2},
-    {"padding": 1},
-    {"padding": 5},
-    {"padding": 16},
-    {"prefill_chunk": 5},
-    {"prefill_chunk": 17},
-    {"prefill_chunk": 64},
-    {"padding": 3, "prefill_chunk": 33},
-    {"mkldnn": False},
-)
-#: Quantisations whose kernels round activations too, and the option that imitates the rounding.
-_ROUNDED = {"Q8_0": "q8_0"}
-
-
-def configurations(dtype: str) -> list[dict[str, Any]]:
-    """Return 20 benign configurations that compute in ``dtype``."""
-    arithmetic = (
-        {"dtype": "f32", "activations": dtype} if dtype in _ROUNDED.values() else {"dtype": dtype}
-    )
-    return [
-        {**arithmetic, "threads": 1, "attn_implementation": attention, **shape}
-        for attention, shape in itertools.product(("sdpa", "eager"), _SHAPES)
-    ]
 
 
 def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
@@ -55,21 +29,30 @@ def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
     """
     resolved = resolve(path)
     engine = resolved.matrix.reference.engine
-    if engine != "transformers":
+    declared = DECLARATIONS[engine]
+    if declared.floors is None:
+        able = ", ".join(name for name, own in DECLARATIONS.items() if own.floors)
         raise UserError(
             f"no benign configurations of {engine} are known",
             where=f"{path}: reference",
-            fix="measure floors with transformers as the reference engine",
+            known=able,
+            fix=f"measure floors with {able} as the reference engine",
         )
     for model in resolved.models:
         own = sorted({v.variant.weights_type for v in model.variants if not v.variant.quantised})
         yield _write(resolved, model, model.model.hf, own or ["f32"], folder / model.name)
         for entry in model.variants:
-            rounded = _ROUNDED.get(entry.variant.weights_type)
+            rounded = declared.rounded_types.get(entry.variant.weights_type)
             if entry.variant.quantised and entry.variant.format == "gguf" and rounded:
                 copy = folder / f"{model.name}-{entry.variant.name}"
                 with_weights(model.model.hf, entry.variant.path, "gguf", copy / "model")
                 yield _write(resolved, model, copy / "model", [rounded], copy)
+
+
+def configurations(engine: str, dtype: str) -> list[dict[str, Any]]:
+    """Return an engine's benign configurations that compute in ``dtype``."""
+    floors = DECLARATIONS[engine].floors
+    return floors(dtype) if floors else []
 
 
 def require_all(ran: FinishedRun) -> None:
@@ -120,7 +103,7 @@ def _write(
                 **where,
             }
             for dtype in dtypes
-            for number, options in enumerate(configurations(dtype))
+            for number, options in enumerate(configurations(reference.engine, dtype))
         ],
         "backends": [reference.backend],
         "reference": {"engine": reference.engine, "backend": reference.backend},

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster.matrix.schema import load_matrix
+from runner.engines.registry import DECLARATIONS
 from suites.errors import UserError
 from suites.loading import SHIPPED
 
 WEEKLY = SHIPPED.parent / "infra" / "matrices" / "weekly.yaml"
 #: A child with the small model and two suites takes seconds; a fault may make it much slower.
 _TIMEOUT_S = 600.0
-#: One thread for each child, so that as many children as CPUs do not slow each other down.
-_ONE_THREAD: dict[str, dict[str, Any]] = {
-    "llama_cpp": {"n_threads": 1, "n_threads_batch": 1},
-    "transformers": {"threads": 1},
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,8 @@ def base_matrix(matrix: Path | None) -> BaseMatrix:
         where = {"version": entry.version}
         if entry.python:
             where["python"] = os.path.abspath(here / os.path.expanduser(entry.python))
-        own = {**entry.options, **_ONE_THREAD.get(entry.engine, {})}
+        # One thread for each child: as many children as CPUs do not slow each other down.
+        own = {**entry.options, **DECLARATIONS[entry.engine].one_thread}
         engines.setdefault(entry.engine, {**without_none(where), "options": own})
     rest = {
         "backends": ["cpu"],

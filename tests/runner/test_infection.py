@@ -11,13 +11,14 @@ import pytest
 from fleetqual.selftest.files.gguf import faulty_gguf
 from fleetqual.selftest.injections import GgufInjection, TensorEdit
 from runner import infection
+from runner.ending import Ending
 from runner.engines.engine import Engine
 from runner.engines.protocol import ProtocolError
 from runner.engines.trace import Trace
 from runner.freeze import freeze
 from runner.machine import this_machine
 from runner.model.artifact import GgufFile, HfFolder
-from runner.order import Ending, WorkOrder
+from runner.order import WorkOrder
 from runner.recording import AttemptRecord
 from runner.stored.store import Store
 from runner.supervisor import execute

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from runner.engines.base import Request, Shown
+from runner.engines.base import Request
+from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, answers, numbered
 
 
-class Mlx(Plain):
+class MlxServer(Plain):
     """``python -m mlx_lm server``."""
 
+    name = "mlx"
     shown = Shown(
         stages={**HIDDEN_STAGES, "state": "endpoint", "chain": "endpoint"},
         calls={
@@ -43,6 +45,3 @@ class Mlx(Plain):
         if not told:
             return None
         return numbered(token.get("id") for tokens in told for token in tokens)
-
-
-DIALECT = Mlx

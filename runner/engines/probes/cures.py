@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Adapter, Unseen
+from runner.engines.abilities import Adapter
+from runner.engines.base import Unseen
 from runner.engines.orders import CaseInput, Truth
 from runner.engines.probes.chain import answered, differing_fields
 from runner.engines.probes.subject import Subject, caught, greedy_ids, request
 from runner.engines.trace import Trace
 
-#: Chain cases of a cell whose stages are swapped: more would say the same.
+#: Chain cases of a cell whose stages are swapped: more cases would add nothing.
 _CASES = 3
 _STAGES = ("template", "tokenize", "logits", "sampling")
 

@@ -20,7 +20,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Load, Logits, Reply, Request, Shown, Unseen
+from runner.engines.abilities import Adapter, Scenarios
+from runner.engines.base import Load, Logits, Reply, Request, Unseen
+from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client, ServerFailure
 from runner.engines.servers.llama_server_completion import (
     GREEDY,
@@ -67,6 +69,8 @@ _SURELY = 1e4
 class LlamaServer(Plain):
     """One ``llama-server`` with one model."""
 
+    name = "llama-server"
+    parameters = tuple(_SAMPLERS)
     shown = Shown(
         stages={
             "instrument": "endpoint",
@@ -96,7 +100,6 @@ class LlamaServer(Plain):
             "chain": "POST chat/completions with return_tokens",
         },
         scenarios=("prefix", "reused", "concurrent"),
-        samplers=tuple(_SAMPLERS),
     )
     takes_template_options = True
 
@@ -113,6 +116,17 @@ class LlamaServer(Plain):
         self._completion = Completion(client, self._meta.get("n_vocab"), self.eos_ids)
         self._eos: list[int] | None = None
         self._bos: str | None = None
+
+    def adapter(self) -> Adapter:
+        return replace(
+            super().adapter(),
+            template=self,
+            tokenizer=self,
+            vocabulary=self,
+            distribution=self,
+            sampler=self,
+            scenarios=Scenarios(prefix=self.warm, reused=self.reused, concurrent=self.serve),
+        )
 
     @classmethod
     def recognises(cls, client: Client, models: list[dict[str, Any]]) -> bool:
@@ -172,10 +186,10 @@ class LlamaServer(Plain):
     def encode_text(self, text: str) -> list[int]:
         return self._tokenized(text, add_special=True)
 
-    def encode_output(self, text: str) -> list[int]:
+    def ids_of(self, text: str) -> list[int]:
         return self._tokenized(text, add_special=False)
 
-    def decode_ids(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int]) -> str:
         return self._completion.text(ids)
 
     def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
@@ -338,6 +352,3 @@ def _file_type(told: Any) -> str:
     for long, short in _FILE_TYPES.items():
         name = name.replace(long, short)
     return name.strip()
-
-
-DIALECT = LlamaServer

@@ -14,7 +14,9 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Load, Reply, Request, Shown, Unseen
+from runner.engines.abilities import Adapter
+from runner.engines.base import Load, Reply, Request, Unseen
+from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client, ServerFailure
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, answers, as_text
 from runner.engines.shared.sampling_defaults import sampling_defaults
@@ -32,6 +34,7 @@ _STATED = {
 class Ollama(Plain):
     """One model of an Ollama server."""
 
+    name = "ollama"
     shown = Shown(
         stages={
             **HIDDEN_STAGES,
@@ -56,6 +59,9 @@ class Ollama(Plain):
         details = self._show.get("details")
         kind = details.get("quantization_level") if isinstance(details, dict) else None
         self.loaded = replace(self.loaded, compute_dtype=str(kind or "unknown").lower())
+
+    def adapter(self) -> Adapter:
+        return replace(super().adapter(), template=self)
 
     @classmethod
     def recognises(cls, client: Client, models: list[dict[str, Any]]) -> bool:
@@ -178,6 +184,3 @@ def _native_call(call: dict[str, Any]) -> dict[str, Any]:
         except ValueError:
             raise Unseen("hidden", "/api/chat takes no arguments that are no JSON") from None
     return {**call, "function": function}
-
-
-DIALECT = Ollama

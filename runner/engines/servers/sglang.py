@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from runner.engines.base import Load, Logits, Reply, Request, Shown, Unseen
+from runner.engines.abilities import Adapter
+from runner.engines.base import Load, Logits, Reply, Request, Unseen
+from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client, Refused, ServerFailure
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
@@ -35,6 +37,7 @@ _MOST_LOGPROBS = 4_000_000
 class SGLang(Plain):
     """One ``python -m sglang.launch_server``."""
 
+    name = "sglang"
     shown = Shown(
         stages={
             **HIDDEN_STAGES,
@@ -70,6 +73,9 @@ class SGLang(Plain):
             kv_dtype=_TYPES.get(kind if cache == "auto" else cache, "unknown"),
         )
 
+    def adapter(self) -> Adapter:
+        return replace(super().adapter(), tokenizer=self, vocabulary=self, distribution=self)
+
     @classmethod
     def recognises(cls, client: Client, models: list[dict[str, Any]]) -> bool:
         return "model_path" in _either(client, "/get_model_info", "/model_info") and bool(
@@ -95,15 +101,18 @@ class SGLang(Plain):
     def encode_text(self, text: str) -> list[int]:
         return self._tokenized(text, add_special=True)
 
-    def encode_output(self, text: str) -> list[int]:
+    def ids_of(self, text: str) -> list[int]:
         return self._tokenized(text, add_special=False)
 
-    def decode_ids(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int]) -> str:
         body = {"model": self.model, "tokens": list(ids), "skip_special_tokens": False}
         answer = self._newer("/detokenize", body)
         if not isinstance(answer.get("text"), str):
             raise ServerFailure("/detokenize did not return a text")
         return str(answer["text"])
+
+    def eos_ids(self) -> list[int]:
+        raise Unseen("hidden", "this server does not show its EOS ids")
 
     def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
         if cold:
@@ -228,6 +237,3 @@ def _vocabulary(path: str) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return size if isinstance(size, int) and size > 0 else None
-
-
-DIALECT = SGLang

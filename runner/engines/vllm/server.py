@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Load, Logits, Reply, Request, Shown, Unseen
+from runner.engines.abilities import Adapter, Ask, Scenarios
+from runner.engines.base import Load, Logits, Reply, Request, Unseen
+from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client, Refused
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
@@ -45,14 +47,15 @@ _SAMPLERS = (
 _DRAWN_TOKENS, _DRAWN_MOST = 1024, 64
 
 
-class Vllm(VllmChats):
+class VllmServer(VllmChats):
     """``python -m vllm.entrypoints.openai.api_server`` or ``vllm serve``."""
 
+    name = "vllm"
+    parameters = _SAMPLERS
     shown = Shown(
         stages={**dict.fromkeys(_CALLS, "endpoint"), "weights": HIDDEN_STAGES["weights"]},
         calls=_CALLS,
         scenarios=("batched", "prefix", "concurrent"),
-        samplers=_SAMPLERS,
     )
 
     def __init__(self, load: Load, client: Client, model: str) -> None:
@@ -75,6 +78,20 @@ class Vllm(VllmChats):
             engine_build=self._told.build(),
             compute_dtype=self._told.compute_dtype() or "unknown",
             kv_dtype=self._told.kv_dtype() or "unknown",
+        )
+
+    def adapter(self) -> Adapter:
+        by_ids = bool(self.numbers.vocabulary)
+        scenarios = Scenarios(batched=self.batch, prefix=self.warm, concurrent=self.serve)
+        return replace(
+            super().adapter(),
+            template=self,
+            tokenizer=self,
+            vocabulary=self,
+            # Without a whole vocabulary it says in ``Unseen`` with which option it would show one.
+            distribution=self,
+            sampler=self if by_ids else None,
+            scenarios=scenarios if by_ids else Scenarios(chats=self.together),
         )
 
     @classmethod
@@ -114,7 +131,7 @@ class Vllm(VllmChats):
     def encode_text(self, text: str) -> list[int]:
         return self.tokenized(text, special=True)
 
-    def encode_output(self, text: str) -> list[int]:
+    def ids_of(self, text: str) -> list[int]:
         return self.tokenized(text)
 
     def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
@@ -134,8 +151,8 @@ class Vllm(VllmChats):
     ) -> list[list[int]]:
         return self.numbers.serve(prompts, slots, max_tokens)
 
-    def converse(self, requests: Sequence[Request], slots: int) -> list[Reply]:
-        return self.numbers.together(self.chat, requests, slots)
+    def together(self, ask: Ask, requests: Sequence[Request], slots: int) -> list[Reply]:
+        return self.numbers.together(ask, requests, slots)
 
     def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
         """Draw as the answers of several requests; vLLM seeds the answers of one apart."""
@@ -163,14 +180,11 @@ class Vllm(VllmChats):
 
     def _seen_here(self) -> Shown:
         """Return what this server shows, as it was started."""
-        seen = Vllm.shown
+        seen = VllmServer.shown
         stages = dict(seen.stages)
         if not self.replaces:
             stages["tokenize"] = "reenacted"
         if self.numbers.vocabulary:
             return replace(seen, stages=stages)
         stages.update(dict.fromkeys(_NUMERIC, "hidden"))
-        return replace(seen, stages=stages, scenarios=("chats",), samplers=())
-
-
-DIALECT = Vllm
+        return replace(seen, stages=stages, scenarios=("chats",))

@@ -119,7 +119,7 @@ class VllmChats(Plain):
             raise Unseen("hidden", "this server does not show the ids of a prompt")
         return reply.prompt_ids
 
-    def decode_ids(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int]) -> str:
         answer = self.client.post("/detokenize", {"model": self.model, "tokens": list(ids)})
         return str(answer["prompt"])
 
@@ -129,7 +129,7 @@ class VllmChats(Plain):
         body = super().chat_body(request)
         text = request.prompt_text
         if request.prompt_ids is not None:
-            text = self.decode_ids(request.prompt_ids)
+            text = self.text_of(request.prompt_ids)
         if text is not None:
             if not self.replaces:
                 raise Unseen("hidden", "this server takes no template with a request")
@@ -179,7 +179,7 @@ class VllmChats(Plain):
         for ids in (script[:-1], script):  # the last may be what ends the answer
             if not ids:
                 continue
-            text = self.decode_ids(ids)
+            text = self.text_of(ids)
             asked = {"prompt": text, "add_special_tokens": False, "return_token_strs": True}
             told = self.client.post("/tokenize", {"model": self.model, **asked})
             if told.get("tokens") != ids:

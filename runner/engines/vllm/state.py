@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from runner.engines.abilities import Chunked, Forced, Scenarios
 from runner.engines.base import Logits, Unseen
 from runner.engines.vllm.watch import SCRIPT, Watch
 
@@ -18,14 +19,27 @@ from runner.engines.vllm.watch import SCRIPT, Watch
 _SAME = 1e-3
 
 
-class State:
-    """Requests by ids, and the scenarios of the ``state`` stage, on one ``vllm.LLM``."""
+class VllmScenarios:
+    """Requests by ids to one ``vllm.LLM``: forced ids, and the scenarios of ``state``."""
 
     def __init__(self, lib: Any, llm: Any, watch: Watch | None) -> None:
         self._lib, self._llm, self._watch = lib, llm, watch
         self._scheduler = llm.llm_engine.engine_core.engine_core.scheduler
 
-    def prefill(self, ids: Sequence[int]) -> Logits:
+    def scenarios(self) -> Scenarios:
+        """Return all of them: chats, too, are asked by ids."""
+        return Scenarios(
+            batched=self.batch,
+            chunked=Chunked(self.chunked, self.chunk_size),
+            prefix=self.warm,
+            reused=self.reused,
+            concurrent=self.serve,
+        )
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        # Log-probabilities of a prompt never come from the cache; cold means that it is empty, too.
+        if cold:
+            self.forget()
         return self.batch([(ids, ())])[0]
 
     def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
@@ -41,8 +55,8 @@ class State:
         _aligned(rows, output, told)
         return rows
 
-    def batch(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Logits]:
-        """Let one batch of requests go through the engine; see ``Adapter.batch``."""
+    def batch(self, sequences: Sequence[Forced]) -> list[Logits]:
+        """Let one batch of requests go through the engine; see ``Batched``."""
         watch = self._watched()
         params = [self._params(output, prompt_logprobs=0) for _, output in sequences]
         found = []

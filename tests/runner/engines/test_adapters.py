@@ -20,9 +20,9 @@ from tests.runner.asking import ARTIFACTS, ENGINES, ask
 def test_prefill_and_decode_agree_with_each_other(engine: str) -> None:
     worst = ask(
         engine,
-        "ids = adapter.encode_chat(adapter.render(Request(USER)))\n"
-        "whole = adapter.prefill(ids)\n"
-        "steps = adapter.decode(ids[:6], ids[6:])\n"
+        "ids = adapter.tokenizer.encode_chat(adapter.template.render(Request(USER)))\n"
+        "whole = adapter.distribution.prefill(ids)\n"
+        "steps = adapter.distribution.decode(ids[:6], ids[6:])\n"
         "answer = float(np.abs(whole[5:-1] - steps).max())\n",
     )
     assert worst < 1e-3
@@ -32,22 +32,24 @@ def test_prefill_and_decode_agree_with_each_other(engine: str) -> None:
 def test_asking_cold_changes_nothing_that_matters(engine: str) -> None:
     worst = ask(
         engine,
-        "ids = adapter.encode_text('The river leaves the hill')\n"
-        "answer = float(np.abs(adapter.prefill(ids) - adapter.prefill(ids, cold=True)).max())\n",
+        "ids = adapter.tokenizer.encode_text('The river leaves the hill')\n"
+        "prefill = adapter.distribution.prefill\n"
+        "answer = float(np.abs(prefill(ids) - prefill(ids, cold=True)).max())\n",
     )
     assert worst < 1e-3
 
 
 @ENGINES
 def test_a_script_goes_through_the_engine_s_own_loop_and_stops_there(engine: str) -> None:
-    found = ask(
+    text, reason, output, wanted = ask(
         engine,
-        "script = adapter.encode_output('Hello there') + [adapter.eos_ids()[1]]\n"
-        "script += adapter.encode_output(' never')\n"
+        "until = adapter.vocabulary.ids_of('Hello there') + [adapter.vocabulary.eos_ids()[1]]\n"
+        "script = until + adapter.vocabulary.ids_of(' never')\n"
         "reply = adapter.chat(Request(USER, max_tokens=len(script), script=script))\n"
-        "answer = [reply.text, reply.finish_reason, reply.output_ids == script[:len(script)-1]]\n",
+        "answer = [reply.text, reply.finish_reason, reply.output_ids, until]\n",
     )
-    assert found[:2] == ["Hello there", "stop"]
+    assert (text, reason) == ("Hello there", "stop")
+    assert output == wanted, "nothing of the script comes out behind its EOS"
 
 
 @ENGINES
@@ -64,7 +66,7 @@ def test_streamed_and_whole_replies_are_the_same_and_arrivals_ascend(engine: str
 
 @ENGINES
 def test_the_model_s_facts_are_loaded(engine: str) -> None:
-    facts, eos = ask(engine, "answer = [adapter.facts(), adapter.eos_ids()]")
+    facts, eos = ask(engine, "answer = [adapter.facts(), adapter.vocabulary.eos_ids()]")
     assert facts["rope_theta"] == 500000.0
     assert facts["rms_eps"] == 1e-5
     assert facts["add_bos"] is True
@@ -77,7 +79,7 @@ def test_an_accelerator_that_is_not_there_is_refused_not_replaced(engine: str) -
     message = ask(
         engine,
         "try:\n"
-        f"    adapter_maker({engine!r}, 'in_process')(Load("
+        f"    load_adapter(Load("
         f"        path={str(ARTIFACTS[engine])!r}, backend='metal',\n"
         f"        pass_='structure', weights_type='f32', engine=Engine('e', {engine!r})))\n"
         "    answer = 'it loaded'\n"
@@ -90,12 +92,13 @@ def test_an_accelerator_that_is_not_there_is_refused_not_replaced(engine: str) -
 def test_transformers_options_that_make_floors_are_benign() -> None:
     worst = ask(
         "transformers",
-        "ids = adapter.encode_text('The river leaves the hill at dawn')\n"
-        "truth, steps = adapter.prefill(ids), adapter.decode(ids[:4], ids[4:])\n"
+        "ids = adapter.tokenizer.encode_text('The river leaves the hill at dawn')\n"
+        "forced = adapter.distribution\n"
+        "truth, steps = forced.prefill(ids), forced.decode(ids[:4], ids[4:])\n"
         "answer = []\n"
         "for options in ({'padding': 5}, {'prefill_chunk': 3}, {'attn_implementation': 'eager'},\n"
         "                {'mkldnn': False}, {'threads': 1}):\n"
-        "    other = make(**options)\n"
+        "    other = make(**options).distribution\n"
         "    answer.append(float(np.abs(other.prefill(ids) - truth).max()))\n"
         "    answer.append(float(np.abs(other.decode(ids[:4], ids[4:]) - steps).max()))\n",
     )
@@ -105,9 +108,10 @@ def test_transformers_options_that_make_floors_are_benign() -> None:
 def test_rounded_activations_are_close_to_the_exact_ones_but_not_equal() -> None:
     worst = ask(
         "transformers",
-        "ids = adapter.encode_text('The river leaves the hill at dawn')\n"
-        "truth = adapter.prefill(ids)\n"
-        "answer = float(np.abs(make(activations='q8_0').prefill(ids) - truth).max())\n",
+        "ids = adapter.tokenizer.encode_text('The river leaves the hill at dawn')\n"
+        "truth = adapter.distribution.prefill(ids)\n"
+        "other = make(activations='q8_0').distribution\n"
+        "answer = float(np.abs(other.prefill(ids) - truth).max())\n",
     )
     assert 1e-4 < worst < 5
 
@@ -126,7 +130,7 @@ def test_llama_cpp_states_the_types_that_it_loaded_not_those_that_were_ordered()
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='Q8_0',\n"
         "            engine=Engine('e', 'llama_cpp', options={'type_k': 8, 'type_v': 1,\n"
         "                          'flash_attn': True, 'n_ctx': 300}))\n"
-        "other = adapter_maker('llama_cpp', 'in_process')(load)\n"
+        "other = load_adapter(load)\n"
         "answer = [[a.facts()[k] for k in ('compute_dtype', 'kv_dtype')] for a in (adapter, other)]"
         "\nanswer.append(other.facts()['context_length'])\n",
     )
@@ -138,7 +142,7 @@ def test_packed_weights_load_in_the_dtype_of_their_checkpoint() -> None:
         "transformers",
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='awq',\n"
         "            engine=Engine('e', 'transformers'))\n"
-        "answer = adapter_maker('transformers', 'in_process')(load).loaded.compute_dtype\n",
+        "answer = load_adapter(load).loaded.compute_dtype\n",
     )
     assert found == "f32"
 

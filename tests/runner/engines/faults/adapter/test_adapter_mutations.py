@@ -1,17 +1,20 @@
-"""Mutations of an adapter: each harms its own stage, the same way each time."""
+"""Known faults of a loaded engine: each harms its own stage, the same way each time."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from runner.engines.base import Adapter, Request
-from runner.engines.faults.adapter import MUTATIONS, mutated
+from runner.engines.abilities import Adapter, Scenarios
+from runner.engines.base import Request
+from runner.engines.faults.adapter import ADAPTER_MUTATIONS, mutated
 from runner.engines.faults.adapter.sampler import probabilities
 from runner.stored.canonical import canonical_message
 from tests.runner.engines.faults.adapter.simple_adapter import BOS, EOS, Simple
 
+_T = TypeVar("_T")
 PROMPT, OTHER = [BOS, 3, 4, 5, 6], [BOS, 3, 9, 10, 11, 12]
 OUTPUT = [7, 8, 9, 10]
 HELLO = Request(
@@ -22,19 +25,24 @@ HELLO = Request(
 EMPTY = {"function": {"name": "f", "arguments": {}}}
 CALL = {"function": {"name": "f", "arguments": {"b": "x</tool_call>y", "a": 1}}}
 MESSAGE = {"content": "hi", "reasoning_content": "so", "tool_calls": [CALL, EMPTY]}
-ALL = [(at, how) for at, known in MUTATIONS.items() for how in known]
+ALL = [(at, how) for at, known in ADAPTER_MUTATIONS.items() for how in known]
 
 
-def make(at: str, how: str, **keys: Any) -> Adapter:
-    inner = Simple()
-    inner.message = dict(MESSAGE) if at == "parse" else None
+def make(at: str, how: str, engine: Simple | None = None, **keys: Any) -> Adapter:
+    engine = engine or Simple()
+    engine.message = dict(MESSAGE) if at == "parse" else None
     strong = {"argmax-removed": 0.5, "second-best": 0.5, "stray-token": 0.5, "softcap": 0.5}
     if how in strong:
         keys.setdefault("by", strong[how])
     narrow = {"step-from": 1, "window-evicted": 1}
     if how in narrow:
         keys.setdefault("first", narrow[how])
-    return mutated(inner, {"at": at, "how": how, **keys})
+    return mutated(engine.adapter(), {"at": at, "how": how, **keys})
+
+
+def must(ability: _T | None) -> _T:
+    assert ability is not None
+    return ability
 
 
 def told(value: Any) -> Any:
@@ -45,8 +53,11 @@ def told(value: Any) -> Any:
     return value
 
 
-def everything(adapter: Adapter) -> dict[str, Any]:
-    """What each method answers to one question; twice where order may matter."""
+def everything(adapter: Adapter, engine: Simple) -> dict[str, Any]:
+    """What each ability answers to one question; twice where order may matter."""
+    template, tokenizer = must(adapter.template), must(adapter.tokenizer)
+    distribution, sampler = must(adapter.distribution), must(adapter.sampler)
+    scenarios = adapter.scenarios
     scripts = {
         "emoji": [4, 8, 9, 5, EOS],
         "spaces": [4, 3, 5, 3, 4],
@@ -55,30 +66,29 @@ def everything(adapter: Adapter) -> dict[str, Any]:
     }
     asked = {"temperature": 0.7, "logit_bias": {4: 5.0}, "repetition_penalty": 1.2}
     found: dict[str, Any] = {
-        "render": adapter.render(HELLO),
-        "encode_chat": adapter.encode_chat("one two three"),
-        "encode_text": adapter.encode_text("one two three"),
-        "prefill": adapter.prefill(OTHER),
-        "again": adapter.prefill(OTHER),
-        "after": adapter.prefill(PROMPT * 2),
-        "cold": adapter.prefill(OTHER, cold=True),
-        "decode": adapter.decode(PROMPT, OUTPUT),
-        "batch": adapter.batch([(PROMPT, OUTPUT), (OTHER, OUTPUT[:2]), (OTHER, OUTPUT)]),
-        "chunked": adapter.chunked(PROMPT + OUTPUT, 3),
-        "warm": adapter.warm([OTHER, PROMPT], PROMPT + OUTPUT),
-        "reused": adapter.reused(OTHER, PROMPT + OUTPUT),
-        "serve": adapter.serve([PROMPT, OTHER, OTHER[1:]], 2, 6),
-        "draw": adapter.draw(PROMPT, {}, 40, 1),
-        "draw asked": adapter.draw(PROMPT, asked, 10, 1),
-        "greedy": adapter.generate(PROMPT, {"temperature": 0.0}, 12, None),
+        "render": template.render(HELLO),
+        "encode_chat": tokenizer.encode_chat("one two three"),
+        "encode_text": tokenizer.encode_text("one two three"),
+        "prefill": distribution.prefill(OTHER),
+        "again": distribution.prefill(OTHER),
+        "after": distribution.prefill(PROMPT * 2),
+        "cold": distribution.prefill(OTHER, cold=True),
+        "decode": distribution.decode(PROMPT, OUTPUT),
+        "batch": must(scenarios.batched)([(PROMPT, OUTPUT), (OTHER, OUTPUT[:2]), (OTHER, OUTPUT)]),
+        "chunked": must(scenarios.chunked).prefill(PROMPT + OUTPUT, 3),
+        "warm": must(scenarios.prefix)([OTHER, PROMPT], PROMPT + OUTPUT),
+        "reused": must(scenarios.reused)(OTHER, PROMPT + OUTPUT),
+        "serve": must(scenarios.concurrent)([PROMPT, OTHER, OTHER[1:]], 2, 6),
+        "draw": sampler.draw(PROMPT, {}, 40, 1),
+        "draw asked": sampler.draw(PROMPT, asked, 10, 1),
+        "greedy": sampler.generate(PROMPT, {"temperature": 0.0}, 12, None),
         "chat": adapter.chat(HELLO),
         "stop": adapter.chat(Request(messages=(), script=[3, 4, 6, 5, 6], stop=["bd"])),
         "almost": adapter.chat(Request(messages=(), script=[3, 4, EOS], stop=["bd"])),
         "streamed": adapter.chat(Request(messages=(), script=scripts["emoji"], stream=True)),
     }
     found |= {name: adapter.chat(Request(messages=(), script=ids)) for name, ids in scripts.items()}
-    inner = getattr(adapter, "inner", adapter)
-    found["asked"] = list(inner.asked)
+    found["asked"] = list(engine.asked)
     return {name: told(value) for name, value in found.items()}
 
 
@@ -105,9 +115,10 @@ SILENT |= {"chat-beginning-dropped"}
 
 @pytest.mark.parametrize(("at", "how"), ALL)
 def test_a_mutation_harms_its_own_stage_and_no_other(at: str, how: str) -> None:
-    clean = Simple()
+    clean, harmed = Simple(), Simple()
     clean.message = dict(MESSAGE) if at == "parse" else None
-    before, after = everything(clean), everything(make(at, how))
+    before = everything(clean.adapter(), clean)
+    after = everything(make(at, how, harmed), harmed)
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= REACH[at]
     assert bool(changed) != (how in SILENT)
@@ -115,19 +126,21 @@ def test_a_mutation_harms_its_own_stage_and_no_other(at: str, how: str) -> None:
 
 @pytest.mark.parametrize(("at", "how"), ALL)
 def test_a_mutation_does_the_same_each_time(at: str, how: str) -> None:
-    assert everything(make(at, how)) == everything(make(at, how))
+    first, second = Simple(), Simple()
+    assert everything(make(at, how, first), first) == everything(make(at, how, second), second)
 
 
 def test_strength_and_range_are_those_asked_for() -> None:
     clean = Simple().prefill(OTHER)
-    harmed = make("logits", "noise-range", by=1e-3, first=2, last=3).prefill(OTHER)
+    adapter = make("logits", "noise-range", by=1e-3, first=2, last=3)
+    harmed = must(adapter.distribution).prefill(OTHER)
     differing = np.flatnonzero(np.abs(harmed - clean).max(axis=1))
     assert differing.tolist() == [2, 3]
     assert 0 < np.abs(harmed - clean).max() < 1e-2
 
 
 def test_decode_noise_leaves_a_prefill_alone() -> None:
-    adapter, clean = make("logits", "decode-noise"), Simple()
+    adapter, clean = must(make("logits", "decode-noise").distribution), Simple()
     np.testing.assert_array_equal(adapter.prefill(OTHER), clean.prefill(OTHER))
     changed = np.abs(adapter.decode(PROMPT, OUTPUT) - clean.decode(PROMPT, OUTPUT)).max(axis=1)
     assert changed[0] == 0
@@ -136,8 +149,8 @@ def test_decode_noise_leaves_a_prefill_alone() -> None:
 
 def test_answers_follow_from_harmed_logits() -> None:
     adapter = make("logits", "zero-id-range", first=3, last=9)
-    answer = adapter.generate(PROMPT, {"temperature": 0.0}, 4, None)
-    rows = adapter.prefill([*PROMPT, *answer])[len(PROMPT) - 1 : -1]
+    answer = must(adapter.sampler).generate(PROMPT, {"temperature": 0.0}, 4, None)
+    rows = must(adapter.distribution).prefill([*PROMPT, *answer])[len(PROMPT) - 1 : -1]
     assert rows.argmax(axis=1).tolist() == answer
     assert adapter.chat(Request(messages=(), prompt_ids=PROMPT, max_tokens=4)).output_ids == answer
 
@@ -165,11 +178,11 @@ def test_an_ignored_eos_runs_on() -> None:
 
 
 def test_hidden_parameters_reach_the_sampler() -> None:
-    adapter = make("sampling", "top-k", by=7)
-    adapter.draw(PROMPT, {"temperature": 0.5}, 3, 1)
-    adapter.draw(PROMPT, {"top_k": 2}, 3, 1)
-    inner: Any = adapter
-    assert [a.get("top_k") for a in inner.inner.asked] == [7, 2]
+    engine = Simple()
+    sampler = must(make("sampling", "top-k", engine, by=7).sampler)
+    sampler.draw(PROMPT, {"temperature": 0.5}, 3, 1)
+    sampler.draw(PROMPT, {"top_k": 2}, 3, 1)
+    assert [a.get("top_k") for a in engine.asked] == [7, 2]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +207,7 @@ def test_the_plain_sampler_means_what_openai_does(
 class Words(Simple):
     words = ("<|bos|>", "a", "b", "ab", "abc", "c")
 
-    def decode_ids(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int]) -> str:
         return "".join(self.words[i] if i < len(self.words) else "<|x|>" for i in ids)
 
     def encode_text(self, text: str) -> list[int]:
@@ -202,33 +215,63 @@ class Words(Simple):
 
 
 def test_longest_match_takes_the_longest_piece() -> None:
-    adapter = mutated(Words(), {"at": "tokenize", "how": "longest-match"})
-    assert adapter.encode_text("a b c a b") == [0, 4, 3]
+    tokenizer = must(make("tokenize", "longest-match", Words()).tokenizer)
+    assert tokenizer.encode_text("a b c a b") == [0, 4, 3]
 
 
 def test_the_longest_piece_comes_in_two() -> None:
-    adapter = mutated(Words(), {"at": "tokenize", "how": "unmerged"})
-    assert adapter.encode_text("a ab abc") == [0, 1, 3, 3, 5]
-    assert adapter.encode_text("a c") == [0, 1, 5]
+    tokenizer = must(make("tokenize", "unmerged", Words()).tokenizer)
+    assert tokenizer.encode_text("a ab abc") == [0, 1, 3, 3, 5]
+    assert tokenizer.encode_text("a c") == [0, 1, 5]
 
 
 def test_a_long_prompt_loses_its_beginning_on_the_chat_path_alone() -> None:
     adapter = make("tokenize", "chat-beginning-dropped", by=4)
     asked = Request(messages=[{"role": "user", "content": "one two three four five"}])
-    whole = adapter.encode_chat(adapter.render(asked))
+    whole = must(adapter.tokenizer).encode_chat(must(adapter.template).render(asked))
     assert len(whole) > 4
     assert adapter.chat(asked).prompt_ids == whole[len(whole) // 2 :]
 
 
 def test_markers_of_parsers_are_skipped() -> None:
     class Marked(Simple):
-        def decode_ids(self, ids: Sequence[int]) -> str:
-            return f"<think>{super().decode_ids(ids)}"
+        def text_of(self, ids: Sequence[int]) -> str:
+            return f"<think>{super().text_of(ids)}"
 
-    adapter = mutated(Marked(), {"at": "detokenize", "how": "specials-stripped"})
+    adapter = make("detokenize", "specials-stripped", Marked())
     assert adapter.chat(Request(messages=(), script=[4])).text == "b"
 
 
-def test_an_unknown_mutation_is_refused() -> None:
+def test_an_unknown_fault_is_refused() -> None:
     with pytest.raises(KeyError):
-        mutated(Simple(), {"at": "logits", "how": "nothing-like-it"})
+        make("logits", "nothing-like-it")
+
+
+def test_chats_that_run_together_go_through_the_harmed_chat_path() -> None:
+    adapter = make("stop", "limit", by=2)
+    replies = must(adapter.scenarios.chats)(adapter.chat, [HELLO, HELLO], 2)
+    assert [len(reply.shown_ids) for reply in replies] == [2, 2]
+
+
+def test_a_server_that_hides_its_template_still_gets_the_harmed_chats() -> None:
+    engine = Simple()
+    hidden = replace(engine.adapter(), template=None)
+    adapter = mutated(hidden, {"at": "template", "how": "tools-dropped"})
+    assert adapter.template is None
+    assert adapter.chat(HELLO).prompt_ids == engine.chat(replace(HELLO, tools=None)).prompt_ids
+
+
+@pytest.mark.parametrize(
+    ("at", "how", "lacking", "said"),
+    [
+        ("logits", "softcap", {"distribution": None}, "the distribution over its whole vocabulary"),
+        ("state", "rows-mixed", {"scenarios": Scenarios()}, "the scenario 'batched'"),
+        ("sampling", "top-k", {"sampler": None}, "the ids that its sampler draws"),
+    ],
+)
+def test_a_fault_is_refused_where_the_ability_that_it_harms_is_absent(
+    at: str, how: str, lacking: dict[str, Any], said: str
+) -> None:
+    adapter = replace(Simple().adapter(), **lacking)
+    with pytest.raises(ValueError, match=said):
+        mutated(adapter, {"at": at, "how": how})
