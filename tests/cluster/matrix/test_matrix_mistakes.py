@@ -74,7 +74,12 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ("unknown option", lambda m: engine(m)["options"].update(nctx=1), "options.nctx", "'n_ctx'"),
     ("no model folder", lambda m: m["models"][0].update(hf="no"), "models[0].hf", "no folder"),
     ("no gguf file", lambda m: variant(m).update(gguf="no.gguf"), "variants[0].gguf", "no file"),
-    ("gguf is a folder", lambda m: variant(m).update(gguf="."), "variants[0].gguf", "is no file"),
+    (
+        "gguf is a folder",
+        lambda m: variant(m).update(gguf="."),
+        "variants[0].gguf",
+        "is not a file",
+    ),
     ("both hf and gguf", lambda m: variant(m).update(hf="."), "variants[0].hf", "exactly one"),
     ("neither hf nor gguf", lambda m: variant(m).pop("gguf"), "variants[0]", "exactly one"),
     ("negative margin", lambda m: variant(m).update(margin=-1), "variants[0].margin", "greater"),
@@ -107,7 +112,7 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "address of an in-process engine",
         lambda m: engine(m).update(base_url="http://127.0.0.1:1/v1"),
         "engines[0].base_url",
-        "no meaning",
+        "has no effect",
     ),
     (
         "no url",
@@ -236,7 +241,7 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "proxy in process",
         lambda m: engine(m).update(proxy={"how": "tools-dropped"}),
         "engines[0].proxy",
-        "before a server",
+        "needs a server",
     ),
     ("dialect that nobody speaks", lambda m: external(m, dialect="tgi"), "dialect", "'tgi'"),
     ("port too large", lambda m: external(m, base_url="http://h:99999/v1"), "base_url", "65535"),
@@ -253,7 +258,7 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "reference that reads GGUF alone",
         lambda m: m.update(reference={"engine": "llama_cpp"}),
         "reference.engine",
-        "the model's own folder",
+        "Hugging Face folders",
     ),
     (
         "option of the library at mlx's server",
@@ -379,4 +384,4 @@ def test_a_reference_at_a_url_is_refused_before_anything_is_frozen(
     code, out, err = exit_of("reference", "freeze", path)
     assert (code, out) == (2, "")
     assert f"{path}:" in err
-    assert "reference.engine: openai can make no reference" in err
+    assert "reference.engine: openai cannot compute a reference" in err
