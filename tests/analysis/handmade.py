@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from runner.stored.frozen_tables import FloorRow, ReferenceRow
 from runner.stored.store import Store
 from runner.stored.tables import (
     AttemptRow,
     CaseRow,
-    FloorRow,
     NodeRow,
     PlanRow,
-    ReferenceRow,
     RequestRow,
     RunRow,
     TraceRow,
