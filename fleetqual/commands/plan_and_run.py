@@ -77,13 +77,15 @@ def run(
             tier=tier,
         )
     )
-    from analysis.judging.judge import judge
-    from analysis.showing.check import check as print_check
-    from analysis.showing.report import write_report
+    from analysis.judging.judge import open_judged
+    from analysis.showing.check import print_verdicts
+    from analysis.showing.report import write_page
+    from runner.stored.store import Store
 
-    judge(results, ran.run_id)
-    code = print_check(results, ran.run_id, junit=None, as_json=as_json)
-    written = write_report(results, ran.run_id, None)
+    store = Store(results)
+    with open_judged(store, ran.run_id) as catalog:
+        code = print_verdicts(store, catalog, ran.run_id, as_json=as_json)
+        written = write_page(store, catalog, ran.run_id)
     typer.echo(f"run {ran.run_id} · report {written}", err=as_json)
     raise typer.Exit(code)
 
