@@ -18,9 +18,9 @@ from runner.engines.trace import NOT_OBSERVED
 from runner.model.artifact import HfFolder
 from runner.model.copies import with_weights
 from runner.order import Variant, WorkOrder
+from runner.stored.frozen_tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.stored.references import frozen_table
 from runner.stored.store import Store
-from runner.stored.tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.supervisor import execute
 from suites.digest import tagged_digest
 from suites.errors import UserError

@@ -22,7 +22,7 @@ from runner.model.artifact import HfFolder
 from runner.model.copies import with_facts, with_weights
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
-from runner.recording import Records, ordered
+from runner.recording import Records, record_of
 from suites.errors import UserError
 
 #: Seconds after the order's own deadline until which reference children may run. The driver gives
@@ -144,7 +144,7 @@ def _run(
             child.send(reference_order(engine, model, host.cells))
             for event in child.events():
                 if isinstance(event, TraceSeen):
-                    ordered(records, event.cell_id).trace(event.trace, {})
+                    record_of(records, event.cell_id).trace(event.trace, {})
                 elif isinstance(event, Failed):
                     failed = event.error[:500]
             code = child.exit_code()

@@ -245,7 +245,7 @@ class AttemptRecord:
 Records = Mapping[str, AttemptRecord]
 
 
-def ordered(records: Records, cell_id: str) -> AttemptRecord:
+def record_of(records: Records, cell_id: str) -> AttemptRecord:
     """Return the record of a cell; ProtocolError if the child names one that was not ordered."""
     if cell_id not in records:
         raise ProtocolError(f"cell {cell_id!r} was not ordered"[:200])

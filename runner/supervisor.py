@@ -23,7 +23,7 @@ from runner.machine import this_machine
 from runner.model.facts import model_facts
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
-from runner.recording import AttemptRecord, Records, ordered
+from runner.recording import AttemptRecord, Records, record_of
 from runner.source_digest import source_digest
 from runner.stored.references import References
 from runner.stored.store import Store, attempt_name
@@ -49,7 +49,7 @@ class Outcome(Frozen):
 
 
 @dataclass
-class _Report:
+class _ChildReport:
     """What is known of the child besides its traces."""
 
     loaded: EngineLoaded | None = None
@@ -66,7 +66,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     store = Store(results)
     started, clock = dt.datetime.now(dt.UTC), time.monotonic()
     records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
-    report = _Report()
+    report = _ChildReport()
     ending = _attempt(order, records, report)
     infection.infect(order, records, clock + order.deadline_s + infection.OVERTIME_S)
     if report.log:
@@ -92,7 +92,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     return outcomes
 
 
-def _attempt(order: WorkOrder, records: Records, report: _Report) -> Ending:
+def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending:
     """Return how the child ended; ``records`` and ``report`` hold what it reported until then."""
     if order.source_digest not in (None, source_digest()):
         return error_ending(
@@ -136,7 +136,7 @@ def _has_weights(order: WorkOrder, records: Records) -> bool:
 
 
 def _follow(
-    child: ChildProcess, records: Records, report: _Report, truth: dict[str, Any]
+    child: ChildProcess, records: Records, report: _ChildReport, truth: dict[str, Any]
 ) -> Ending:
     """Record events until the child ends; return how it ended."""
     failure: Failed | None = None
@@ -144,7 +144,7 @@ def _follow(
     for event in child.events():
         match event:
             case StageStarted(stage, cell_id):
-                serving = None if cell_id is None else ordered(records, cell_id)
+                serving = None if cell_id is None else record_of(records, cell_id)
                 for started in [serving] if serving else records.values():
                     started.start(stage)
             case EngineLoaded():
@@ -152,9 +152,9 @@ def _follow(
                 for record in records.values():
                     record.loaded(event.stages)
             case TraceSeen(cell_id, trace):
-                ordered(records, cell_id).trace(trace, truth)
+                record_of(records, cell_id).trace(trace, truth)
             case CellDone(cell_id):
-                ordered(records, cell_id).finish()
+                record_of(records, cell_id).finish()
             case Failed():
                 failure = event
     if failure:
@@ -170,7 +170,11 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
     for cell_id, record in records.items():
         asked = []
         for planned in record.completeness.planned:
-            case = with_truth(planned, order, references)
+            try:
+                case = with_truth(planned, order, references)
+            except ValueError as error:
+                record.miss(planned, f"no truth to ask with: {error}")
+                continue
             lacking = None if order.freeze else lacks_truth(case)
             if lacking is None:
                 asked.append(case)

@@ -41,7 +41,7 @@ class Mistake:
             f"did you mean {near[0]!r}?" if near else f"use a known {kind}",
         )
 
-    def raised(self) -> PydanticCustomError:
+    def pydantic_error(self) -> PydanticCustomError:
         """Return the mistake as a pydantic error, its key relative to the model that raises it."""
         return PydanticCustomError(
             "mistake",

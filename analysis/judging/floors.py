@@ -4,8 +4,8 @@ import datetime as dt
 import json
 
 from analysis.judging.catalog import choose_run, open_catalog
+from runner.stored.frozen_tables import FloorRow, floor_id
 from runner.stored.store import Store
-from runner.stored.tables import FloorRow, floor_id
 from suites.errors import UserError
 
 _GROUP = ("weights_digest", "tokenizer_digest", "suite", "compute_dtype", "backend", "engine")

@@ -16,24 +16,18 @@ from runner.stored.tables import arrow_schema
 from suites.digest import tagged_digest, tree_digest
 from suites.errors import UserError
 
-#: All that judges: relations, and the functions and loading beneath them.
-JUDGING_CODE = Path(__file__).parents[1]
+ANALYSIS = Path(__file__).parents[1]
+#: The folders whose code decides verdicts. What only shows them may change without judging again.
+JUDGING_CODE = ("judging", "sql_functions", "views")
 _STATE = b"fleetqual.state"
 _RULES = b"fleetqual.rules"
 
 
-def judge(results: str, run_id: str) -> str:
-    """Compute a run's verdicts and append them; return the judgement's id.
-
-    Judging again appends: what was said before stays readable.
-    """
-    store = Store(results)
-    with open_catalog(store, [run_id], judging=[run_id]) as catalog:
-        return append_judgement(store, catalog, run_id)
-
-
 def append_judgement(store: Store, catalog: Catalog, run_id: str) -> str:
-    """Write the fresh verdicts that a catalog computed for a run."""
+    """Write the fresh verdicts that a catalog computed for a run; return the judgement's id.
+
+    Judging again appends: earlier judgements stay readable.
+    """
     (rules,) = catalog.rows("SELECT rules_version FROM sources.rules")
     version = rules["rules_version"]
     judgement = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}-{version}"
@@ -105,5 +99,9 @@ def _state(store: Store, evidence: Evidence) -> str:
     ]
     roots = {root for row in rows for root in searched_roots(store, json.loads(row["config"]))}
     frozen = [[root, reference_state(root)] for root in sorted(roots)]
-    code = [tree_digest(JUDGING_CODE, pattern) for pattern in ("*.sql", "*.py")]
-    return tagged_digest("g2", [evidence.fingerprint, code, frozen])
+    code = [
+        tree_digest(ANALYSIS / folder, pattern)
+        for folder in JUDGING_CODE
+        for pattern in ("*.sql", "*.py")
+    ]
+    return tagged_digest("g3", [evidence.fingerprint, code, frozen])

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from analysis.judging.gate import JUDGED, Evidence, Quarantined, Rotten
 from analysis.judging.parquet_defects import defect
+from runner.stored.frozen_tables import FloorRow, ReferenceRow
 from runner.stored.references import reference_roots
 from runner.stored.store import Store
-from runner.stored.tables import TABLES, FloorRow, ReferenceRow, arrow_schema
+from runner.stored.tables import TABLES, arrow_schema
 from suites.errors import UserError
 
 _EXPECTED = pa.schema(

@@ -41,7 +41,7 @@ class Relations:
             UserError: a relation's file is wrong; the message names the file and the line.
         """
         try:
-            needed = reads(self._con, query)
+            needed = reads(query)
         except duckdb.Error:
             return
         self.build(*sorted(needed))
@@ -72,7 +72,7 @@ class Relations:
             raise UserError(f"reads itself: {' -> '.join([*wanted_by, name])}", where=where)
         text = path.read_text(encoding="utf-8")
         try:
-            needs = sorted(reads(self._con, text))
+            needs = sorted(reads(text))
         except duckdb.Error as error:
             raise _broken(where, error, 0) from error
         for needed in needs:
@@ -100,18 +100,14 @@ def file_of(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def reads(con: duckdb.DuckDBPyConnection, query: str) -> frozenset[str]:
+@cache
+def reads(query: str) -> frozenset[str]:
     """Return the tables and relations that one SELECT reads, as ``layer.name``; public ones bare.
 
     Raises:
         duckdb.Error: the query cannot be parsed.
     """
-    return _reads(query, con.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0])
-
-
-@cache
-def _reads(query: str, tree: str) -> frozenset[str]:
-    parsed = json.loads(tree)
+    parsed = json.loads(_parser().execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0])
     if parsed["error"]:
         line = query[: int(parsed.get("position") or 0)].count("\n") + 1
         raise duckdb.ParserException(f"{parsed['error_message']}\n\nLINE {line}: ")
@@ -122,6 +118,11 @@ def _reads(query: str, tree: str) -> frozenset[str]:
             tables.add(_name(node["schema_name"], node["table_name"]))
         parts.update(part["key"] for part in node.get("cte_map", {}).get("map", ()))
     return frozenset(tables - parts)
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:")
 
 
 def _broken(where: str, error: duckdb.Error, lines_before: int) -> UserError:

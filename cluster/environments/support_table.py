@@ -1,4 +1,4 @@
-"""What each engine shows and on what it was verified: tables made of the adapters' declarations."""
+"""Which stages of each engine are observed and where it was verified: tables from declarations."""
 
 import csv
 from collections.abc import Iterator
@@ -22,27 +22,27 @@ NOT_VERIFIED = "not verified on hardware"
 
 
 class StageSupport(Frozen):
-    """How one stage of an engine is seen, as it is served."""
+    """How one stage of an engine is observed with one kind of serving."""
 
     engine: str
     serving: str
     stage: str
     observed: str
-    """path, endpoint or reenacted; else why it is not seen."""
+    """path, endpoint or reenacted; else why it is not observed."""
     call: str
 
 
 class BackendSupport(Frozen):
-    """Where an engine is known to work."""
+    """Where an engine was verified on one backend."""
 
     engine: str
     backend: str
     verified: str
-    """Device, version and date; or that it was not."""
+    """Device, version and date; or that it was not verified."""
 
 
 def stages() -> Iterator[StageSupport]:
-    """Yield every stage of every engine in process, of its own server, and of each dialect."""
+    """Yield every stage of every engine in process, of its server, and of each server dialect."""
     for engine, declaration in DECLARATIONS.items():
         if "in_process" in declaration.servings:
             yield from _seen(engine, "in_process", declaration.shown)
@@ -59,9 +59,9 @@ def support() -> Iterator[BackendSupport]:
     known: dict[tuple[str, str], str] = {}
     text = files("cluster").joinpath("verified.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
-        told = f"{row['device']}, {row['version']}, {row['date']} ({row['serving']})"
+        device = f"{row['device']}, {row['version']}, {row['date']} ({row['serving']})"
         key = row["engine"], row["backend"]
-        known[key] = f"{known[key]}; {told}" if key in known else told
+        known[key] = f"{known[key]}; {device}" if key in known else device
     for engine, declaration in DECLARATIONS.items():
         for backend in declaration.backends:
             verified = known.get((engine, backend), NOT_VERIFIED)
@@ -69,7 +69,7 @@ def support() -> Iterator[BackendSupport]:
 
 
 def markdown() -> str:
-    """Return both tables as the documentation has them."""
+    """Return the tables of the documentation."""
     rows = list(stages())
     columns = list(dict.fromkeys((row.engine, row.serving) for row in rows))
     found = {(row.engine, row.serving, row.stage): row for row in rows}

@@ -1,4 +1,4 @@
-"""From judged cells to findings: which faults were detected, where they were placed, at what cost.
+"""From judged cells to findings: which faults were detected, at which stage, and at what cost.
 
 A fault is detected when one of its cells diverges in a way in which the untouched cell of the same
 engine, variant, pass and suite does not. It is placed when the blamed stage is one that its
@@ -15,15 +15,15 @@ from fleetqual.selftest.judged_cells import CaseKey, Cost, JudgedCell, cells_of,
 from runner.stored.store import Store
 from suites.stages import CHAIN, STAGES
 
-#: In this order stages are to blame when suites blame several: a fact that was loaded wrongly and
-#: the way between the parts only where no part itself is blamed.
+#: Order of blame when suites blame several stages: a wrong fact (``config``) and ``interface`` are
+#: blamed only where no other stage is.
 _BLAMED = (*(s for s in STAGES if s != "config"), "config", "interface")
 _UNKNOWN = len(_BLAMED)
 _NUMERIC = ("instrument", "logits", "state", "sampling")
 
 
 def assess(results: str, run_ids: Sequence[str], faults: Iterable[Fault]) -> Assessment:
-    """Judge the runs of a self-test and say what became of every fault.
+    """Judge the runs of a self-test and return the finding of every fault.
 
     Args:
         results: results root of the runs.
@@ -70,7 +70,7 @@ def finding_of(
         if cell.error is not None:
             found.errors.append(f"{cell.suite}: {cell.error}")
             continue
-        # A control is measured against nothing: an alarm at untouched cells too would hide in it.
+        # A control is not compared with untouched cells: they could raise the same false alarm.
         base = clean.get(comparison_key(cell)) if fault.kind == "fault" else None
         new = {key: hit for key, hit in cell.hits.items() if _is_new(key, hit, base)}
         odd = cell.culprits - (base.culprits if base else frozenset())
@@ -97,9 +97,9 @@ def finding_of(
 
 
 def _is_new(key: tuple[str, str], hit: Cost, base: JudgedCell | None) -> bool:
-    """Whether a case shows what it does not show on the untouched cell.
+    """Whether a case shows a difference that the untouched cell does not show.
 
-    Numbers vary a little, so only of texts, ids and facts another difference is a new one.
+    Numbers vary a little, so a different detail counts as new only for texts, ids and facts.
     """
     before = base.hits.get(key) if base is not None else None
     if before is None:
@@ -108,29 +108,29 @@ def _is_new(key: tuple[str, str], hit: Cost, base: JudgedCell | None) -> bool:
 
 
 def _first(stages: Iterable[str]) -> str | None:
-    """Return the stage to blame; a chain that differs where no part does is the way between."""
+    """Return the stage to blame; a chain that differs where no stage does is ``interface``."""
     given = {"interface" if stage == CHAIN else stage for stage in stages}
     known = [stage for stage in sorted(given) if _rank(stage) < _UNKNOWN]
     return min(known, key=_rank, default=None)
 
 
 def _stages_of(hits: Iterable[tuple[str, str]], cell: JudgedCell) -> Iterable[str]:
-    """Yield the stages of which hits speak: of the chain's cases, the sets that they point at."""
+    """Yield the stages of the hits; for cases of the chain, their sets of suspected stages."""
     for stage, case in hits:
         yield from (cell.sets.get(case) or {stage}) if stage == CHAIN else {stage}
 
 
 def _rank(stage: str) -> int:
-    """Return where a stage stands among those to blame; a set stands where its last one does.
+    """Return the rank of a stage in the order of blame; a set has the rank of its last stage.
 
-    In a set, ``config`` stands where the stages are that it spoils.
+    In a set, ``config`` does not count: it ranks with the stages that it changes.
     """
     ranks = {s: _BLAMED.index(s) if s in _BLAMED else _UNKNOWN for s in stage.split("/")}
     return max([r for s, r in ranks.items() if s != "config"] or ranks.values())
 
 
 def merge_sweeps(findings: Sequence[Finding]) -> list[Finding]:
-    """Return one finding a fault: that of a sweep's first strength, and what became of the rest."""
+    """Return one finding for each fault; a sweep becomes one finding with all strengths."""
     whole: dict[str, Finding] = {}
     for finding in findings:
         name, by = id_and_strength(finding.fault.id)

@@ -1,7 +1,7 @@
-"""Catalogues of known faults and benign controls: what is injected where, and who is to blame.
+"""Catalogues of known faults and benign controls: what is injected where, and which stage is right.
 
-A catalogue is data: it names an incident that was seen in the field, how its mechanism is put into
-the shipped model, an engine's options or an engine's adapter, and at which stages it may be placed.
+A catalogue is data: it names an incident that was seen in the field, how a fault imitates it (in
+the shipped model, an engine's options, its adapter or a proxy), and the stages that are accepted.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ from suites.mistakes import Mistake
 from suites.stages import Pass, Stage
 from suites.suite import Frozen
 
-#: The catalogues that are shipped: for building detectors with, kept apart from that, and faults of
-#: gateways before servers.
+#: The shipped catalogues: faults for the development of detectors, held-out faults, and faults of
+#: proxies in front of servers.
 CATALOGUE, HELD_OUT, SERVERS = (
     Path(__file__).resolve().parent / "faults" / f"{name}.yaml"
     for name in ("catalogue", "held_out", "servers")
 )
 
-#: Stages that have a suite of their own, of the same name; ``smoke`` asks all others.
+#: Stages that have their own suite of the same name; ``smoke`` covers all other stages.
 _OWN_SUITES = ("state", "sampling")
-#: Format → variants of the shipped model; the first is served when none is named.
+#: Format → variants of the shipped model; the first is the default.
 _VARIANTS = {"gguf": ("f32", "f16", "bf16", "q8_0"), "hf": ("hf",)}
-#: Engines that are loaded here, so that faults can be put into them.
+#: Engines that run in process, so that faults can be injected into them.
 _ENGINES = tuple(name for name, own in DECLARATIONS.items() if "in_process" in own.servings)
-#: Engines that bring a server which the runner can start.
+#: Engines with a server that the runner can start.
 _WITH_SERVER = tuple(name for name, own in DECLARATIONS.items() if own.own_server)
 
 
@@ -40,46 +40,46 @@ def variants(engine: str) -> tuple[str, ...]:
 
 
 class Fault(Frozen):
-    """One known fault, or one benign control that must alarm nothing."""
+    """One known fault, or one benign control that must raise no alarm."""
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    """Unique; cells are named after it."""
+    """Unique; it is part of the names of its cells."""
     incident: str = Field(pattern=r"^[IB][0-9]{3}$")
-    """Id of the incident whose mechanism this is."""
+    """Id of the incident that it imitates."""
     link: str = Field(default="", pattern=r"^(https://\S+)?$")
     """Where the incident was reported."""
     says: str = Field(min_length=1)
     """What goes wrong, in one sentence."""
     stages: tuple[Stage | Literal["interface"], ...] = ()
-    """Where it may be placed."""
+    """Stages at which it may be placed."""
     engine: str
     serving: Literal["in_process", "managed"] = "in_process"
-    """``managed``: the engine's own server is asked."""
+    """``managed``: the requests go to the engine's own server."""
     kind: Literal["fault", "control"] = "fault"
     pass_: Pass = Field(default="structure", alias="pass")
     variant: str = ""
     """The shipped artifact that is served, or copied with the fault."""
     suites: tuple[str, ...] = ()
-    """Suites that are asked; where left out those of its stages, and all for a control."""
+    """Suites to run; by default those of its stages, and all of them for a control."""
     inject: Injection
     sweep: tuple[float, ...] = ()
-    """Strengths that take the place of ``by``, one cell each."""
+    """Strengths that replace ``by``, one cell for each."""
 
     @field_validator("engine")
     @classmethod
     def _is_loaded_here(cls, value: str) -> str:
         if value not in _ENGINES:
-            raise Mistake.unknown((), "engine", value, _ENGINES).raised()
+            raise Mistake.unknown((), "engine", value, _ENGINES).pydantic_error()
         return value
 
     @property
-    def served(self) -> str:
+    def served_variant(self) -> str:
         """Name of the variant that is served."""
         return self.variant or variants(self.engine)[0]
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """Names of the suites that it is run with."""
+    def suite_names(self) -> tuple[str, ...]:
+        """Names of all suites that it needs."""
         if self.suites:
             return self.suites
         own = [s for s in _OWN_SUITES if self.kind == "control" or s in self.stages]
@@ -88,28 +88,33 @@ class Fault(Frozen):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         known, depth = variants(self.engine), self.inject.depth
-        if self.served not in known:
-            raise Mistake.unknown(("variant",), "variant", self.variant, known).raised()
+        if self.served_variant not in known:
+            raise Mistake.unknown(("variant",), "variant", self.variant, known).pydantic_error()
         if depth in _VARIANTS and depth not in DECLARATIONS[self.engine].formats:
-            what = f"{self.engine} does not read {depth}"
-            raise Mistake(("inject", depth), what, fix="inject into what it reads").raised()
+            what, fix = f"{self.engine} does not read {depth} files", "inject into another format"
+            raise Mistake(("inject", depth), what, fix=fix).pydantic_error()
         if (self.kind == "fault") != bool(self.stages):
-            wanted = "needs stages" if self.kind == "fault" else "has no stage to be placed at"
-            raise Mistake(("stages",), f"a {self.kind} {wanted}").raised()
+            wanted = "needs stages" if self.kind == "fault" else "has no stages"
+            raise Mistake(
+                ("stages",), f"a {self.kind} {wanted}", fix="see `kind:`"
+            ).pydantic_error()
         if depth == "nothing" and self.kind == "fault":
             raise Mistake(
-                ("inject",), "a fault that injects nothing", "gguf, hf, options, wrap, proxy"
-            ).raised()
+                ("inject",),
+                "the fault injects nothing",
+                "gguf, hf, options, wrap, proxy",
+                "add one of them",
+            ).pydantic_error()
         if depth == "proxy" and self.serving != "managed":
-            what = "a proxy stands before a server"
-            raise Mistake(("inject", "proxy"), what, fix="add `serving: managed`").raised()
+            what = "a proxy needs a server"
+            raise Mistake(("inject", "proxy"), what, fix="add `serving: managed`").pydantic_error()
         if self.serving == "managed" and self.engine not in _WITH_SERVER:
-            what, having = f"{self.engine} brings no server", ", ".join(_WITH_SERVER)
-            raise Mistake(("serving",), what, having, "leave the key out").raised()
+            what, having = f"{self.engine} has no server", ", ".join(_WITH_SERVER)
+            raise Mistake(("serving",), what, having, "remove the key").pydantic_error()
         if self.sweep and not self._strengths():
-            what = "a sweep needs a strength `by` to replace"
-            fix = "sweep a tensor edit, a wrapper or a proxy"
-            raise Mistake(("sweep",), what, fix=fix).raised()
+            what = "a sweep needs a strength `by`, which it replaces"
+            fix = "sweep a tensor edit, `wrap:` or `proxy:`"
+            raise Mistake(("sweep",), what, fix=fix).pydantic_error()
         return self
 
     def _strengths(self) -> bool:
@@ -120,7 +125,7 @@ class Fault(Frozen):
     def at_strengths(self) -> tuple["Fault", ...]:
         """Return the fault once for each strength of its sweep, as ``<id>@<strength>``.
 
-        The ids are no longer those of the catalogue; :func:`id_and_strength` takes them apart.
+        The ids differ from those of the catalogue; :func:`id_and_strength` splits them.
         """
         return tuple(self._at(by) for by in self.sweep) or (self,)
 
@@ -157,23 +162,25 @@ class Catalogue(Frozen):
         for index, fault in enumerate(self.faults):
             if fault.id in seen:
                 key = ("faults", index, "id")
-                raise Mistake(key, f"fault {fault.id!r} is there twice", fix="rename one").raised()
+                raise Mistake(
+                    key, f"fault id {fault.id!r} is used twice", fix="rename one"
+                ).pydantic_error()
             seen.add(fault.id)
         return self
 
 
 def load_faults(path: Path) -> tuple[tuple[Fault, ...], Document]:
-    """Read a catalogue and keep its positions, for mistakes that only other rooms can see.
+    """Read a catalogue and keep its lines, for mistakes that are found later.
 
     Raises:
-        UserError: the file is no catalogue; the message names line, key and cure.
+        UserError: the file is not a catalogue; the message names the line, the key and the fix.
     """
     catalogue, document = load_document(path, Catalogue)
     return catalogue.faults, document
 
 
 def id_and_strength(name: str) -> tuple[str, float | None]:
-    """Take ``<id>@<strength>`` apart; the strength is None for a fault without a sweep."""
+    """Split ``<id>@<strength>``; the strength is None for a fault without a sweep."""
     fault, at, by = name.partition("@")
     return fault, float(by) if at else None
 

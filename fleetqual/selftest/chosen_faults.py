@@ -82,11 +82,11 @@ def run_without_suites(faults: Iterable[Fault], base: BaseMatrix) -> dict[str, s
     """Return the faults that run without some of their suites, each with the missing suites."""
     found = {}
     for fault in faults:
-        lacking = [s for s in fault.asked if s not in suites_of(fault, base)]
-        if fault.engine in base.engines and 0 < len(lacking) < len(fault.asked):
+        lacking = [s for s in fault.suite_names if s not in suites_of(fault, base)]
+        if fault.engine in base.engines and 0 < len(lacking) < len(fault.suite_names):
             found[id_and_strength(fault.id)[0]] = ", ".join(lacking)
     return found
 
 
 def suites_of(fault: Fault, base: BaseMatrix) -> tuple[str, ...]:
-    return tuple(s for s in fault.asked if base.only_suites is None or s in base.only_suites)
+    return tuple(s for s in fault.suite_names if base.only_suites is None or s in base.only_suites)

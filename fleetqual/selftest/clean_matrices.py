@@ -1,7 +1,7 @@
-"""Clean cells in many benign configurations: whatever alarms there is a false alarm.
+"""Clean cells in many benign configurations: every alarm there is a false alarm.
 
-Configurations differ in what engines let users choose without changing the computation; variants in
-what a cast costs. Runs go by the names of several nodes, as the same cells on a fleet would.
+Configurations differ in options that do not change the computation, variants in their data type.
+The runs use several node names, like the same cells on a fleet.
 """
 
 import os
@@ -21,7 +21,7 @@ from runner.engines.registry import DECLARATIONS
 from suites.errors import UserError
 from suites.loading import load_suite
 
-#: Cells of one run: a run is judged as a whole, and a lost one should not cost the night.
+#: Cells of one run: a run is judged as a whole, and a lost run should not cost all results.
 _CELLS_PER_RUN = 60
 _NODES = ("clean-a", "clean-b", "clean-c")
 #: Format → variants of the shipped model, each with a pass.
@@ -37,12 +37,12 @@ _SERVED = {
 
 
 def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> Iterator[FinishedRun]:
-    """Run ``cells`` clean cells of tier-1 suites, on the engines of a matrix.
+    """Run ``cells`` clean cells of tier-1 suites on the engines of a matrix.
 
     Args:
-        matrix: whose engines and suites; the shipped weekly one when None.
+        matrix: its engines and suites are used; those of the shipped weekly matrix when None.
         results: results root of the runs.
-        cells: how many.
+        cells: number of cells.
         folder: receives the matrices.
 
     Raises:
@@ -58,19 +58,23 @@ def run_clean(matrix: Path | None, results: str, cells: int, folder: Path) -> It
         path = own / "clean.yaml"
         body = _matrix(entries[number * size :][:size], suites, base)
         path.write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), "utf-8")
-        with _called(_NODES[number % len(_NODES)]):
+        with _node_name(_NODES[number % len(_NODES)]):
             yield run_matrix(RunOptions(matrix=path, results=results, cpu_slots=cpu_slots()))
 
 
 def _first_tier(base: BaseMatrix) -> list[str]:
     found = [s for s in base.suites if load_suite(s, base.path.parent).tier == 1]
     if not found:
-        raise UserError("none of its suites is of tier 1", where=str(base.path))
+        raise UserError(
+            "none of its suites has tier 1",
+            where=str(base.path),
+            fix="add a suite of tier 1, e.g. smoke",
+        )
     return found
 
 
 def _entries(base: BaseMatrix) -> Iterator[dict[str, Any]]:
-    """Yield entries without an end, engines and what they serve by turns."""
+    """Yield entries for ever, with engines, variants and passes in turn."""
     turns = [
         (engine, variant, pass_)
         for engine, declared in DECLARATIONS.items()
@@ -80,7 +84,12 @@ def _entries(base: BaseMatrix) -> Iterator[dict[str, Any]]:
         if variant in base.variants
     ]
     if not turns:
-        raise UserError("none of its engines has benign configurations", where=str(base.path))
+        raise UserError(
+            "none of its engines has benign configurations",
+            where=str(base.path),
+            known=", ".join(name for name, own in DECLARATIONS.items() if own.benign_options),
+            fix="add one of these engines",
+        )
     options = {engine: _configurations(engine) for engine, _, _ in turns}
     for number, (engine, variant, pass_) in enumerate(cycle(turns)):
         chosen = next(options[engine])
@@ -127,8 +136,8 @@ def _matrix(entries: list[dict[str, Any]], suites: list[str], base: BaseMatrix) 
 
 
 @contextmanager
-def _called(node: str) -> Iterator[None]:
-    """Let this machine go by another name while a run lasts."""
+def _node_name(node: str) -> Iterator[None]:
+    """Give this machine another node name while the context lasts."""
     before = os.environ.get("FLEETQUAL_NODE")
     os.environ["FLEETQUAL_NODE"] = node
     try:

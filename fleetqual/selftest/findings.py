@@ -11,14 +11,14 @@ from suites.exit_codes import DIVERGED, QUALIFIED, UNJUDGED
 
 @dataclass
 class Finding:
-    """What became of one fault or control."""
+    """The result of one fault or control."""
 
     fault: Fault
     detected: bool = False
     culprit: str | None = None
     confirmed: str = "not_applicable"
     cases: list[Cost] = field(default_factory=list)
-    """Cases that show it, the cheapest first: suite, stage, case, seconds, tokens."""
+    """Cases that detect it, the cheapest first: suite, stage, case, seconds, tokens."""
     errors: list[str] = field(default_factory=list)
     explanation: str = ""
     cell: str | None = None
@@ -29,24 +29,24 @@ class Finding:
 
     @property
     def placed(self) -> bool:
-        """Whether the blamed stage, or one of a blamed set, is one at which it may be placed."""
+        """Whether the blamed stage, or one of a blamed set, is accepted by the catalogue."""
         blamed = (self.culprit or "").split("/")
         return self.detected and not set(blamed).isdisjoint(self.fault.stages)
 
     @property
     def in_set(self) -> bool:
-        """Whether stages were blamed together, because they are hidden."""
+        """Whether several stages were blamed together because the server hides them."""
         return "/" in (self.culprit or "")
 
     @property
     def smallest(self) -> float | None:
-        """The strength nearest to harmless (the last of the sweep) that was detected."""
+        """The weakest detected strength: the last detected one of the sweep."""
         seen = [by for by, detected in self.weaker.items() if detected]
         return seen[-1] if seen else None
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """The finding as ``fleetqual selftest --json`` tells it."""
+        """The finding in ``fleetqual selftest --json``."""
         cheapest = self.cases[0] if self.cases else {}
         return {
             "id": self.fault.id,
@@ -73,7 +73,7 @@ class Finding:
 
     @property
     def reason(self) -> str | None:
-        """Why a fault was missed or misplaced, or what alarmed at a control; None if neither."""
+        """Why a fault was missed or misplaced, or a control raised an alarm; None if neither."""
         if self.errors:
             return self.errors[0]
         if self.fault.kind == "control":
@@ -95,13 +95,13 @@ class Assessment:
     costs: dict[CaseKey, Cost]
     """(suite, stage, case) → what it costs on an untouched cell."""
     clean: list[JudgedCell]
-    """The untouched cells, which are controls too."""
+    """The untouched cells; they count as controls too."""
     rules: str = ""
     """Version of the rules that judged them."""
 
     @property
     def totals(self) -> dict[str, Any]:
-        """Counts and rates; those over nothing are None."""
+        """Counts and rates; a rate of no faults is None."""
         depths = {"wrap": "wrap", "proxy": "gateways"}
         groups: dict[str, list[Finding]] = {"files_and_options": [], "wrap": [], "gateways": []}
         for finding in self.faults:
@@ -119,7 +119,7 @@ class Assessment:
 
     @property
     def exit_code(self) -> int:
-        """3 if cells ended in errors; 0 if enough is seen and placed and nothing alarms; else 1."""
+        """3 after errors; 0 if enough faults are detected and placed and nothing alarms; else 1."""
         totals = self.totals
         if totals["errors"]:
             return UNJUDGED
@@ -127,10 +127,10 @@ class Assessment:
         return QUALIFIED if enough and not totals["false_alarms"] else DIVERGED
 
     def minimal(self) -> list[Cost]:
-        """Return few and cheap cases that still detect every fault that any case detects alone.
+        """Return few, cheap cases that together detect every fault that single cases detect.
 
-        Greedy weighted set cover: next comes the case that detects the most faults per second which
-        no chosen one does, so the set is at most ln(n) + 1 times as dear as the best.
+        Greedy weighted set cover: each step takes the case that detects the most new faults per
+        second. The set takes at most ln(n) + 1 times as long as the best one.
         """
         shows: dict[CaseKey, set[str]] = {}
         for finding in self.faults:
@@ -156,7 +156,7 @@ class Assessment:
         return chosen
 
     def _seconds(self, key: CaseKey) -> float:
-        """Return what a case costs; facts and tensors are read in a moment and not timed."""
+        """Return the seconds of a case; reading facts is not timed and counts as 1 ms."""
         return max(float(self.costs.get(key, {}).get("seconds") or 0.0), 0.001)
 
 

@@ -58,11 +58,11 @@ class TensorEdit(Frozen):
     """Strength: factor, summand, relative rms of noise, mantissa bits, number of elements."""
     seed: int = 0
     rows: tuple[int, int] | None = None
-    """Two rows (swap_rows), else first row and the one after the last."""
+    """Two rows (swap_rows); else the first row, and the one after the last."""
     columns: tuple[int, int] | None = None
-    """First column and the one after the last."""
+    """First column, and the one after the last."""
     of: str | None = None
-    """The tensor whose values are taken."""
+    """The tensor whose values are copied."""
     block: int | None = Field(default=None, ge=0)
     """First quantised block."""
     count: int = Field(default=1, ge=1)
@@ -72,10 +72,10 @@ class TensorEdit(Frozen):
     def _has_what_it_needs(self) -> Self:
         for key in _OPERANDS[self.op]:
             if getattr(self, key) is None:
-                raise Mistake((), f"{self.op} needs {key!r}", fix=f"add `{key}:`").raised()
+                raise Mistake((), f"{self.op} needs {key!r}", fix=f"add `{key}:`").pydantic_error()
         if self.op == "shuffle_blocks" and self.count < 2:
-            what = "shuffle_blocks reverses groups of blocks, and one block has no order"
-            raise Mistake((), what, fix="add `count:`, 2 or more").raised()
+            what = "shuffle_blocks reverses groups of blocks, and one block cannot be reversed"
+            raise Mistake((), what, fix="add `count:`, 2 or more").pydantic_error()
         return self
 
 
@@ -83,11 +83,11 @@ class GgufInjection(Frozen):
     """A faulty copy of a GGUF file."""
 
     fields: dict[str, Any] = Field(default_factory=dict)
-    """Metadata key → its value there."""
+    """Metadata key → its new value."""
     without: tuple[str, ...] = ()
-    """Metadata keys that are left out."""
+    """Metadata keys to remove."""
     template: tuple[str, str] | None = None
-    """A piece of the chat template and what stands in its place."""
+    """A part of the chat template and its replacement."""
     whole_template: str | None = None
     tensors: tuple[TensorEdit, ...] = ()
 
@@ -103,16 +103,16 @@ class HfInjection(Frozen):
     edits: dict[str, dict[str, Any]] = Field(default_factory=dict, alias="json")
     """File → path → value."""
     without: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """File → paths that are left out."""
+    """File → paths to remove."""
     insert: dict[str, dict[str, tuple[int, Any]]] = Field(default_factory=dict)
-    """File → path of a list → index and value."""
+    """File → path of a list → index and value to insert."""
     reverse: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """File → paths of lists that are turned round."""
+    """File → paths of lists to reverse."""
     tensors: tuple[TensorEdit, ...] = ()
 
 
 class Injection(Frozen):
-    """Where the fault is put; nothing at all for a control."""
+    """Where a fault is injected; nothing for some controls."""
 
     gguf: GgufInjection | None = None
     hf: HfInjection | None = None
@@ -133,8 +133,8 @@ class Injection(Frozen):
         if len(given) > 1:
             raise Mistake(
                 (given[1],),
-                f"injected at {len(given)} depths: {' and '.join(given)}",
+                f"one fault is injected at {len(given)} depths: {' and '.join(given)}",
                 ", ".join(type(self).model_fields),
-                "make it one fault for each",
-            ).raised()
+                "write one fault for each",
+            ).pydantic_error()
         return self

@@ -1,4 +1,4 @@
-"""The cells of a self-test as they were judged, read from the relations."""
+"""The cells of a self-test after judging, read from the catalog."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ CaseKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class JudgedCell:
-    """One suite of one entry, as it was judged."""
+    """One suite of one entry, after judging."""
 
     run_id: str
     cell_id: str
@@ -26,15 +26,15 @@ class JudgedCell:
     confirmed: str
     explanation: str
     hits: dict[tuple[str, str], Cost]
-    """(stage, case) that alone shows an undeclared difference → seconds, tokens, what differs."""
+    """(stage, case) that shows an unexpected difference by itself → seconds, tokens, detail."""
     error: str | None
     """Why it could not be judged."""
     sets: dict[str, frozenset[str]] = field(default_factory=dict)
-    """CaseKey of the chain → the hidden stages, joined by ``/``, among which its symptoms lie."""
+    """Case of the chain → sets of hidden stages (joined by ``/``), one of them faulty."""
 
 
 def cells_of(catalog: Catalog) -> list[JudgedCell]:
-    """Return every planned cell of the judged runs, with what alone shows a difference there."""
+    """Return every planned cell of the judged runs, with the cases that show a difference."""
     hits: dict[str, dict[tuple[str, str], Cost]] = {}
     for row in catalog.rows(
         "SELECT cell_id, stage, case_id, seconds, tokens, detail FROM detections WHERE detected"
@@ -78,7 +78,7 @@ def _cell(
 ) -> JudgedCell:
     verdict, culprit, culprits = row["verdict"] or "error", row["culprit"], row["culprits"] or ""
     if row["instrument"] == "divergent":
-        # Nothing that is measured by it can be judged then, which is what such a fault does.
+        # A broken instrument leaves the numeric stages inconclusive, so it is blamed itself.
         verdict, culprit = "divergent", culprit or "instrument"
     suspects = {stage for found in sets.values() for joined in found for stage in joined.split("/")}
     blamed = {part.strip() for part in culprits.split(",")} - suspects | {culprit}
@@ -105,7 +105,7 @@ def _cell(
 
 
 def clean_costs(catalog: Catalog) -> dict[CaseKey, Cost]:
-    """Return what each case costs on untouched cells: seconds and tokens."""
+    """Return the seconds and tokens of each case on untouched cells."""
     rows = catalog.rows(
         "SELECT p.suite, d.stage, d.case_id, avg(d.seconds) AS seconds, max(d.tokens) AS tokens "
         "FROM detections AS d INNER JOIN plan AS p USING (run_id, cell_id, node_id) "

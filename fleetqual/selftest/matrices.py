@@ -26,13 +26,13 @@ CLEAN = "clean"
 def run_faults(
     faults: Iterable[Fault], base: BaseMatrix, results: str, folder: Path
 ) -> Iterator[FinishedRun]:
-    """Run faults with untouched cells beside; those that ask the same suites share a run.
+    """Run faults and the untouched cells to compare with; faults with the same suites share a run.
 
     Args:
-        faults: what :func:`runnable` returned.
-        base: where they are run.
+        faults: what :func:`fleetqual.selftest.chosen_faults.runnable` returned.
+        base: the base matrix.
         results: results root of the runs.
-        folder: receives the faulty copies and the matrices; whoever made it removes it.
+        folder: receives the faulty copies and the matrices; the caller removes it.
     """
     ordered = sorted(faults, key=lambda fault: suites_of(fault, base))
     groups = groupby(ordered, key=lambda fault: suites_of(fault, base))
@@ -46,12 +46,12 @@ def run_faults(
 
 
 def entry_name(engine: str, fault: str) -> str:
-    """Return the name of an entry: the engine's, and what was done to it."""
+    """Return the name of an entry: the engine's name and the fault's id."""
     return f"{engine}+{fault}"
 
 
 def cpu_slots() -> int:
-    """Return how many children may compute at once: one on each CPU that is ours."""
+    """Return how many children may compute at once: one for each CPU of this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
@@ -95,7 +95,7 @@ def _add_clean(
     variants: dict[str, dict[str, Any]],
     engines: dict[str, dict[str, Any]],
 ) -> None:
-    """Add the cell without the fault: what it shows is no detection."""
+    """Add the cell without the fault: differences that it shows too are not detections."""
     clean, engine = _artifact(fault, base), base.engines[fault.engine]
     variants[clean["name"]] = clean
     served = "" if fault.serving == "in_process" else f"-{fault.serving}"
@@ -111,7 +111,7 @@ def _add_clean(
 
 
 def _served(fault: Fault, base: BaseMatrix, folder: Path) -> dict[str, Any]:
-    """Return the variant that a fault's cell serves: a faulty copy, or the shipped artifact."""
+    """Return the variant that a fault's cell serves: a faulty copy or the shipped artifact."""
     artifact, inject = _artifact(fault, base), fault.inject
     name = f"{artifact['name']}+{fault.id}"
     if inject.gguf is not None:
@@ -124,12 +124,12 @@ def _served(fault: Fault, base: BaseMatrix, folder: Path) -> dict[str, Any]:
 
 
 def _artifact(fault: Fault, base: BaseMatrix) -> dict[str, Any]:
-    found = base.variants.get(fault.served)
+    found = base.variants.get(fault.served_variant)
     if found is None:
         raise UserError(
-            f"fault {fault.id!r} needs the variant {fault.served!r}",
+            f"fault {fault.id!r} needs the variant {fault.served_variant!r}",
             where=str(base.path),
             known=", ".join(base.variants),
             fix="add the variant to the matrix, or choose faults with --fault",
         )
-    return {"name": fault.served, **without_none(found)}
+    return {"name": fault.served_variant, **without_none(found)}

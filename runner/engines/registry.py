@@ -5,6 +5,7 @@ imported anywhere; its adapter is imported in the engine's own environment only.
 """
 
 import importlib
+from pathlib import Path
 
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load
@@ -51,6 +52,14 @@ DIALECTS: dict[str, type[Plain]] = {
         *_OTHER_DIALECTS,
     )
 }
+
+
+def folder_of(engine: str) -> Path:
+    """Return the folder with all that is special to an engine; KeyError for an unknown one."""
+    folder = next((name for name, own in FOLDERS.items() if own.engine == engine), None)
+    if folder is None:
+        raise KeyError(engine)
+    return Path(__file__).resolve().parent / folder
 
 
 def load_adapter(load: Load) -> Adapter:

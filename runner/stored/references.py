@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from runner.stored.frozen_tables import ReferenceRow
 from runner.stored.store import Store
-from runner.stored.tables import ReferenceRow, arrow_schema
+from runner.stored.tables import arrow_schema
 from suites.errors import UserError
 from suites.loading import SHIPPED
 from suites.suite import Case

@@ -1,4 +1,4 @@
-"""Copies of a GGUF file with one thing changed: metadata, the template, or some tensors."""
+"""Copies of a GGUF file with one change: in metadata, in the template, or in some tensors."""
 
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ from fleetqual.selftest.files.tensors import (
 from fleetqual.selftest.injections import GgufInjection, TensorEdit
 from suites.errors import UserError
 
-#: Metadata of the container itself, which the writer makes anew.
+#: Metadata of the container itself; the writer creates it again.
 _CONTAINER = ("GGUF.", "general.architecture")
 _TEMPLATE = "tokenizer.chat_template"
 
 
 def faulty_gguf(source: Path, target: Path, injection: GgufInjection) -> Path:
-    """Copy a GGUF file with a fault in it; all else keeps its bytes.
+    """Copy a GGUF file with one fault; everything else keeps its bytes.
 
     Raises:
-        UserError: the fault names what the file does not have, or changes nothing in it.
+        UserError: the fault names something that the file does not have, or changes nothing.
     """
     reader = gguf.GGUFReader(source)
     architecture = _content(reader, "general.architecture") or "llama"
@@ -71,7 +71,7 @@ def _changed(reader: Any, injection: GgufInjection, source: Path) -> dict[str, A
         old, new = injection.template
         text = _content(reader, _TEMPLATE) or ""
         if old not in text:
-            raise UserError(f"its template holds no {old!r}", where=str(source))
+            raise UserError(f"its template does not contain {old!r}", where=str(source))
         changed[_TEMPLATE] = text.replace(old, new, 1)
     if injection.whole_template is not None:
         changed[_TEMPLATE] = injection.whole_template
@@ -80,7 +80,7 @@ def _changed(reader: Any, injection: GgufInjection, source: Path) -> dict[str, A
             raise UserError(f"has no metadata {name!r}", where=str(source))
     for name, value in changed.items():
         if value == _content(reader, name):
-            raise UserError(f"{name!r} is what the fault puts there already", where=str(source))
+            raise UserError(f"{name!r} has the fault's value already", where=str(source))
     return changed
 
 
@@ -96,7 +96,7 @@ def _values(tensor: Any) -> Any:
 
 
 def _edited(tensor: Any, data: Any, edit: TensorEdit, context: EditContext) -> Any:
-    """Return a tensor's data after one more edit, in the type in which it is stored."""
+    """Return a tensor's data after one more edit, in its stored type."""
     kind = tensor.tensor_type
     plain = kind in (
         gguf.GGMLQuantizationType.F32,
@@ -113,7 +113,7 @@ def _edited(tensor: Any, data: Any, edit: TensorEdit, context: EditContext) -> A
 
 
 def _heads(reader: Any, architecture: str, names: list[str]) -> dict[str, int]:
-    """Return the tensors whose rows GGUF interleaves, and the heads among which it does."""
+    """Return each tensor whose rows GGUF interleaves, with its number of heads."""
     if architecture != "llama":
         return {}
     counts = {

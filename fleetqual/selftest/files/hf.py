@@ -1,4 +1,4 @@
-"""Copies of a model folder in Hugging Face's layout with a text, a fact or a tensor changed."""
+"""Copies of a Hugging Face folder with one change: in the template, in JSON, or in tensors."""
 
 import json
 import shutil
@@ -24,10 +24,10 @@ _TEMPLATE = "chat_template.jinja"
 
 
 def faulty_folder(source: Path, target: Path, injection: HfInjection) -> Path:
-    """Copy a model folder with a fault in it; files that it does not touch keep their bytes.
+    """Copy a model folder with one fault; other files keep their bytes.
 
     Raises:
-        UserError: the fault names what the folder does not have, or changes nothing in it.
+        UserError: the fault names something that the folder does not have, or changes nothing.
     """
     target.mkdir(parents=True)
     for pattern in _PARTS:
@@ -55,7 +55,7 @@ def _edit_template(path: Path, injection: HfInjection) -> None:
         old, new = injection.template
         text = path.read_text(encoding="utf-8")
         if old not in text:
-            raise UserError(f"holds no {old!r}", where=str(path))
+            raise UserError(f"does not contain {old!r}", where=str(path))
         _rewrite(path, text.replace(old, new, 1))
     if injection.whole_template is not None:
         _rewrite(path, injection.whole_template)
@@ -63,7 +63,7 @@ def _edit_template(path: Path, injection: HfInjection) -> None:
 
 def _rewrite(path: Path, text: str) -> None:
     if path.read_text(encoding="utf-8") == text:
-        raise UserError("the template is what the fault puts there already", where=str(path))
+        raise UserError("the template has the fault's text already", where=str(path))
     path.write_text(text, encoding="utf-8")
 
 
@@ -120,7 +120,7 @@ def _list_at(body: Any, path: str, where: str) -> list[Any]:
     parent, last = _reached(body, path, where)
     value = _found(parent, last, path, where)
     if not isinstance(value, list):
-        raise UserError(f"{path} is no list", where=where)
+        raise UserError(f"{path} is not a list", where=where)
     return value
 
 
@@ -130,7 +130,7 @@ def _reached(body: Any, path: str, where: str) -> tuple[Any, Any]:
     for part in parts:
         body = _found(body, int(part) if isinstance(body, list) else part, path, where)
     if not isinstance(body, dict | list):
-        raise UserError(f"{path} is not there", where=where)
+        raise UserError(f"there is no {path}", where=where)
     return body, int(last) if isinstance(body, list) else last
 
 
@@ -138,7 +138,7 @@ def _found(parent: Any, key: Any, path: str, where: str) -> Any:
     try:
         return parent[key]
     except (KeyError, IndexError, TypeError) as error:
-        raise UserError(f"{path} is not there", where=where) from error
+        raise UserError(f"there is no {path}", where=where) from error
 
 
 def _edit_tensors(target: Path, injection: HfInjection) -> None:

@@ -1,4 +1,4 @@
-"""What an edit does to a tensor's values, or to the bytes of its quantised blocks."""
+"""Edits of a tensor's values, or of the bytes of its quantised blocks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from suites.errors import UserError
 Values = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 UntouchedValues = Callable[[str], Values]
-"""The untouched values of a tensor, by name."""
+"""Returns the untouched values of a tensor, by name."""
 
 #: Bytes of a Q8_0 block: an f16 scale, then 32 int8 values.
 _Q8_0_BLOCK, _SCALE = 34, 2
@@ -22,11 +22,11 @@ _Q8_0_BLOCK, _SCALE = 34, 2
 
 @dataclass(frozen=True)
 class EditContext:
-    """What an edit may know besides the values."""
+    """What an edit can read besides the values."""
 
     untouched: UntouchedValues
     heads: Mapping[str, int]
-    """Tensor → heads among which its rows are interleaved."""
+    """Tensor → number of heads among which its rows are interleaved."""
 
 
 def edits_of(
@@ -48,7 +48,7 @@ def edits_of(
 
 
 def refuse_edits_without_effect(edits: Sequence[TensorEdit], where: str) -> None:
-    """Raise UserError if there are edits that changed no byte: a fault that is none is no test."""
+    """Raise UserError if edits changed no byte: a fault that changes nothing tests nothing."""
     for edit in edits:
         said = edit.model_dump_json(exclude_defaults=True)
         raise UserError(f"the edit {said} changes nothing", where=where)
@@ -62,14 +62,14 @@ def edited(name: str, values: Values, edit: TensorEdit, context: EditContext) ->
     """
     change = _CHANGES.get(edit.op)
     if change is None:
-        raise UserError(f"{edit.op} does not apply to the plain numbers of {name}")
+        raise UserError(f"{edit.op} needs quantised blocks, and {name} has plain numbers")
     if edit.op == "unpermute" and name not in context.heads:
-        raise UserError(f"the rows of {name} are not interleaved: nothing to leave undone")
+        raise UserError(f"unpermute needs interleaved rows; those of {name} are not")
     if edit.op == "transpose" and (values.ndim != 2 or values.shape[0] != values.shape[1]):
-        raise UserError(f"{name} is no square matrix, so its transpose would be seen by its shape")
+        raise UserError(f"transpose needs a square matrix, and {name} is not square")
     found = change(values.copy(), edit, name, context)
     if found.shape != values.shape:
-        raise UserError(f"{edit.op} would give {name} another shape")
+        raise UserError(f"{edit.op} would change the shape of {name}")
     return np.ascontiguousarray(found, np.float32)
 
 
@@ -77,7 +77,7 @@ def edited_blocks(name: str, stored: Bytes, edit: TensorEdit) -> Bytes:
     """Return the bytes [rows, bytes of a row] of a Q8_0 tensor after one edit of its blocks."""
     change = _BLOCK_CHANGES.get(edit.op)
     if change is None:
-        raise UserError(f"{edit.op} does not apply to the quantised blocks of {name}")
+        raise UserError(f"{edit.op} needs plain numbers, and {name} has quantised blocks")
     blocks = stored.copy().reshape(-1, _Q8_0_BLOCK)
     change(blocks, edit, stored.shape[0])
     return np.asarray(blocks.reshape(stored.shape), np.uint8)

@@ -18,7 +18,7 @@ from runner.stored.canonical import canonical_message
 
 
 def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Ask the whole chain, at once and as a stream; keep it for swaps if it is not the truth's."""
+    """Ask the whole chain, at once and as a stream; select the case for swaps if answers differ."""
     adapter, asked = subject.adapter, request(case)
     # The timed request comes first: later its prompt would be in the engine's cache.
     if subject.timed:
@@ -47,7 +47,7 @@ def _streamed(adapter: Adapter, case: CaseInput, asked: Request) -> Trace:
 
 
 def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> Trace:
-    """Send one request through the chat path and return all of its answer as ``probe``.
+    """Send one request through the chat path and return its whole answer as the trace of ``probe``.
 
     The prompt's text is the one put in its place where there is one; it is unknown where only ids
     were.
@@ -74,8 +74,8 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> T
 def differing_fields(whole: Trace, truth: Truth) -> set[str]:
     """Return the fields in which an answer is not the truth's; a missing field is no difference.
 
-    It only selects cases whose stages are swapped. Whether a difference is a symptom is judged in
-    SQL (``chain``).
+    This only selects the cases whose stages are swapped: no verdict rests on it. SQL judges whether
+    a difference is a symptom.
     """
     message = truth.message
     expected = replace(truth, message=None if message is None else canonical_message(message))

@@ -1,4 +1,4 @@
-"""The truth's inputs while there is no truth: what this engine itself makes before a stage."""
+"""Inputs for a freeze: each stage takes what the engine itself made before it."""
 
 from dataclasses import replace
 

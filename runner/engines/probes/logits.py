@@ -24,7 +24,7 @@ _ALIGNED_TOKENS = 12
 
 
 def instrument(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[Trace]:
-    """Ask the same numbers again, in another order and without a cache; then place their rows.
+    """Ask the same numbers again, in another order and uncached; then check where rows belong.
 
     It takes cases whose truth holds a forced sequence, those of ``logits`` first.
     """
@@ -51,7 +51,7 @@ def _repeated(adapter: Adapter, case: CaseInput, probe: str, *, cold: bool) -> I
 
 
 def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
-    """Let the engine answer by itself, and see which rows of its forced logits predict that.
+    """Let the engine generate an answer, and keep which rows of its forced logits predict it.
 
     Logits that are returned one position too late or too early agree with themselves in every
     repeat. Only what the engine itself generates shows the shift.

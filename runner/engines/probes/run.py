@@ -75,7 +75,7 @@ def probe_engine(
 
 
 def probe_cell(subject: Subject, cases: Sequence[CaseInput], on_stage: OnStage) -> Iterator[Trace]:
-    """Probe every case of a cell, stage by stage; what raises becomes the probe's error."""
+    """Probe every case of a cell, stage by stage; an exception becomes the error of its trace."""
     shown = shown_stages(subject.adapter)
     for stage, probe in _PROBES.items():
         chosen = [c for c in cases if c.stage == stage and (subject.freeze or stage in shown)]
@@ -87,7 +87,7 @@ def probe_cell(subject: Subject, cases: Sequence[CaseInput], on_stage: OnStage) 
 
 
 def shown_stages(adapter: Adapter) -> set[str]:
-    """Return the stages of which the engine shows something as it is served."""
+    """Return the stages that the engine shows as it is served."""
     return {stage for stage, how in adapter.shown.stages.items() if how in OBSERVED}
 
 
@@ -118,7 +118,7 @@ def _facts(adapter: Adapter) -> Iterator[Trace]:
 
 
 def _timed(probes: Iterator[Trace]) -> Iterator[Trace]:
-    """Note how long each probe took: the time since it was asked for."""
+    """Note the wall time of each probe."""
     while True:
         started = time.perf_counter()
         trace = next(probes, None)

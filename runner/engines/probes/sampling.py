@@ -51,7 +51,7 @@ def _asked(case: CaseInput) -> dict[str, Any]:
 
 
 def _inputs(adapter: Adapter, case: CaseInput) -> Trace:
-    """Return what a sampling case needs, and its prompt's distributions for the instrument."""
+    """Return the inputs of a sampling case, and its prompt's distributions for the instrument."""
     ids = list(case.truth.prompt)
     rows = distribution_of(adapter).prefill(ids)[:-1]
     return Trace(
@@ -123,7 +123,7 @@ def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator
 
 
 def _storable(rows: Logits) -> list[float | None]:
-    """Return the log-sum-exp of each row; JSON knows no NaN."""
+    """Return the log-sum-exp of each row; None where it is not finite."""
     return [x if math.isfinite(x) else None for x in log_sum_exp(rows).tolist()]
 
 

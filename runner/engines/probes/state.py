@@ -1,4 +1,4 @@
-"""Alone, or among others: what surrounds a request must not change its numbers.
+"""One request alone and among others: other requests must not change its numbers.
 
 The truth is the same engine, asked the same sequence alone and cold. Each other trace is gathered
 at the ids that were most probable then, at the positions that did not come from a cache.
@@ -32,7 +32,7 @@ _Top = npt.NDArray[np.int32]
 
 
 def state(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Ask the case's sequence alone, and then in its scenario as often as that has forms."""
+    """Ask the case's sequence alone, and then in every form of its scenario."""
     truth, kind, adapter = case.truth, case.around.kind, subject.adapter
     scenarios = adapter.scenarios
     if subject.freeze:
@@ -99,7 +99,7 @@ def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Trace]:
 def _forms(
     scenarios: Scenarios, case: CaseInput
 ) -> Iterator[tuple[dict[str, Any], int, Logits | None]]:
-    """Yield what the scenario is this time, the first position seen, and logits [n, V] from there.
+    """Yield each form of the scenario, its first position, and logits [n, V] from there on.
 
     The last position is left out, as nothing follows it. No logits at all mean that this form is
     computed just as alone, so that nothing could be compared.
@@ -134,7 +134,7 @@ def _first_cut(chunked: Chunked, asked: int | None, ids: Sequence[int]) -> int:
 
 
 def _chats(adapter: Adapter, together: Chats, case: CaseInput) -> Iterator[Trace]:
-    """Ask the chat alone and among others at once, where a server shows nothing but texts."""
+    """Ask the chat alone and together with others, where a server shows only texts."""
     beside = case.around.beside
     requests = [request(case), *(request(replace(case, messages=m)) for m in beside)]
     (reply,) = together(adapter.chat, requests[:1], 1)
@@ -157,7 +157,7 @@ def _chats(adapter: Adapter, together: Chats, case: CaseInput) -> Iterator[Trace
 
 
 def _said(reply: Reply) -> str | None:
-    """Return all that an answer says, its thinking and calls too; None where it says nothing."""
+    """Return the text of an answer, its reasoning and calls included; None where it is empty."""
     message = canonical_message(reply.message or {"content": reply.text})
     calls = [json.dumps(call, ensure_ascii=False) for call in message["tool_calls"]]
     parts = [message["reasoning_content"], message["content"], *calls]

@@ -1,4 +1,4 @@
-"""What the probes have in hand, and the request that a case makes of the chat path."""
+"""The engine that is probed, and the chat requests that cases make of it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ _OPENING = [{"role": "user", "content": "Hello!"}]
 
 @dataclass
 class Subject:
-    """The engine that is trace."""
+    """The engine that is probed, and what its cases have shown so far."""
 
     adapter: Adapter
     freeze: bool = False
     """Whether its answers become the truth, of which there is none yet."""
     timed: bool = False
-    """Whether its requests are only timed: then nothing is instrumented, and nothing swapped."""
+    """Whether its requests are only timed: then nothing is instrumented or swapped."""
     worth_swapping: list[tuple[CaseInput, Trace]] = field(default_factory=list)
     """Chain cases whose answer is not the truth's, with that answer: a selection, no verdict."""
 
@@ -51,7 +51,7 @@ def request(case: CaseInput, *, stream: bool = False) -> Request:
 
 
 def caught(probes: Iterable[Trace], stage: str, case_id: str, probe: str) -> Iterator[Trace]:
-    """Yield ``probes``; what they raise becomes the error of ``probe``.
+    """Yield ``probes``; an exception that they raise becomes the error of a trace of ``probe``.
 
     Raises:
         EngineGone: the engine no longer answers, so that the attempt has failed.
@@ -94,6 +94,6 @@ def greedy_ids(
 
 
 def script_value(case: CaseInput) -> dict[str, Any] | None:
-    """Return what was forced, for the trace."""
+    """Return the forced ids as the value of a trace."""
     script = case.truth.script_ids
     return None if script is None else {"script_ids": script}

@@ -45,15 +45,13 @@ def test_a_query_builds_what_it_reads_and_nothing_else(
     assert con.execute("SELECT n FROM three").fetchall() == [(2,)]
 
 
-def test_a_part_of_a_query_hides_the_relation_of_its_name(
-    con: duckdb.DuckDBPyConnection,
-) -> None:
+def test_a_part_of_a_query_hides_the_relation_of_its_name() -> None:
     query = (
         "WITH verdicts AS (FROM staging.pairs), x AS MATERIALIZED (SELECT 1 FROM traces) "
         "SELECT (SELECT max(n) FROM sources.rules), * FROM verdicts WHERE EXISTS (FROM x) "
         "UNION ALL BY NAME FROM numeric.cases -- FROM chain.grouped"
     )
-    assert reads(con, query) == {"staging.pairs", "traces", "sources.rules", "numeric.cases"}
+    assert reads(query) == {"staging.pairs", "traces", "sources.rules", "numeric.cases"}
 
 
 @pytest.mark.parametrize(
@@ -85,14 +83,12 @@ def test_relations_that_read_each_other_are_an_error(
         Relations(con).build("staging.a")
 
 
-def test_every_relation_reads_only_what_is_loaded_or_has_a_file(
-    con: duckdb.DuckDBPyConnection,
-) -> None:
+def test_every_relation_reads_only_what_is_loaded_or_has_a_file() -> None:
     loaded = {"judging", "reference_roots", "reference_traces", "floors", "expected_entries"}
     loaded |= {"quarantined", "stored_verdicts", "stored_qualification"}
     known = TABLES.keys() | {f"sources.{name}" for name in loaded}
     files = sorted(VIEWS.rglob("*.sql"))
     assert files
     for file in files:
-        for name in reads(con, file.read_text(encoding="utf-8")):
+        for name in reads(file.read_text(encoding="utf-8")):
             assert name in known or file_of(name), f"{file.name} reads {name}"

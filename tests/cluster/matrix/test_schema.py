@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cluster.matrix.schema import EngineEntry, load_matrix
+from cluster.matrix.engine_entry import EngineEntry
+from cluster.matrix.schema import load_matrix
 from cluster.matrix.secret_names import is_secret_name
 from runner.engines.registry import DECLARATIONS, DIALECTS
 from tests.paths import ROOT

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.injected_faults import AdapterFault
 from cluster.matrix.resolve import (
     GoldenTruth,
@@ -17,7 +18,7 @@ from cluster.matrix.resolve import (
     ResolvedSuite,
     ResolvedVariant,
 )
-from cluster.matrix.schema import Coverage, EngineEntry, Exclusion, Matrix
+from cluster.matrix.schema import Coverage, Exclusion, Matrix
 from cluster.planning.node import Node
 from cluster.planning.plan import Plan, PlannedCell
 from cluster.planning.planner import make_plan

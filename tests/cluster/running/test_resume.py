@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.matrix.schema import EngineEntry
+from cluster.matrix.engine_entry import EngineEntry
 from cluster.planning.plan import Plan
 from cluster.planning.planner import make_plan
 from cluster.reference.freeze_orders import freeze_orders

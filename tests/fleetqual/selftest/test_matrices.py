@@ -175,15 +175,15 @@ def test_an_unknown_mutation_is_told_with_its_line(tmp_path: Path) -> None:
         "  inject: {wrap: {at: logits, how: softcapp}}\n",
         encoding="utf-8",
     )
-    with pytest.raises(UserError, match=r":7: faults\[0\]\.inject\.wrap\.how: unknown mutation"):
+    with pytest.raises(UserError, match=r":7: faults\[0\]\.inject\.wrap\.how: unknown fault"):
         choose((path,))
 
 
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ({"at": "logits", "how": "softcapp"}, "engines[0].fault.how: unknown mutation at logits"),
-        ({"at": "weights", "how": "x"}, "engines[0].fault.at: unknown stage of a mutation"),
+        ({"at": "logits", "how": "softcapp"}, "engines[0].fault.how: unknown fault at logits"),
+        ({"at": "weights", "how": "x"}, "engines[0].fault.at: unknown stage of a fault"),
         ({"at": "logits", "how": "softcap", "bye": 1}, "engines[0].fault.bye: unknown key 'bye'"),
     ],
 )

@@ -66,15 +66,15 @@ def test_a_piece_of_the_template_is_replaced_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
-        ({"template": ["no such text", ""]}, "template holds no"),
+        ({"template": ["no such text", ""]}, "template does not contain"),
         ({"fields": {"no.such.key": 1}}, "has no metadata 'no.such.key'"),
         ({"tensors": [{"name": "nothing.*", "op": "transpose"}]}, "no tensor is called"),
-        ({"tensors": [{"name": UP, "op": "transpose"}]}, "no square matrix"),
-        ({"tensors": [{"name": UP, "op": "unpermute"}]}, "are not interleaved"),
-        ({"tensors": [{"name": UP, "op": "flip_block", "block": 0}]}, "does not apply"),
+        ({"tensors": [{"name": UP, "op": "transpose"}]}, "needs a square matrix"),
+        ({"tensors": [{"name": UP, "op": "unpermute"}]}, "needs interleaved rows"),
+        ({"tensors": [{"name": UP, "op": "flip_block", "block": 0}]}, "needs quantised blocks"),
         ({"tensors": [{"name": UP, "op": "scale", "by": 1.0}]}, "changes nothing"),
-        ({"fields": {"general.architecture": "llama"}}, "there already"),
-        ({"tensors": [{"name": UP, "op": "copy", "of": "output.weight"}]}, "another shape"),
+        ({"fields": {"general.architecture": "llama"}}, "value already"),
+        ({"tensors": [{"name": UP, "op": "copy", "of": "output.weight"}]}, "change the shape"),
     ],
 )
 def test_what_the_file_does_not_have_is_refused(
