@@ -17,7 +17,7 @@ class MlxServer(Plain):
         stages={**HIDDEN_STAGES, "state": "endpoint", "chain": "endpoint"},
         calls={
             "state": "POST chat/completions, several at once",
-            "chain": "POST chat/completions with logprobs, which tell the ids",
+            "chain": "POST chat/completions with logprobs, which show the ids",
         },
         scenarios=("chats",),
     )

@@ -1,4 +1,4 @@
-"""A server as an adapter: started or only addressed, asked what it is, and then asked the cases."""
+"""A server as an adapter: it is started or only addressed, and asked which dialect it speaks."""
 
 import atexit
 import importlib.metadata
@@ -73,7 +73,7 @@ def managed_shown(declaration: Declaration) -> Shown | None:
 
 
 def with_weights(shown: Shown) -> Shown:
-    """Add that the artifact which a server was started with is at hand, as in process."""
+    """Add that the artifact of a managed server can be read, as in process."""
     return replace(
         shown,
         stages={**shown.stages, "weights": "path"},

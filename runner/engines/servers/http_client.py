@@ -118,8 +118,8 @@ class Client:
 
     def send(self, path: str, body: dict[str, Any]) -> None:
         """Make a POST request whose answer says nothing; raises as ``get`` does."""
-        with self._judged((path, False)), self._opened("POST", path, body) as exchange:
-            exchange.rest()
+        with self._judged((path, False)), self._opened("POST", path, body) as call:
+            call.rest()
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
         """Yield the events of a streamed answer, each with the second at which it came.
@@ -130,14 +130,14 @@ class Client:
         """
         with self._judged((path, True)):
             started = time.monotonic()
-            with self._opened("POST", path, body) as exchange:
-                for event in self._events(exchange):
+            with self._opened("POST", path, body) as call:
+                for event in self._events(call):
                     yield time.monotonic() - started, event
 
     def _json(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         with self._judged((path, False)):
-            with self._opened(method, path, body) as exchange:
-                data = exchange.rest()
+            with self._opened(method, path, body) as call:
+                data = call.rest()
             try:
                 answer = parsed(data, self._redaction)
             except (ValueError, RecursionError) as error:
@@ -175,51 +175,49 @@ class Client:
             self._worked.add(endpoint)
 
     @contextmanager
-    def _opened(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator["_Exchange"]:
+    def _opened(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator["_Call"]:
         """Send a request until it is answered, refused, or has failed once too often."""
-        exchange = self._answered(method, path, body, time.monotonic() + self._timeout_s)
+        call = self._answered(method, path, body, time.monotonic() + self._timeout_s)
         try:
-            yield exchange
+            yield call
         except (OSError, http.client.HTTPException, ValueError) as error:
-            exchange.check_time(error)
+            call.check_time(error)
             raise ServerFailure(f"the answer broke off: {self._named(error)}") from error
         finally:
-            exchange.close()
+            call.close()
 
     def _answered(
         self, method: str, path: str, body: dict[str, Any] | None, ends: float
-    ) -> "_Exchange":
+    ) -> "_Call":
         for pause in (*_PAUSES_S, None):
-            exchange = _Exchange(self._connection(ends - time.monotonic()), ends)
+            call = _Call(self._connection(ends - time.monotonic()), ends)
             try:
-                self._asked(exchange, method, path, body)
-                return exchange
+                self._asked(call, method, path, body)
+                return call
             except _Again as again:
-                exchange.close()
+                call.close()
                 if pause is None:
                     raise ServerFailure(str(again), again.status) from again
                 wanted = pause if again.pause_s is None else again.pause_s
                 time.sleep(max(0.0, min(wanted, _LONGEST_PAUSE_S, ends - time.monotonic())))
             except BaseException:
-                exchange.close()
+                call.close()
                 raise
         raise AssertionError("unreachable")
 
-    def _asked(
-        self, exchange: "_Exchange", method: str, path: str, body: dict[str, Any] | None
-    ) -> None:
+    def _asked(self, call: "_Call", method: str, path: str, body: dict[str, Any] | None) -> None:
         target = path if path.startswith("/") else f"{self._prefix}/{path}"
         data = None if body is None else json.dumps(body).encode("utf-8", "surrogatepass")
         headers = {**self._headers, **({} if data is None else _JSON_HEADER)}
         try:
-            status, location, pause = exchange.ask(method, target, data, headers)
+            status, location, pause = call.ask(method, target, data, headers)
             if status < 300:
                 return
-            text = exchange.rest()
+            text = call.rest()
         except ssl.SSLCertVerificationError as error:
             raise EngineGone(f"{self._host}: its certificate is not trusted: {error}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            exchange.check_time(error)
+            call.check_time(error)
             raise _Again(f"no answer: {self._named(error)}") from error
         if status < 400:
             where = self._shown(location.encode("latin-1", "replace"))
@@ -238,9 +236,9 @@ class Client:
             )
         return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
 
-    def _events(self, exchange: "_Exchange") -> Iterator[dict[str, Any]]:
+    def _events(self, call: "_Call") -> Iterator[dict[str, Any]]:
         finished = False
-        for line in exchange.lines():
+        for line in call.lines():
             field, _, data = line.strip().partition(b":")
             if field != b"data":
                 continue  # a comment that keeps the connection open, a name, or an empty line
@@ -286,7 +284,7 @@ class Client:
         return " ".join(told.split())[:_TOLD]
 
 
-class _Exchange:
+class _Call:
     """One request and its answer on a connection of its own, which is cut when its time is over.
 
     A socket's own limit holds for each read alone: a server that sends a byte now and then would

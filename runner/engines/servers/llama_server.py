@@ -6,9 +6,9 @@ Field names are those of its README and sources (llama.cpp of August 2026): ``/a
 - A script is forced through its chat path by a grammar of token ids (``<[7]>``), so that its stop
   handling, detokenizer and parser run unmodified. It takes no grammar beside tools, so scripted
   cases with tools stay hidden.
-- It hands out the distribution of ids that it generates, and of no others. So a sequence is forced
+- It returns the distribution of ids that it generates, and of no others. So a sequence is forced
   by such a grammar, piece by piece where an EOS is in it; cold, each position is a prompt of its
-  own. Probabilities below float32 are told as its lowest number and stored as ``_LEAST``.
+  own. Probabilities below float32 come as its lowest number and stored as ``_LEAST``.
 """
 
 import hashlib
@@ -201,7 +201,7 @@ class LlamaServer(Plain):
     def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
         """Serve ``earlier``, then ``ids`` from where the last one parts from them.
 
-        The first position asked for tells how many the server took from its cache.
+        The answer for the first position states how many the server took from its cache.
         """
         for prompt in earlier:
             self._completion.generated(prompt, GREEDY, 1, None, id_slot=0)
@@ -352,3 +352,6 @@ def _file_type(told: Any) -> str:
     for long, short in _FILE_TYPES.items():
         name = name.replace(long, short)
     return name.strip()
+
+
+DIALECT = LlamaServer

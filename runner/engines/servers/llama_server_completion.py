@@ -22,7 +22,7 @@ class Completion:
     """The endpoint; ``eos_ids`` are asked for when a sequence is to be forced."""
 
     def __init__(self, client: Client, size: Any, eos_ids: Callable[[], list[int]]) -> None:
-        """``size`` is the number of ids in the vocabulary, as the server tells it."""
+        """``size`` is the number of ids in the vocabulary, as the server states it."""
         self._client, self._size, self._eos_ids = client, size, eos_ids
         self._texts: dict[int, str] = {}
 
@@ -97,7 +97,7 @@ class Completion:
             )
             if len(rows) != stop - first:
                 raise ServerFailure(
-                    f"/completion told of {len(rows)} positions, not {stop - first}"
+                    f"/completion returned {len(rows)} positions, not {stop - first}"
                 )
         return np.stack(rows)
 
@@ -145,7 +145,7 @@ class Completion:
     def _vocabulary(self) -> int:
         size = self._size
         if not isinstance(size, int) or size < 1:
-            raise Unseen("hidden", "this version does not tell how large its vocabulary is")
+            raise Unseen("hidden", "this version does not state the size of its vocabulary")
         if size > _LARGEST_VOCABULARY:
             raise Unseen("hidden", f"{size} probabilities at every position are too much JSON")
         return size

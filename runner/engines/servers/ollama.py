@@ -74,7 +74,7 @@ class Ollama(Plain):
         return str(told["version"]) if isinstance(told, dict) and "version" in told else None
 
     def facts(self) -> dict[str, Any]:
-        """Return what the loaded file says; the length is that of the loaded model, if it tells."""
+        """Return what the loaded file says; the length is that of the loaded model, if stated."""
         meta = self._show.get("model_info")
         meta = meta if isinstance(meta, dict) else {}
         arch = str(meta.get("general.architecture") or "")
@@ -184,3 +184,6 @@ def _native_call(call: dict[str, Any]) -> dict[str, Any]:
         except ValueError:
             raise Unseen("hidden", "/api/chat takes no arguments that are no JSON") from None
     return {**call, "function": function}
+
+
+DIALECT = Ollama

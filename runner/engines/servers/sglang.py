@@ -3,9 +3,9 @@
 Not verified against a real server: written after its documentation and its sources.
 
 Where the log-probs of a whole vocabulary are asked for, its size must be known beforehand: it is
-taken from the model's own ``config.json``, since the server tells it nowhere. Without that file, as
-with sizes that JSON cannot carry, distributions stay hidden. Scripts could be forced by a regular
-expression only, as text: that is not done here.
+taken from the model's own ``config.json``, since the server does not state it. Without that file,
+and for sizes that JSON cannot carry, distributions stay hidden. Scripts could be forced only by a
+regular expression, as text: that is not done here.
 """
 
 import json
@@ -119,11 +119,11 @@ class SGLang(Plain):
             self._flush()
         meta = self._generated(ids, 1, start=0)
         inner = _positions(meta, "input_top_logprobs")
-        # Each entry tells what was expected in its own place; nothing was in the first.
+        # Each entry is the expectation for its own place; there is none for the first.
         rows = [self._row(entry) for entry in inner[1:]]
         rows.append(self._row(_positions(meta, "output_top_logprobs")[0]))
         if len(rows) != len(ids):
-            raise ServerFailure(f"/generate told of {len(rows)} positions, not {len(ids)}")
+            raise ServerFailure(f"/generate returned {len(rows)} positions, not {len(ids)}")
         return np.stack(rows)
 
     def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
@@ -237,3 +237,6 @@ def _vocabulary(path: str) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return size if isinstance(size, int) and size > 0 else None
+
+
+DIALECT = SGLang

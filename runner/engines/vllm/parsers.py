@@ -73,7 +73,7 @@ class Parsers:
         return message.message(), called
 
     def _made(self, request: Request) -> tuple[Any, Any]:
-        """Return a parser for one answer, and the request that it is told of.
+        """Return a parser for one answer, and the request that it is given.
 
         Parsers ask a request for its tools and switches; its messages are not theirs.
         """

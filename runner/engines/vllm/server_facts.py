@@ -1,6 +1,6 @@
 """What vLLM's server says of itself, in the names in which facts are compared.
 
-A server in development mode, as a managed one is, tells its configuration; any other tells its
+A server in development mode, as a managed one is, states its configuration; any other states its
 version, the length of its context and what its tokenizer does.
 """
 

@@ -1,8 +1,8 @@
-"""vLLM's server with token ids: the distributions it tells, for one request or several at once.
+"""vLLM's server with token ids: the distributions it returns, for one request or several at once.
 
-What it tells are log-probabilities of the raw logits, taken before anything changes them, so the
-ids of a script have no part in them. It tells each entry as JSON: a vocabulary of ordinary size is
-too much for more than a few positions, and is then hidden rather than cut.
+It returns log-probabilities of the raw logits, taken before anything changes them, so the ids of a
+script do not influence them. It returns each entry as JSON: a vocabulary of ordinary size is too
+much for more than a few positions, and is then hidden rather than cut.
 """
 
 import time
@@ -35,7 +35,7 @@ class Numbers:
     def __init__(self, client: Client, model: str) -> None:
         self._client, self._model = client, model
         self.vocabulary = 0
-        """Entries of one distribution; 0 where the server does not tell all of them."""
+        """Entries of one distribution; 0 where the server does not return all of them."""
         self.by_ids = False
         """Whether ``/inference/v1/generate`` is served."""
         self.forces = False
@@ -87,7 +87,7 @@ class Numbers:
     def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
         """Serve prompts under one new salt, so that nothing older is found in the cache."""
         if not self.by_ids:
-            raise Unseen("hidden", "this server tells no log-probabilities of a cached prompt")
+            raise Unseen("hidden", "this server returns no log-probabilities of a cached prompt")
         salt = uuid.uuid4().hex
         for prompt in earlier:
             self._client.post("completions", {**self._request(prompt, 1), "cache_salt": salt})
@@ -185,7 +185,7 @@ class Numbers:
         return cached, self._output_rows([*rows, *steps_told])
 
     def _output_rows(self, told: Sequence[dict[Any, float]]) -> Logits:
-        """Return rows [n, V] of log-probabilities told by id."""
+        """Return rows [n, V] from log-probabilities by id."""
         rows = np.full((len(told), self.vocabulary), np.nan, np.float32)
         for row, entries in zip(rows, told, strict=True):
             ids = [int(str(name).removeprefix(_ID)) for name in entries]
@@ -196,7 +196,7 @@ class Numbers:
 
     def _tells(self, positions: int) -> None:
         if not self.vocabulary:
-            why = "this server tells a few log-probabilities only (--max-logprobs -1 tells all)"
+            why = "this server returns only a few log-probabilities (--max-logprobs -1 returns all)"
             raise Unseen("hidden", why)
         if positions * self.vocabulary > _MOST_ENTRIES:
             why = f"{positions} distributions over {self.vocabulary} ids are too much for JSON"

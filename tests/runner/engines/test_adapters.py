@@ -191,6 +191,35 @@ def test_a_child_is_not_shadowed_by_a_foreign_runner(tmp_path: Path) -> None:
     assert b"no order on stdin" in done.stderr
 
 
+def test_a_folder_of_an_engine_does_not_shadow_the_engine(tmp_path: Path) -> None:
+    """Folders are named like the engines, so their parent must not be on the child's path."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, importlib.util, sys\n"
+        "def report():\n"
+        "    print('PATH', sys.path)\n"
+        "    for name in ('llama_cpp', 'transformers', 'mlx', 'vllm', 'servers', 'shared'):\n"
+        "        found = importlib.util.find_spec(name)\n"
+        "        places = found and found.submodule_search_locations\n"
+        "        print('FOUND', name, places and list(places))\n"
+        "atexit.register(report)\n"
+    )
+    engines = ROOT / "runner" / "engines"
+    done = subprocess.run(
+        [engine_python("llama_cpp"), str(engines)],
+        cwd=engines.parent,
+        env={"PYTHONPATH": str(tmp_path)},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    reported = [line for line in done.stderr.splitlines() if line.startswith(("PATH", "FOUND"))]
+    assert len(reported) == 7, done.stderr
+    assert str(engines) not in "\n".join(reported)
+    assert "site-packages" in next(line for line in reported if " llama_cpp " in line)
+
+
 def test_distribution_payloads_keep_all_of_the_probability() -> None:
     from runner.engines.probes.distribution import distribution_payload, mass_error
 

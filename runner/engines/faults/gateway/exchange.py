@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Protocol
 from runner.engines.faults.gateway.base import (
     BrokenOff,
     Headers,
-    Mutation,
-    Spec,
+    ProxyMutation,
+    ProxyMutationOptions,
     endpoint_of,
     object_of,
 )
 
 _PIECE = 1 << 16
-#: Headers of one connection, which a proxy does not hand on.
+#: Headers of one connection, which a proxy does not pass on.
 _OWN = frozenset(
     {
         *("connection", "keep-alive", "proxy-connection", "te", "trailer"),
@@ -42,7 +42,7 @@ class Kept:
 class Upstream(Protocol):
     """What an exchange needs of the proxy that it passes."""
 
-    mutation: Mutation
+    mutation: ProxyMutation
     changed: int
     kept: dict[str, Kept]
     lock: threading.Lock
@@ -72,7 +72,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Watching  # type: ignore[assignment]  # The base class knows less of it.
-    _harmless: ClassVar[Mutation] = Mutation(Spec())
+    _harmless: ClassVar[ProxyMutation] = ProxyMutation(ProxyMutationOptions())
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):
@@ -127,7 +127,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         connection: http.client.HTTPConnection,
         target: str,
         raw: bytes,
-        mutation: Mutation,
+        mutation: ProxyMutation,
         elsewhere: bool,
     ) -> http.client.HTTPResponse | None:
         """Ask the server, and wait until it answers; None once the client has gone."""
@@ -168,7 +168,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 ready.unregister(self.connection)
 
     def _hand_on(
-        self, response: http.client.HTTPResponse, mutation: Mutation, key: str | None
+        self, response: http.client.HTTPResponse, mutation: ProxyMutation, key: str | None
     ) -> None:
         encoded = (response.getheader("Content-Encoding") or "identity") != "identity"
         if response.status >= 300 or encoded:
