@@ -352,3 +352,6 @@ def _file_type(told: Any) -> str:
     for long, short in _FILE_TYPES.items():
         name = name.replace(long, short)
     return name.strip()
+
+
+DIALECT = LlamaServer

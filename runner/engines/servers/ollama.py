@@ -184,3 +184,6 @@ def _native_call(call: dict[str, Any]) -> dict[str, Any]:
         except ValueError:
             raise Unseen("hidden", "/api/chat takes no arguments that are no JSON") from None
     return {**call, "function": function}
+
+
+DIALECT = Ollama

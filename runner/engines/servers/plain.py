@@ -200,3 +200,6 @@ def numbered(pieces: Iterator[Any]) -> list[int]:
     if not all(type(x) is int and 0 <= x < 2**31 for x in found):
         raise ServerFailure("what should be token ids is something else")
     return found
+
+
+DIALECT = Plain

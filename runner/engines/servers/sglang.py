@@ -237,3 +237,6 @@ def _vocabulary(path: str) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return size if isinstance(size, int) and size > 0 else None
+
+
+DIALECT = SGLang
