@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from runner.engines.base import Logits, Unseen
-from runner.engines.servers.http_client import Client, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import numbered
+from runner.engines.servers.server_errors import ServerFailure
 
 GREEDY = {"temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0}
 #: Below the logarithm of the least float32, which is all that is known of what underflowed.

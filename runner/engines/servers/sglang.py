@@ -19,7 +19,7 @@ import numpy as np
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load, Logits, Reply, Request, Unseen
 from runner.engines.declaration import Shown
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
     Plain,
@@ -28,6 +28,7 @@ from runner.engines.servers.plain import (
     listed_ids,
     numbered,
 )
+from runner.engines.servers.server_errors import Refused, ServerFailure
 
 _TYPES = {"float32": "f32", "float16": "f16", "half": "f16", "bfloat16": "bf16"}
 #: Log-probs that one call may ask for: each is about 40 bytes of JSON.

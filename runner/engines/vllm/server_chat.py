@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from runner.engines.base import Reply, Request, Unseen
-from runner.engines.servers.http_client import Refused
 from runner.engines.servers.plain import (
     Plain,
     as_message,
@@ -20,6 +19,7 @@ from runner.engines.servers.plain import (
     listed_ids,
     numbered,
 )
+from runner.engines.servers.server_errors import Refused
 from runner.engines.shared.streamed import StreamedMessage
 from runner.engines.vllm.server_numbers import SCRIPT, Numbers
 

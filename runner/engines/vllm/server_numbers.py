@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from runner.engines.base import Logits, Unseen
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import first_choice, numbered
+from runner.engines.servers.server_errors import Refused, ServerFailure
 
 #: Under this name a request carries the ids that must come out.
 SCRIPT = "forced_ids"
