@@ -40,12 +40,12 @@ class HttpCall:
         self._cut.start()
         self._connection.request(method, target, data, headers)
         self._response = self._connection.getresponse()
-        told = self._response.headers
+        answered = self._response.headers
         try:
-            pause = float(told.get("Retry-After", ""))
+            pause = float(answered.get("Retry-After", ""))
         except ValueError:
             pause = None
-        return self._response.status, told.get("Location", ""), pause
+        return self._response.status, answered.get("Location", ""), pause
 
     def rest(self) -> bytes:
         """Return all of the body.

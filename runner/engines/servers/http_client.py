@@ -31,7 +31,7 @@ _PATIENCE_WITH_ERRORS = 10
 #: Pauses between tries of one request, and the longest that a server may ask for.
 _PAUSES_S = (0.2, 0.6)
 _LONGEST_PAUSE_S = 5.0
-_TOLD = 300
+_MOST_CHARACTERS = 300
 _JSON_HEADER = {"Content-Type": "application/json"}
 #: Refusals that mean the whole endpoint, not this request.
 _SHUT = (401, 403, 404, 405)
@@ -257,11 +257,11 @@ class Client:
     def _shown(self, data: bytes) -> str:
         """Return the beginning of what came, in one line; the key is taken out before it is cut."""
         text = self._redaction.raw(data).decode("utf-8", "replace")
-        return " ".join(text[: 4 * _TOLD].split())[:_TOLD] or "nothing"
+        return " ".join(text[: 4 * _MOST_CHARACTERS].split())[:_MOST_CHARACTERS] or "nothing"
 
     def _named(self, error: BaseException) -> str:
-        told = self._redaction.text(f"{type(error).__name__}: {error}").rstrip(": ")
-        return " ".join(told.split())[:_TOLD]
+        text = self._redaction.text(f"{type(error).__name__}: {error}").rstrip(": ")
+        return " ".join(text.split())[:_MOST_CHARACTERS]
 
 
 def _is_openai(path: str) -> bool:

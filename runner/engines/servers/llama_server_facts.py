@@ -44,15 +44,15 @@ def meta_of(models: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _applied(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the sampling applied where nothing is asked, as a generation config says it."""
-    told = {name: params.get(key) for name, key in _DEFAULTS.items()}
-    stated = {name: float(f"{v:.6g}") for name, v in told.items() if isinstance(v, int | float)}
+    """Return the sampling applied where nothing is asked, in the words of a generation config."""
+    wanted = {name: params.get(key) for name, key in _DEFAULTS.items()}
+    stated = {name: float(f"{v:.6g}") for name, v in wanted.items() if isinstance(v, int | float)}
     return sampling_defaults({**stated, "do_sample": stated.get("temperature", 0.0) > 0})
 
 
-def file_type(told: Any) -> str:
+def file_type(spelled: Any) -> str:
     """Return the short name of a file type that llama.cpp spells out."""
-    name = told.lower() if isinstance(told, str) else "unknown"
+    name = spelled.lower() if isinstance(spelled, str) else "unknown"
     for long, short in _FILE_TYPES.items():
         name = name.replace(long, short)
     return name.strip()

@@ -184,7 +184,7 @@ class SGLang(Plain):
         """Return one position's log-probs [V] from ``[log-prob, id, text]`` of every id."""
         row = np.full(self._size or 0, np.nan, np.float32)
         try:
-            row[[told[1] for told in entry]] = [told[0] for told in entry]
+            row[[part[1] for part in entry]] = [part[0] for part in entry]
         except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
             raise ServerFailure(f"no distribution came from /generate: {error!r}"[:200]) from error
         if len(entry) != self._size:
