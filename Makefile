@@ -11,6 +11,7 @@ EARLIER_MLX := $(ENGINES)/mlx-0.31.3
 VLLM := $(ENGINES)/vllm-0.32.0
 EARLIER_LLAMA := $(ENGINES)/llama_cpp-0.3.35
 TESTED := $(LLAMA)/.done $(TRANSFORMERS)/.done $(MLX)/.done $(EARLIER_MLX)/.done
+RECIPES := $(wildcard runner/engines/*/recipe.yaml runner/engines/*/pins/*)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .PHONY: qualify test test-engines lint variants engines setup clean help
@@ -50,9 +51,9 @@ $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/pip install $(PIP_QUIET) -c constraints.txt -e '.[dev]'
 	touch $@
 
-# One recipe for all: the name of the folder says which engine and version. An environment that the
-# recipe of today would make otherwise is made anew.
-$(ENGINES)/%/.done: $(wildcard cluster/recipes/*) | $(VENV)/.base
+# One rule for all: the name of the folder says which engine and version. An environment is made
+# again only if its recipe has changed.
+$(ENGINES)/%/.done: $(RECIPES) | $(VENV)/.base
 	FLEETQUAL_ENVIRONMENTS=$(CURDIR)/$(ENGINES) $(BIN)/fleetqual engine install \
 		$(subst -,==,$*) --backend cpu --replace
 	touch $@

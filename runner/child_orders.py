@@ -13,9 +13,6 @@ from runner.engines.registry import DECLARATIONS
 from runner.order import WorkOrder
 from suites.errors import UserError
 
-#: Options for the number of threads. One thread adds up in one order, as when the truth was made.
-_THREADS = ("threads", "n_threads", "n_threads_batch")
-
 
 def candidate_order(order: WorkOrder, cells: Iterable[CellInput]) -> ChildOrder:
     """Return the order to the child of the engine that is qualified.
@@ -40,9 +37,8 @@ def candidate_order(order: WorkOrder, cells: Iterable[CellInput]) -> ChildOrder:
 
 def reference_order(engine: Engine, model: Path, cells: Iterable[CellInput]) -> ChildOrder:
     """Return the order to a reference child that runs only the infections of ``cells``."""
-    declaration = DECLARATIONS.get(engine.engine)
-    declared = declaration.option_names if declaration else ()
-    one_thread = {name: 1 for name in _THREADS if name in declared}
+    # One thread adds up in one order, as when the truth was made.
+    one_thread = DECLARATIONS[engine.engine].one_thread
     return ChildOrder(
         load=Load(
             path=str(model),

@@ -1,8 +1,8 @@
-"""Making the truth: the reference engine's traces, frozen with where they came from.
+"""Freezing: the reference engine's traces become the truth, stored with their provenance.
 
-A freeze runs the same child and the same probes as a qualification; only that each stage takes
-what the engine itself made before it. Quantised variants are frozen over their own dequantised
-weights, so that a wrong conversion and a wrong kernel are told apart.
+A freeze runs the same child and the same probes as a qualification, but each stage takes what the
+engine itself made before it. Quantised variants are frozen over their own dequantised weights:
+so a wrong conversion and a wrong kernel can be distinguished.
 """
 
 import datetime as dt
@@ -18,14 +18,14 @@ from runner.engines.trace import NOT_OBSERVED
 from runner.model.artifact import HfFolder
 from runner.model.copies import with_weights
 from runner.order import Variant, WorkOrder
+from runner.stored.frozen_tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.stored.references import frozen_table
 from runner.stored.store import Store
-from runner.stored.tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.supervisor import execute
 from suites.digest import tagged_digest
 from suites.errors import UserError
 
-#: What belongs in each folder of a reference root: the rows, their id and how it is made.
+#: Each folder of a reference root: its rows, the name of their id, and the rule for that id.
 _KINDS: tuple[tuple[str, type[BaseModel], str, Callable[[Sequence[dict[str, Any]]], str]], ...] = (
     ("", ReferenceRow, "reference_id", reference_id),
     ("floors", FloorRow, "floor_id", floor_id),
@@ -51,10 +51,10 @@ def freeze(orders: Sequence[WorkOrder], out: str) -> list[str]:
 
 
 def _file_name(order: WorkOrder) -> str:
-    """Return one name for each set, so that freezing it again replaces it and no other.
+    """Return one name for each set: freezing it again replaces its file and no other.
 
-    What a set is known by is in the digest; the names before it are for people, and may hold
-    anything (``org/name@commit``) that a file name cannot.
+    The digest covers the identity of the set. The names before it are for people; characters that
+    a file name cannot hold (``org/name@commit``) are replaced.
     """
     suite = order.cells[0].suite.name
     identity = [_weights(order.variant, order), order.model.tokenizer_digest, suite]
@@ -72,7 +72,7 @@ def _refuse_packed(order: WorkOrder) -> None:
         return
     if packed := HfFolder(order.variant.path).quantisation:
         raise UserError(
-            f"cannot dequantise {packed} yet, so it has no truth over its own weights",
+            f"cannot dequantise {packed} yet, so the variant has no truth over its own weights",
             where=f"{order.model.name}/{order.variant.name}",
             fix="leave this variant out of the matrix that you freeze",
         )
@@ -93,10 +93,10 @@ def show(roots: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def verify(roots: Sequence[str]) -> list[str]:
-    """Return what is wrong with references and floors; empty if nothing.
+    """Return what is wrong with references and floors; empty if nothing is.
 
-    Every page's checksum is read, and every id is computed again over its rows. Roots without any
-    reference are a problem too: what is not there was not found intact.
+    Every page's checksum is verified, and every id is computed again over its rows. Roots without
+    any reference are a problem too: a missing reference was not found intact.
     """
     problems: list[str] = []
     references = 0
@@ -160,7 +160,7 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
             raise UserError(
                 f"the reference engine ended with {failed[0].status}: {failed[0].error}",
                 where=f"{order.engine.engine} on {order.model.name}/{order.variant.name}",
-                fix="mend the engine's environment (`fleetqual doctor`) and freeze again",
+                fix="repair the engine's environment (`fleetqual doctor`) and freeze again",
             )
         store = Store(results)
         seen = store.read(order.run_id, "traces")
@@ -184,7 +184,7 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
 
 
 def _refuse_gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> None:
-    """A case without its truth would be judged by nothing, and nobody would be told."""
+    """Raise if a case has no truth: nothing would judge it, and nobody would notice."""
     failed = {
         row["case_id"]: row["error"]
         for row in seen
@@ -195,7 +195,7 @@ def _refuse_gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> None:
         raise UserError(
             f"{len(failed)} cases have no truth ({', '.join(sorted(failed))}); {first}: {error}",
             where=f"{order.engine.engine} on {order.model.name}/{order.variant.name}",
-            fix="mend the cases, or the engine, and freeze again",
+            fix="fix the cases or the engine, and freeze again",
         )
 
 
@@ -209,10 +209,10 @@ def _has_truth(row: dict[str, Any]) -> bool:
 
 
 def write_floor(rows: Sequence[FloorRow], out: str) -> str:
-    """Write one floor beneath a reference root; return its path."""
+    """Write one floor below a reference root; return its path."""
     store = Store(out)
     first = rows[0]
-    told = f"{_safe(first.suite)}-{first.compute_dtype}-{first.floor_id.replace(':', '-')}"
-    name = f"floors/{told}.parquet"
+    digest = first.floor_id.replace(":", "-")
+    name = f"floors/{_safe(first.suite)}-{first.compute_dtype}-{digest}.parquet"
     store.write_to(name, rows, FloorRow)
     return store.path(name)

@@ -1,14 +1,14 @@
-"""Infection: what the candidate made at one stage, put into the reference's chain.
+"""Infection: the candidate's output of one stage is put into the reference's chain.
 
-If the reference then shows the candidate's symptom, the fault lies in what was put there. It is
-asked only of chain cases whose answer differed from the truth (the candidate's child has left
-``cure/…`` traces of them), and only where the reference engine is installed on this node.
+If the reference then gives the candidate's wrong answer, the fault is in that output. Infections
+run only for chain cases whose answer differs from the truth (these have ``cure/…`` traces), and
+only where the reference engine is installed on this node.
 """
 
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,50 +16,49 @@ from runner.child_orders import reference_order
 from runner.engines.engine import Engine
 from runner.engines.events import Failed, TraceSeen
 from runner.engines.failures import error_line
-from runner.engines.orders import CaseInput, CellInput, Infection
+from runner.engines.orders import CellInput, Infection
 from runner.engines.protocol import ProtocolError
 from runner.model.artifact import HfFolder
-from runner.model.copies import PORTABLE, with_facts, with_weights
+from runner.model.copies import with_facts, with_weights
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
-from runner.recording import AttemptRecord
+from runner.recording import Records, record_of
 from suites.errors import UserError
 
-#: Seconds after the order's own deadline at which all reference children have ended. The driver
-#: gives an order up 90 s after its deadline, and the attempt is still to be written then.
+#: Seconds after the order's own deadline until which reference children may run. The driver gives
+#: an order up 90 s after its deadline, and until then the attempt must be written.
 OVERTIME_S = 40.0
-#: Bytes of fp32 weights up to which a model is copied: they are held in memory and written down.
+#: Largest fp32 weights, in bytes, of a model that is copied: they are held in memory and written.
 LARGEST_COPY = 4 << 30
-#: Bytes of such a copy that are surely made in a second.
+#: Bytes of such a copy that any machine writes in a second.
 _COPY_RATE = 50e6
-
-Records = Mapping[str, AttemptRecord]
 
 
 @dataclass(frozen=True)
 class _Host:
-    """One reference child: what is put into the chain of each case, and the model it loads."""
+    """One reference child: the cases with their infections, and the model that it loads."""
 
     cells: list[CellInput]
     model: Callable[[], Path]
-    """Makes the model's folder where it is not there yet; may raise."""
+    """Returns the model's folder, and makes it if needed; may raise."""
 
 
 def infect(order: WorkOrder, records: Records, ends_at: float) -> None:
-    """Run the reference's chain with the candidate's outputs; record what came, or why nothing.
+    """Run the reference's chain with the candidate's outputs; record its answers, or the errors.
 
     Args:
         order: with the reference engine of this node.
-        records: cell id → what its attempt has brought, symptoms included.
-        ends_at: when all of it is over, on the monotonic clock.
+        records: cell id → the record of its attempt, with the candidates for swaps.
+        ends_at: when the last reference child is killed, on the monotonic clock.
 
     Raises:
-        UserError: the results root cannot be written. Nothing else: the attempt is not lost for it.
+        UserError: the results root cannot be written. Nothing else: an infection that fails must
+            not cost the attempt.
     """
     cells = [
         CellInput(cell_id, cases)
         for cell_id, record in records.items()
-        if (cases := _infectable(record))
+        if (cases := record.swaps.infections())
     ]
     if order.reference is None or not cells:
         return
@@ -74,23 +73,6 @@ def infect(order: WorkOrder, records: Records, ends_at: float) -> None:
     except Exception as error:
         for left in [host.cells for host in hosts] or [cells]:
             _record_failure(left, records, error_line(error))
-
-
-def _infectable(record: AttemptRecord) -> list[CaseInput]:
-    """Return the symptomatic cases of a cell that left anything to put in, with what they left."""
-    found = []
-    for case_id, symptom in record.symptoms.items():
-        whole, argmax = symptom["whole"], symptom.get("cure/sampling")
-        own_argmax = (argmax.value or {}).get("script_ids") if argmax else None
-        infections = [
-            Infection("infect/template", prompt_text=whole.prompt_text),
-            Infection("infect/tokenize", prompt_ids=whole.prompt_ids),
-            Infection("infect/logits", script=own_argmax),
-            Infection("infect/sampling", script=whole.output_ids),
-        ]
-        if portable := [infection for infection in infections if infection.is_portable]:
-            found.append(replace(record.question(case_id), infections=portable))
-    return found
 
 
 def _hosts(
@@ -112,20 +94,20 @@ def _hosts(
         return own_weights() if order.variant.quantised else order.model.hf
 
     def own_facts() -> Path:
-        with_facts(base(), facts, folder / "config")
+        with_facts(base(), swaps.facts, folder / "config")
         return folder / "config"
 
-    hosts, record = [_Host(cells, base)], next(iter(records.values()))
-    facts = {name: value for name, value in record.odd_facts.items() if name in PORTABLE}
-    if record.weights_differ:
+    # All cells of an order are asked of one loaded model: its facts and tensors are in any record.
+    hosts, swaps = [_Host(cells, base)], next(iter(records.values())).swaps
+    if swaps.has_other_weights:
         hosts.append(_Host(_plainly(cells, "infect/weights"), own_weights))
-    if facts:
+    if swaps.facts:
         hosts.append(_Host(_plainly(cells, "infect/config"), own_facts))
     return hosts
 
 
 def _plainly(cells: list[CellInput], probe: str) -> list[CellInput]:
-    """The same cases with nothing put in: what is foreign is in the model's files."""
+    """Return the same cases with no output put in: the candidate's part is in the model's files."""
     return [
         replace(cell, cases=[replace(c, infections=[Infection(probe)]) for c in cell.cases])
         for cell in cells
@@ -138,7 +120,7 @@ def _refuse_large(hf: Path, left_s: float) -> None:
     if size > largest:
         raise UserError(
             f"its {size / 2**30:.1f} GiB of fp32 weights are not copied: "
-            f"at most {largest / 2**30:.1f} GiB are in the time that is left",
+            f"the limit in the time left is {largest / 2**30:.1f} GiB",
             where=str(hf),
         )
 
@@ -146,7 +128,7 @@ def _refuse_large(hf: Path, left_s: float) -> None:
 def _run(
     order: WorkOrder, engine: Engine, host: _Host, records: Records, ends_at: float
 ) -> str | None:
-    """Run one reference child; return why it brought less than was asked."""
+    """Run one reference child; return why infections have no answer, None if all have one."""
     limit = f"infections end {OVERTIME_S:g} s after the deadline of {order.deadline_s:g} s"
     if time.monotonic() >= ends_at:
         return f"no time was left for the reference child: {limit}"
@@ -162,21 +144,21 @@ def _run(
             child.send(reference_order(engine, model, host.cells))
             for event in child.events():
                 if isinstance(event, TraceSeen):
-                    records[event.cell_id].trace(event.trace, {})
+                    record_of(records, event.cell_id).trace(event.trace, {})
                 elif isinstance(event, Failed):
                     failed = event.error[:500]
             code = child.exit_code()
             return failed or (f"the reference child exited with {code}" if code else None)
     except DeadlinePassed:
         return f"the reference child did not end in time: {limit}"
-    except (ProtocolError, ValueError) as error:
-        return f"the reference child sent something that is no event: {error}"[:500]
+    except (ProtocolError, ValueError, RecursionError) as error:
+        return f"the reference child sent an invalid event: {error}"[:500]
     except OSError as error:
         return f"the reference engine cannot be started: {error}"
 
 
 def _record_failure(cells: list[CellInput], records: Records, failure: str) -> None:
-    """Record each infection that brought nothing."""
+    """Record each infection that has no answer."""
     for cell in cells:
         record = records[cell.cell_id]
         for case in cell.cases:

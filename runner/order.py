@@ -4,7 +4,6 @@ An order names no Ray and no cluster: ``python -m runner order.json`` executes i
 """
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -79,22 +78,11 @@ class WorkOrder(Frozen):
     reference: Engine | None = None
     """The reference engine on this node, for swaps; None where it is not installed."""
     freeze: bool = False
-    """Make the truth instead of comparing with it: each stage takes the engine's own input."""
-    code_digest: str | None = None
+    """Whether to make the truth: each stage takes what the engine itself made before it."""
+    source_digest: str | None = None
     """Digest of the runner's source that must execute this order; checked when given."""
 
     @property
     def reference_weights(self) -> str:
         """Weights that the logits reference must have been made over."""
         return self.variant.weights_digest if self.variant.quantised else self.model.weights_digest
-
-
-class Ending(Frozen):
-    """How an attempt ended, as stored in ``attempts``."""
-
-    status: Literal["ok", "error", "crashed", "timeout", "oom", "lost"]
-    error: str | None = None
-    exit_code: int | None = None
-    signal: str | None = None
-    peak_memory: int | None = None
-    """Bytes."""

@@ -1,4 +1,4 @@
-"""One engine child as a process group: started, read, limited in time, and surely ended."""
+"""One engine child as a process group: started, read, limited in time, and always killed."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ CHILD = Path(__file__).parent / "engines"
 #: Variables that may hold a secret, by name or by a value such as ``http://user:password@host``.
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CRED|(^|_)PAT($|_)", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"://[^/@\s]+:[^/@\s]+@")
-#: A child that has closed its end has this long to exit before it is ended.
+#: Seconds that a child has to exit after it closed its end of the pipe.
 _EXIT_GRACE_S = 10.0
 _LAST_WORDS = 4096
 _POLL_S = 0.1
@@ -32,11 +32,11 @@ _MEASURE_S = 0.5
 
 
 class DeadlinePassed(Exception):
-    """The child did not end in its time."""
+    """The child did not end before its deadline."""
 
 
 class ChildProcess:
-    """The engine child of one order. Leaving the context kills whatever is left of its group."""
+    """The engine child of one order. Leaving the context kills all processes of its group."""
 
     def __init__(self, python: str, deadline_s: float, secret: str | None = None) -> None:
         """``secret`` names a variable that the child must not have, whatever it is called."""
@@ -58,15 +58,15 @@ class ChildProcess:
         self._reader.start()
 
     def send(self, order: ChildOrder) -> None:
-        """Hand the order over; a child that died already is noticed when it is read."""
+        """Send the order. A child that has died already is noticed when its events are read."""
         threading.Thread(target=self._write, args=(order,), daemon=True).start()
 
     def events(self) -> Iterator[Event]:
-        """Yield what the child reports until it closes its end.
+        """Yield the child's events until it closes its end of the pipe.
 
         Raises:
             DeadlinePassed: its time is over.
-            ProtocolError: it wrote something that is no event.
+            ProtocolError: it wrote something that is not a valid event.
         """
         idle_since_its_end = 0
         while True:
@@ -76,7 +76,7 @@ class ChildProcess:
             except queue.Empty:
                 if time.monotonic() > self._ends_at:
                     raise DeadlinePassed from None
-                # A worker that it left behind may hold the pipe open for ever.
+                # A worker that outlives the child may keep the pipe open.
                 idle_since_its_end += self._process.poll() is not None
                 if idle_since_its_end > 2:
                     return
@@ -95,14 +95,14 @@ class ChildProcess:
         return max(0.0, self._ends_at - time.monotonic())
 
     def exit_code(self) -> int | None:
-        """Return the code with which it ended, negative for a signal; None if it does not end."""
+        """Return its exit code, negative for a signal; None if it does not end."""
         try:
             return self._process.wait(_EXIT_GRACE_S)
         except subprocess.TimeoutExpired:
             return None
 
     def was_killed_for_memory(self) -> bool:
-        """Whether the kernel has killed a process for memory since this one started."""
+        """Whether the kernel killed any process for lack of memory since this one started."""
         return _kernel_memory_kills() > self._memory_kills
 
     def last_words(self, limit: int = _LAST_WORDS) -> str:
@@ -125,8 +125,8 @@ class ChildProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
-        # What nobody will read would keep the reader waiting, and with it all that came. Where a
-        # worker that left the group holds the pipe open, nothing comes, and it is left to wait.
+        # The reader waits while the queue is full: empty it, so that the thread and its events are
+        # freed. If a worker that left the group keeps the pipe open, the reader is left waiting.
         with contextlib.suppress(queue.Empty):
             while self._reader.is_alive():
                 self._events.get(timeout=2 * _POLL_S)
@@ -142,6 +142,7 @@ class ChildProcess:
         except ProtocolError as error:
             self._events.put(error)
         except (OSError, ValueError):
+            # The pipe was closed on our side.
             self._events.put(None)
 
     def _write(self, order: ChildOrder) -> None:
@@ -152,10 +153,10 @@ class ChildProcess:
             write_order(stream, order)
             stream.close()
         except OSError:
-            pass  # It is gone; its exit code tells the story.
+            pass  # The child has died; its exit code says how.
 
     def _measure(self) -> None:
-        # It looks at every process of the machine: too much for every frame, or while others time.
+        # It reads every process of the machine: too slow for every event.
         if time.monotonic() - self._measured_at < _MEASURE_S:
             return
         self._measured_at = time.monotonic()
@@ -169,7 +170,7 @@ class ChildProcess:
 
 
 def _kernel_memory_kills() -> int:
-    """Return how many processes the kernel has killed for memory since boot; 0 if it is unknown."""
+    """Return how many processes the kernel killed for lack of memory since boot; 0 if unknown."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:

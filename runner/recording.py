@@ -1,95 +1,61 @@
-"""What one attempt at one cell has reported so far, and how it becomes Parquet."""
+"""One attempt at one cell as Parquet: rows as they come, and at the end the committing row."""
 
 import datetime as dt
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from runner.completeness import ALL_STAGES, Completeness
+from runner.ending import Ending
 from runner.engines.events import EngineLoaded
-from runner.engines.orders import CaseInput
-from runner.engines.probes.run import FACTS
 from runner.engines.protocol import ProtocolError
-from runner.engines.registry import DECLARATIONS
 from runner.engines.trace import NOT_OBSERVED, OBSERVED, Timing, Trace
 from runner.machine import Machine
-from runner.order import CellOrder, Ending, WorkOrder
+from runner.order import CellOrder, WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
+from runner.swaps import SwapCandidates
 from runner.trace_digest import trace_digest
-from runner.truth import question
-from suites.stages import CHAIN, STAGES
 from suites.suite import Case
 
+R = TypeVar("R", TraceRow, RequestRow)
+
 _LOAD = "load"
-#: Rows and seconds after which what was seen is written, so that our own death loses little.
+#: Rows and seconds after which rows are written, so that the supervisor's own death loses little.
 _FLUSH_ROWS = 512
 _FLUSH_S = 10.0
 
 
 class AttemptRecord:
-    """Writes one cell's traces as they come, and at its end the row that commits them."""
+    """Writes the traces of one cell as they come, and at its end the row that commits them."""
 
     def __init__(self, order: WorkOrder, cell: CellOrder, store: Store) -> None:
         self._order, self._cell, self._store = order, cell, store
         self._name = attempt_name(cell.cell_id, order.node_id, order.attempt)
         self._files: list[str] = []
         self._flushed = time.monotonic()
-        self._cases = {case.id: case for case in cell.suite.cases}
         self._traces: list[TraceRow] = []
         self._requests: list[RequestRow] = []
-        self._answered: set[str] = set()
-        self.symptoms: dict[str, dict[str, Trace]] = {}
-        """Chain cases that were swapped in, by id: each of the child's probes by name."""
-        self.odd_facts: dict[str, Any] = {}
-        """What the engine states and the model does not, by fact."""
-        self.weights_differ = False
-        """Whether a plain tensor of the artifact is not the model's."""
-        self._wholes: dict[str, Trace] = {}
-        self._swaps: set[tuple[str, str]] = set()
         self._clock = time.monotonic()
+        self.completeness = Completeness(order, cell)
+        self.swaps = SwapCandidates(self.completeness.cases)
         self.stage_reached: str | None = None
         self.duration_s: float | None = None
-        declaration = DECLARATIONS.get(order.engine.engine)
-        if declaration and order.engine.serving == "in_process":
-            self._show(declaration.shown.stages)
-        else:
-            # What a server shows is known once it has said what it is: until then, anything.
-            self._show(dict.fromkeys((*STAGES, CHAIN), "endpoint"))
-
-    def _show(self, shown: dict[str, str]) -> None:
-        if self._order.pass_ == "timed":
-            # Nothing is instrumented there: only the requests are timed.
-            shown = {stage: how if stage == CHAIN else "not_probed" for stage, how in shown.items()}
-        self._shown = dict(shown)
+        """Seconds that the child took for this cell; None until it has served it."""
 
     def loaded(self, shown: dict[str, str]) -> None:
-        """Note what the loaded engine shows, and why it does not show the rest."""
-        self._show(shown)
-        for stage in (*STAGES, CHAIN):
-            how = self._shown.get(stage, "not_probed")
+        """Note what the loaded engine shows, and record why it does not show the rest."""
+        self.completeness.show(shown)
+        for stage in ALL_STAGES:
+            how = self.completeness.shown[stage]
             if how not in OBSERVED:
                 self._add(
                     case_id="*", stage=stage, probe="none", observed=how, error=NOT_OBSERVED[how]
                 )
-
-    @property
-    def stages(self) -> list[str]:
-        """Stages that the engine shows in this pass."""
-        return [stage for stage, how in self._shown.items() if how in OBSERVED]
-
-    @property
-    def planned(self) -> list[Case]:
-        """Cases to ask: those of shown stages, or the chosen ones among them.
-
-        A freeze asks all: a stage that the reference engine lacks still has inputs to freeze.
-        """
-        chosen, freeze = self._order.only_cases, self._order.freeze
-        return [
-            case
-            for case in self._cases.values()
-            if (freeze or case.stage in self.stages) and (not chosen or case.id in chosen)
-        ]
 
     @property
     def done(self) -> bool:
@@ -108,16 +74,8 @@ class AttemptRecord:
 
     def miss(self, case: Case, why: str) -> None:
         """Record a planned case that cannot be asked."""
-        self._answered.add(case.id)
-        self._add(
-            case_id=case.id,
-            case_digest=case.digest,
-            tags=list(case.tags),
-            stage=case.stage,
-            probe="*",
-            observed=self._shown[case.stage],
-            error=why,
-        )
+        self.completeness.answered(case.id)
+        self._add_case(case, probe="*", error=why)
 
     def trace(self, trace: Trace, model_facts: dict[str, Any]) -> None:
         """Record one trace of the child.
@@ -125,25 +83,25 @@ class AttemptRecord:
         Raises:
             ProtocolError: it does not fit what was asked.
         """
-        stage, case_id, unseen = trace.stage, trace.case_id, trace.unseen
-        case, value = self._cases.get(case_id), trace.value
-        if stage not in self._shown:
-            raise ProtocolError(f"a trace of {stage}, which the engine does not state to show")
+        stage, case_id, value = trace.stage, trace.case_id, trace.value
+        if stage not in self.completeness.shown:
+            raise ProtocolError(f"a trace of {stage!r}, which is no stage"[:200])
+        self.completeness.answered(case_id)
+        self.swaps.note(trace)
         if trace.timing:
             self._request(case_id, trace.timing)
-        self._answered.add(case_id)
-        if stage == "config" and not unseen:
+        if stage == "config" and not trace.unseen:
             fact = case_id.removeprefix("config/")
             value = {**(value or {}), "model": model_facts.get(fact)}
-            if value["model"] is not None and value.get("seen") != value["model"]:
-                self.odd_facts[fact] = value.get("seen")
+            self.swaps.note_fact(fact, value.get("seen"), value["model"])
+        case = self.completeness.cases.get(case_id)
         self._add(
             case_id=case_id,
             case_digest=case.digest if case else None,
             tags=list(case.tags) if case else [],
             stage=stage,
             probe=trace.probe,
-            observed=unseen or self._shown[stage],
+            observed=trace.unseen or self.completeness.shown[stage],
             repeat=trace.repeat,
             prompt_text=trace.prompt_text,
             prompt_ids=trace.prompt_ids,
@@ -153,56 +111,27 @@ class AttemptRecord:
             finish_reason=trace.finish_reason,
             value=_dump(value),
             payload_digest=trace_digest(trace),
-            error=trace.error or (NOT_OBSERVED[unseen] if unseen else None),
+            error=trace.error or (NOT_OBSERVED[trace.unseen] if trace.unseen else None),
             seconds=trace.seconds,
             **{name: array.tolist() for name, array in trace.arrays.items()},
         )
-        if stage == CHAIN and case:
-            self._note_chain(trace)
-
-    def question(self, case_id: str) -> CaseInput:
-        """Return what a case asks, as the child takes it."""
-        return question(self._cases[case_id])
 
     def no_swap(self, case_id: str, probe: str, error: str) -> None:
-        """Record that a swap brought nothing, unless it did."""
-        case = self._cases[case_id]
-        if (case_id, probe) not in self._swaps:
-            self._swaps.add((case_id, probe))
-            self._add(
-                case_id=case_id,
-                case_digest=case.digest,
-                tags=list(case.tags),
-                stage=CHAIN,
-                probe=probe,
-                observed=self._shown.get(CHAIN, "not_probed"),
-                error=error,
-            )
-
-    def _note_chain(self, trace: Trace) -> None:
-        """Keep what swaps start from."""
-        case_id, probe = trace.case_id, trace.probe
-        if probe == "whole":
-            self._wholes[case_id] = trace
-        elif "/" in probe:
-            self._swaps.add((case_id, probe))
-            if probe.startswith("cure/"):
-                if case_id not in self._wholes:
-                    raise ProtocolError(f"{probe} of {case_id}, which was never asked whole")
-                swapped = self.symptoms.setdefault(case_id, {"whole": self._wholes[case_id]})
-                swapped[probe] = trace
+        """Record that a swap has no answer, unless it has one."""
+        if self.swaps.note_swap(case_id, probe):
+            self._add_case(self.completeness.cases[case_id], probe=probe, error=error)
 
     def tensor(self, name: str, facts: dict[str, Any]) -> None:
         """Record the facts of one tensor."""
-        misshapen = facts["seen_shape"] != facts["model_shape"]
-        self.weights_differ |= bool(facts.get("mismatched")) or misshapen
+        self.swaps.note_tensor(facts)
+        trace = Trace("weights", f"weights/{name}", "tensor", value=facts)
         self._add(
-            case_id=f"weights/{name}",
+            case_id=trace.case_id,
             stage="weights",
             probe="tensor",
-            observed=self._shown["weights"],
+            observed=self.completeness.shown["weights"],
             value=_dump(facts),
-            payload_digest=trace_digest(Trace("weights", name, "tensor", value=facts)),
+            payload_digest=trace_digest(trace),
         )
 
     def no_weights(self, error: str) -> None:
@@ -211,20 +140,9 @@ class AttemptRecord:
             case_id="*",
             stage="weights",
             probe="tensor",
-            observed=self._shown["weights"],
+            observed=self.completeness.shown["weights"],
             error=error,
         )
-
-    def completeness(self) -> Ending:
-        """Return ``ok``, or the error that planned cases were never answered."""
-        planned = [case.id for case in self.planned]
-        if "config" in self.stages and not self._order.freeze:
-            planned += [f"config/{fact}" for fact in FACTS]
-        missing = [case_id for case_id in planned if case_id not in self._answered]
-        if not missing:
-            return Ending(status="ok")
-        text = f"the engine child left {len(missing)} cases unanswered, the first is {missing[0]}"
-        return Ending(status="error", error=text)
 
     def write(
         self,
@@ -287,10 +205,20 @@ class AttemptRecord:
 
     def _add(self, **columns: Any) -> None:
         storable = {name: _storable(value) for name, value in columns.items()}
-        self._traces.append(TraceRow(**self._keys, **storable))
+        self._traces.append(_row(TraceRow, **self._keys, **storable))
         due = time.monotonic() - self._flushed > _FLUSH_S
         if len(self._traces) >= _FLUSH_ROWS or due:
             self._flush()
+
+    def _add_case(self, case: Case, **columns: Any) -> None:
+        self._add(
+            case_id=case.id,
+            case_digest=case.digest,
+            tags=list(case.tags),
+            stage=case.stage,
+            observed=self.completeness.shown[case.stage],
+            **columns,
+        )
 
     def _flush(self) -> None:
         if self._traces:
@@ -301,7 +229,8 @@ class AttemptRecord:
 
     def _request(self, case_id: str, timing: Timing) -> None:
         self._requests.append(
-            RequestRow(
+            _row(
+                RequestRow,
                 **self._keys,
                 case_id=case_id,
                 load_pattern="sequential",
@@ -310,6 +239,17 @@ class AttemptRecord:
                 **asdict(timing),
             )
         )
+
+
+#: Cell id → the record of its attempt.
+Records = Mapping[str, AttemptRecord]
+
+
+def record_of(records: Records, cell_id: str) -> AttemptRecord:
+    """Return the record of a cell; ProtocolError if the child names one that was not ordered."""
+    if cell_id not in records:
+        raise ProtocolError(f"cell {cell_id!r} was not ordered"[:200])
+    return records[cell_id]
 
 
 def _loaded_columns(loaded: EngineLoaded | None) -> dict[str, Any]:
@@ -325,6 +265,16 @@ def _loaded_columns(loaded: EngineLoaded | None) -> dict[str, Any]:
         "kv_dtype": loaded.kv_dtype,
         "probe_overrides": json.dumps(loaded.overrides),
     }
+
+
+def _row(kind: type[R], **columns: Any) -> R:
+    """Return a row of a table; ProtocolError if a value does not fit its column."""
+    try:
+        return kind(**columns)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(f"{columns['case_id']}: {place}: {first['msg']}"[:300]) from error
 
 
 def _storable(value: Any) -> Any:

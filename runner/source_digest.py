@@ -1,4 +1,4 @@
-"""Which source of the runner is executing: an attempt refuses to run under another than ordered."""
+"""The digest of the runner's source: an attempt refuses to run on other source than was ordered."""
 
 import functools
 from pathlib import Path
@@ -8,5 +8,5 @@ from suites.digest import tree_digest
 
 @functools.cache
 def source_digest() -> str:
-    """Return the digest of the ``runner`` that was imported, its child included."""
+    """Return the digest of the imported ``runner`` package, the engine child included."""
     return tree_digest(Path(__file__).parent, "*.py")[:16]

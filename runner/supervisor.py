@@ -1,14 +1,12 @@
-"""The supervisor: starts the engine child, records what it reports, and names how it ended.
+"""The supervisor: starts the engine child, records what it reports, and how it ended.
 
-It never raises for what an engine does: every attempt ends as rows in Parquet, with what the child
-had reported before it failed.
+It never raises for what an engine does: every attempt ends as rows in Parquet, with everything that
+the child reported before it failed.
 """
 
 import datetime as dt
 import os
-import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,27 +14,24 @@ from pydantic import Field
 
 from runner import infection
 from runner.child_orders import candidate_order
+from runner.ending import Ending, ending_of_exit, error_ending
 from runner.engines.events import CellDone, EngineLoaded, Failed, StageStarted, TraceSeen
 from runner.engines.orders import CellInput
 from runner.engines.protocol import ProtocolError
 from runner.engines.redaction import Redaction
 from runner.machine import this_machine
 from runner.model.facts import model_facts
-from runner.model.weights import TensorFacts, tensor_facts
-from runner.order import Ending, WorkOrder
+from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
-from runner.recording import AttemptRecord
+from runner.recording import AttemptRecord, Records, record_of
 from runner.source_digest import source_digest
 from runner.stored.references import References
 from runner.stored.store import Store, attempt_name
+from runner.tensor_comparison import TensorComparison
 from runner.truth import lacks_truth, with_truth
 from suites.errors import UserError
 from suites.suite import Frozen
 
-Records = dict[str, AttemptRecord]
-
-_TOO_LATE = "the artifact's tensors were not compared within the deadline"
-_WEIGHTS_GRACE_S = 5.0
 #: Bytes kept of what a managed server or a failed engine printed.
 _LOG = 64 << 10
 
@@ -54,7 +49,7 @@ class Outcome(Frozen):
 
 
 @dataclass
-class _Report:
+class _ChildReport:
     """What is known of the child besides its traces."""
 
     loaded: EngineLoaded | None = None
@@ -71,7 +66,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     store = Store(results)
     started, clock = dt.datetime.now(dt.UTC), time.monotonic()
     records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
-    report = _Report()
+    report = _ChildReport()
     ending = _attempt(order, records, report)
     infection.infect(order, records, clock + order.deadline_s + infection.OVERTIME_S)
     if report.log:
@@ -80,7 +75,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     outcomes = []
     for cell in order.cells:
         record = records[cell.cell_id]
-        end = record.completeness() if record.done else ending
+        end = record.completeness.ending() if record.done else ending
         measured = end.model_copy(update={"peak_memory": report.peak_memory})
         record.write(measured, started, report.loaded, this_machine())
         outcomes.append(
@@ -97,62 +92,59 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     return outcomes
 
 
-def _attempt(order: WorkOrder, records: Records, report: _Report) -> Ending:
+def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending:
     """Return how the child ended; ``records`` and ``report`` hold what it reported until then."""
-    if order.code_digest not in (None, source_digest()):
-        return Ending(
-            status="error",
-            error=f"runner {source_digest()} was imported, the order is for {order.code_digest}",
+    if order.source_digest not in (None, source_digest()):
+        return error_ending(
+            f"runner {source_digest()} was imported, the order is for {order.source_digest}"
         )
     try:
         child_order = candidate_order(order, _cases(order, records))
         truth = model_facts(order.model.hf, order.pass_, order.engine.options)
     except UserError as error:
-        return Ending(status="error", error=error.line)
+        return error_ending(error.line)
     except OSError as error:
-        return Ending(status="error", error=str(error))
+        return error_ending(str(error))
     try:
         child = ChildProcess(order.engine.python, order.deadline_s, order.engine.api_key_env)
     except OSError as error:
-        return Ending(status="error", error=_no_interpreter(order, error))
-    pool = ThreadPoolExecutor(1)
+        return error_ending(
+            f"cannot start the environment of {order.engine.name}: {order.engine.python}: "
+            f"{error.strerror or error}; `fleetqual doctor` says how to add it"
+        )
     with child:
-        compares = order.engine.serving != "external" and _compares_weights(records)
-        weights = pool.submit(_tensors, order, child) if compares else None
+        comparison = TensorComparison(order, child) if _has_weights(order, records) else None
         child.send(child_order)
         try:
             ending = _follow(child, records, report, truth)
         except DeadlinePassed:
-            ending = Ending(
-                status="timeout", error=f"no end within the deadline of {order.deadline_s:g} s"
-            )
-        except (ProtocolError, ValueError) as error:
-            text = f"the engine child sent something that is no event: {error}"
-            ending = Ending(status="error", error=text[:500])
+            text = f"not finished within the deadline of {order.deadline_s:g} s"
+            ending = Ending(status="timeout", error=text)
+        except (ProtocolError, ValueError, RecursionError) as error:
+            ending = error_ending(f"the engine child sent an invalid event: {error}")
         report.peak_memory = child.peak_memory
         if order.engine.serving == "managed" or not all(r.done for r in records.values()):
             report.log = child.last_words(_LOG)
-    pool.shutdown(wait=False)
-    if weights is not None:
-        try:
-            tensors = weights.result(timeout=child.time_left_s + _WEIGHTS_GRACE_S)
-        except TimeoutError:
-            tensors = _TOO_LATE
-        for record in records.values():
-            _record_weights(record, tensors)
+    if comparison is not None:
+        comparison.record(records.values())
     return ending
 
 
+def _has_weights(order: WorkOrder, records: Records) -> bool:
+    shown = any("weights" in record.completeness.stages for record in records.values())
+    return shown and order.engine.serving != "external"
+
+
 def _follow(
-    child: ChildProcess, records: Records, report: _Report, truth: dict[str, Any]
+    child: ChildProcess, records: Records, report: _ChildReport, truth: dict[str, Any]
 ) -> Ending:
-    """Record events until the child is through; return how it ended."""
+    """Record events until the child ends; return how it ended."""
     failure: Failed | None = None
     serving: AttemptRecord | None = None
     for event in child.events():
         match event:
             case StageStarted(stage, cell_id):
-                serving = None if cell_id is None else _record(records, cell_id)
+                serving = None if cell_id is None else record_of(records, cell_id)
                 for started in [serving] if serving else records.values():
                     started.start(stage)
             case EngineLoaded():
@@ -160,39 +152,15 @@ def _follow(
                 for record in records.values():
                     record.loaded(event.stages)
             case TraceSeen(cell_id, trace):
-                _record(records, cell_id).trace(trace, truth)
+                record_of(records, cell_id).trace(trace, truth)
             case CellDone(cell_id):
-                _record(records, cell_id).finish()
+                record_of(records, cell_id).finish()
             case Failed():
                 failure = event
-    code = child.exit_code()
     if failure:
-        return Ending(status=failure.kind, error=failure.error[:500], exit_code=code)
-    if code is None:
-        return Ending(status="error", error="the engine child fell silent and did not exit")
-    if code == -signal.SIGKILL and child.was_killed_for_memory():
-        text = "the kernel killed the engine child for want of memory"
-        return Ending(status="oom", error=text, exit_code=code, signal="SIGKILL")
-    if code < 0:
-        name = signal.Signals(-code).name
-        during = f" during {serving.stage_reached}" if serving else ""
-        return Ending(
-            status="crashed",
-            error=f"the engine child died of {name}{during}",
-            exit_code=code,
-            signal=name,
-        )
-    if code:
-        words = child.last_words().splitlines()
-        text = f"the engine child exited with {code}: {words[-1] if words else 'it said nothing'}"
-        return Ending(status="crashed", error=text[:500], exit_code=code)
-    return Ending(status="error", error="the engine child ended without serving this cell")
-
-
-def _record(records: Records, cell_id: str) -> AttemptRecord:
-    if cell_id not in records:
-        raise ProtocolError(f"cell {cell_id!r} was not ordered"[:200])
-    return records[cell_id]
+        ending = error_ending(failure.error)
+        return ending.model_copy(update={"status": failure.kind, "exit_code": child.exit_code()})
+    return ending_of_exit(child, serving.stage_reached if serving else None)
 
 
 def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
@@ -201,52 +169,22 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
     cells = []
     for cell_id, record in records.items():
         asked = []
-        for planned in record.planned:
-            case = with_truth(planned, order, references)
+        for planned in record.completeness.planned:
+            try:
+                case = with_truth(planned, order, references)
+            except ValueError as error:
+                record.miss(planned, f"no truth to ask with: {error}")
+                continue
             lacking = None if order.freeze else lacks_truth(case)
             if lacking is None:
                 asked.append(case)
             else:
                 why = f"no truth to ask with: {lacking} is neither golden nor frozen"
                 record.miss(planned, why)
-        cells.append(CellInput(cell_id, asked, [] if order.freeze else record.stages))
+        cells.append(CellInput(cell_id, asked, [] if order.freeze else record.completeness.stages))
     return cells
 
 
 def _unkeyed(text: str, order: WorkOrder) -> str:
-    """Return what an engine printed without the key that its server may have repeated."""
+    """Return what an engine printed, without the key that its server may have repeated."""
     return Redaction(os.environ.get(order.engine.api_key_env or "")).text(text)
-
-
-def _compares_weights(records: Records) -> bool:
-    return any("weights" in record.stages for record in records.values())
-
-
-def _tensors(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | str:
-    found = []
-    try:
-        for facts in tensor_facts(order.model, order.variant):
-            found.append(facts)
-            if not child.time_left_s:
-                return _TOO_LATE
-        return found
-    except UserError as error:
-        return f"the artifact's tensors cannot be compared: {error.line}"
-    except Exception as error:
-        # The engine's evidence is whole without it, and is not to be lost for it.
-        return f"the artifact's tensors cannot be compared: {type(error).__name__}: {error}"
-
-
-def _record_weights(record: AttemptRecord, found: list[TensorFacts] | str) -> None:
-    if isinstance(found, str):
-        record.no_weights(found)
-        return
-    for name, facts in found:
-        record.tensor(name, facts)
-
-
-def _no_interpreter(order: WorkOrder, error: OSError) -> str:
-    return (
-        f"cannot start the environment of {order.engine.name}: {order.engine.python}: "
-        f"{error.strerror or error}; `fleetqual doctor` tells how to add it"
-    )

@@ -1,35 +1,24 @@
 """The catalog: evidence and relations of some runs, materialised in an in-memory DuckDB.
 
-Each file in ``views/`` is one relation of its own name; they are made in the order in which they
-read each other.
+Evidence is loaded when a catalog is opened; a relation is built when a query first reads it.
 """
 
 import datetime as dt
-import graphlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import duckdb
+import pyarrow as pa
 
 from analysis.judging.gate import Evidence, Quarantined, Rotten, inspect
 from analysis.judging.loading import load_declarations, load_evidence, load_references, run_configs
+from analysis.judging.relations import Relations
 from analysis.sql_functions.functions import register
 from runner.stored.store import Store
 from suites.errors import UserError
-
-VIEWS = Path(__file__).parents[1] / "views"
-#: Relations with the rules themselves; everything else is made from evidence.
-LAZY = "-- materialised: no"
-_READS = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z_0-9]*)")
-#: Names that a relation gives to its own parts; they hide relations of the same name.
-_PARTS = re.compile(r"\b([a-z_][a-z_0-9]*)\s+AS\s+(?:MATERIALIZED\s+)?\(")
-_COMMENT = re.compile(r"--[^\n]*")
 
 
 class Catalog:
@@ -42,15 +31,19 @@ class Catalog:
         quarantined: Sequence[Quarantined],
     ) -> None:
         self.con = con
+        self.relations = Relations(con)
         self.evidence = {e.run_id: e for e in evidence}
         self.quarantined = tuple(quarantined)
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
-        """Return a query's rows as dictionaries."""
-        found: list[dict[str, Any]] = (
-            self.con.sql(query, params=list(parameters)).to_arrow_table().to_pylist()
-        )
+        """Return a query's rows as dictionaries; what the query reads is built first."""
+        found: list[dict[str, Any]] = self.table(query, parameters).to_pylist()
         return found
+
+    def table(self, query: str, parameters: Sequence[object] = ()) -> pa.Table:
+        """Return a query's rows as an Arrow table; what the query reads is built first."""
+        self.relations.build_for(query)
+        return self.con.sql(query, params=list(parameters)).to_arrow_table()
 
     def close(self) -> None:
         """Free the database."""
@@ -75,7 +68,7 @@ def open_catalog(
     *,
     memory_limit: str | None = None,
 ) -> Catalog:
-    """Load runs and make every relation over them.
+    """Load the evidence of runs; relations over it are built when they are asked for.
 
     Args:
         store: the results root.
@@ -122,26 +115,10 @@ def _filled(
         quarantined = [q for e in evidence for q in e.quarantined]
         quarantined += load_references(con, store, configs)
         load_declarations(con, configs, quarantined)
-        for name in relation_order():
-            text = (VIEWS / f"{name}.sql").read_text(encoding="utf-8")
-            kind = "VIEW" if text.startswith(LAZY) else "TABLE"
-            con.execute(f'CREATE {kind} "{name}" AS {text}')
     except BaseException:
         con.close()
         raise
     return Catalog(con, evidence, quarantined)
-
-
-@cache
-def relation_order() -> tuple[str, ...]:
-    """Return the names of the relations, each after those that it reads."""
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(VIEWS.glob("*.sql"))}
-    reads: dict[str, set[str]] = {}
-    for name, text in texts.items():
-        code = _COMMENT.sub("", text)
-        foreign = texts.keys() - {name, *_PARTS.findall(code)}
-        reads[name] = foreign & set(_READS.findall(code))
-    return tuple(graphlib.TopologicalSorter(reads).static_order())
 
 
 @dataclass(frozen=True)

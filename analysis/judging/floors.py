@@ -4,8 +4,8 @@ import datetime as dt
 import json
 
 from analysis.judging.catalog import choose_run, open_catalog
+from runner.stored.frozen_tables import FloorRow, floor_id
 from runner.stored.store import Store
-from runner.stored.tables import FloorRow, floor_id
 from suites.errors import UserError
 
 _GROUP = ("weights_digest", "tokenizer_digest", "suite", "compute_dtype", "backend", "engine")
@@ -24,7 +24,9 @@ def floor_rows(results: str, run_id: str | None = None) -> list[FloorRow]:
     store = Store(results)
     chosen = choose_run(store, run_id)
     with open_catalog(store, [chosen]) as catalog:
-        found = catalog.rows("SELECT * FROM floor_candidates ORDER BY cell_id, node_id, probe")
+        found = catalog.rows(
+            "SELECT * FROM numeric.floor_candidates ORDER BY cell_id, node_id, probe"
+        )
         (config,) = catalog.rows("SELECT config FROM runs")
     engines = json.loads(config["config"]).get("matrix", {}).get("engines", [])
     options = {entry["name"]: entry["options"] for entry in engines if entry.get("name")}

@@ -10,31 +10,25 @@ import pyarrow.parquet as pq
 
 from analysis.judging.catalog import Catalog, open_catalog
 from analysis.judging.gate import JUDGED, Evidence, inspect
-from analysis.judging.loading import reference_roots, reference_state
+from analysis.judging.loading import reference_state, searched_roots
 from runner.stored.store import Store
 from runner.stored.tables import arrow_schema
 from suites.digest import tagged_digest, tree_digest
 from suites.errors import UserError
 
-#: All that judges: relations, and the functions and loading beneath them.
-JUDGING_CODE = Path(__file__).parents[1]
+ANALYSIS = Path(__file__).parents[1]
+#: The folders whose code decides verdicts. What only shows them may change without judging again.
+JUDGING_CODE = ("judging", "sql_functions", "views")
 _STATE = b"fleetqual.state"
 _RULES = b"fleetqual.rules"
 
 
-def judge(results: str, run_id: str) -> str:
-    """Compute a run's verdicts and append them; return the judgement's id.
-
-    Judging again appends: what was said before stays readable.
-    """
-    store = Store(results)
-    with open_catalog(store, [run_id], judging=[run_id]) as catalog:
-        return append_judgement(store, catalog, run_id)
-
-
 def append_judgement(store: Store, catalog: Catalog, run_id: str) -> str:
-    """Write the fresh verdicts that a catalog computed for a run."""
-    (rules,) = catalog.rows("SELECT rules_version FROM rules")
+    """Write the fresh verdicts that a catalog computed for a run; return the judgement's id.
+
+    Judging again appends: earlier judgements stay readable.
+    """
+    (rules,) = catalog.rows("SELECT rules_version FROM sources.rules")
     version = rules["rules_version"]
     judgement = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}-{version}"
     about = {
@@ -43,8 +37,7 @@ def append_judgement(store: Store, catalog: Catalog, run_id: str) -> str:
     }
     for table, row in JUDGED.items():
         schema = arrow_schema(row)
-        query = f"SELECT * FROM fresh_{table} WHERE run_id = ?"
-        found = catalog.con.sql(query, params=[run_id]).to_arrow_table()
+        found = catalog.table(f"SELECT * FROM verdicts.{table} WHERE run_id = ?", [run_id])
         typed = found.select(schema.names).cast(schema).replace_schema_metadata(about)
         store.write_table(f"runs/{run_id}/{table}/{judgement}.parquet", typed)
     return judgement
@@ -104,7 +97,11 @@ def _state(store: Store, evidence: Evidence) -> str:
         for file in evidence.files["runs"]
         for row in store.read_file(f"runs/{evidence.run_id}/{file}").to_pylist()
     ]
-    roots = {root for row in rows for root in reference_roots(store, json.loads(row["config"]))}
+    roots = {root for row in rows for root in searched_roots(store, json.loads(row["config"]))}
     frozen = [[root, reference_state(root)] for root in sorted(roots)]
-    code = [tree_digest(JUDGING_CODE, pattern) for pattern in ("*.sql", "*.py")]
-    return tagged_digest("g2", [evidence.fingerprint, code, frozen])
+    code = [
+        tree_digest(ANALYSIS / folder, pattern)
+        for folder in JUDGING_CODE
+        for pattern in ("*.sql", "*.py")
+    ]
+    return tagged_digest("g3", [evidence.fingerprint, code, frozen])

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,14 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 from pydantic import BaseModel
 
-import suites
 from analysis.judging.gate import JUDGED, Evidence, Quarantined, Rotten
 from analysis.judging.parquet_defects import defect
+from runner.stored.frozen_tables import FloorRow, ReferenceRow
+from runner.stored.references import reference_roots
 from runner.stored.store import Store
-from runner.stored.tables import TABLES, FloorRow, ReferenceRow, arrow_schema
+from runner.stored.tables import TABLES, arrow_schema
 from suites.errors import UserError
-
-SHIPPED_REFERENCES = Path(suites.__file__).parent / "references"
 
 _EXPECTED = pa.schema(
     [
@@ -54,6 +52,7 @@ def load_evidence(
     Raises:
         Rotten: a file is not what the gate verified.
     """
+    con.execute("CREATE SCHEMA IF NOT EXISTS sources")
     for table, row in TABLES.items():
         files = [(e.run_id, f) for e in evidence for f in e.files[table]]
         _create(con, table, _read(store, files, row))
@@ -67,14 +66,13 @@ def load_evidence(
             for e in evidence
             if e.run_id not in judging and e.files[table]
         ]
-        _create(con, f"stored_{table}", _read(store, files, judged_row))
-    _create(con, "judging", pa.table({"run_id": pa.array(judging, pa.string())}))
+        _create(con, f"sources.stored_{table}", _read(store, files, judged_row))
+    _create(con, "sources.judging", pa.table({"run_id": pa.array(judging, pa.string())}))
 
 
-def reference_roots(store: Store, config: Mapping[str, Any]) -> list[str]:
+def searched_roots(store: Store, config: Mapping[str, Any]) -> list[str]:
     """Return the folders or URIs that hold a run's references, in the order of search."""
-    default = [f"{store.root.rstrip('/')}/references", str(SHIPPED_REFERENCES)]
-    return list(config.get("references") or default)
+    return list(config.get("references") or reference_roots(store.root))
 
 
 def reference_state(root: str) -> list[list[Any]]:
@@ -102,7 +100,7 @@ def load_references(
     roots: list[dict[str, Any]] = []
     broken: list[Quarantined] = []
     for run_id, config in configs.items():
-        for rank, root in enumerate(reference_roots(store, config)):
+        for rank, root in enumerate(searched_roots(store, config)):
             roots.append({"run_id": run_id, "rank": rank, "root": root})
     known_cases = con.sql("SELECT DISTINCT case_digest FROM cases").to_arrow_table()
     traces: list[pa.Table] = []
@@ -114,9 +112,9 @@ def load_references(
         more, worse = _reference_files(root, "floors", FloorRow)
         floors += [_with_root(t, root) for t in more]
         broken += bad + worse
-    _create(con, "reference_roots", pa.Table.from_pylist(roots, _ROOTS))
-    _create(con, "reference_traces", _stacked(traces, ReferenceRow))
-    _create(con, "floors", _stacked(floors, FloorRow))
+    _create(con, "sources.reference_roots", pa.Table.from_pylist(roots, _ROOTS))
+    _create(con, "sources.reference_traces", _stacked(traces, ReferenceRow))
+    _create(con, "sources.floors", _stacked(floors, FloorRow))
     return broken
 
 
@@ -132,12 +130,12 @@ def load_declarations(
         for index, entry in enumerate(config.get("expected") or [])
         for row in _declared(entry)
     ]
-    _create(con, "expected_entries", pa.Table.from_pylist(rows, _EXPECTED))
+    _create(con, "sources.expected_entries", pa.Table.from_pylist(rows, _EXPECTED))
     aside = [
         {"run_id": q.run_id, "table_name": q.table, "file": q.file, "reason": q.reason}
         for q in quarantined
     ]
-    _create(con, "quarantined", pa.Table.from_pylist(aside, _QUARANTINED))
+    _create(con, "sources.quarantined", pa.Table.from_pylist(aside, _QUARANTINED))
 
 
 def run_configs(con: duckdb.DuckDBPyConnection, run_ids: Iterable[str]) -> dict[str, Any]:
@@ -211,5 +209,5 @@ def _create(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
             plain = table.column(index).cast(pa.timestamp("us"))
             table = table.set_column(index, column.name, plain)
     con.register("arriving", table)
-    con.execute(f'CREATE TABLE "{name}" AS SELECT * FROM arriving')
+    con.execute(f"CREATE TABLE {name} AS SELECT * FROM arriving")
     con.unregister("arriving")

@@ -25,7 +25,7 @@ _DIFFERENCES = """
         CASE WHEN d.stage = 'tokenize' THEN TRY_CAST(t.value AS JSON) ->> '$.round_trip' END
             AS decodes_to
     FROM divergences AS d
-    INNER JOIN stages AS s USING (stage)
+    INNER JOIN sources.stages AS s USING (stage)
     LEFT JOIN cases AS c ON c.run_id = d.run_id AND c.suite = ? AND c.case_id = d.case_id
     LEFT JOIN alignments AS a
         ON a.judged AND a.run_id = d.run_id AND a.cell_id = d.cell_id AND a.node_id = d.node_id
@@ -38,8 +38,8 @@ _DIFFERENCES = """
 """
 _NUMBERS = """
     SELECT n.case_id, n.probe, n.positions, n.mean_kl, n.max_kl, n.flips, n.nonfinite
-    FROM numeric_cases AS n
-    INNER JOIN tries AS t USING (run_id, cell_id, node_id, attempt)
+    FROM numeric.cases AS n
+    INNER JOIN staging.tries AS t USING (run_id, cell_id, node_id, attempt)
     WHERE n.kind = 'reference' AND t.judged AND n.run_id = ? AND n.cell_id = ?
         AND n.node_id IS NOT DISTINCT FROM ?
     ORDER BY n.nonfinite DESC, n.mean_kl DESC NULLS FIRST, n.case_id, n.probe
@@ -55,7 +55,7 @@ _WORST = """
     INNER JOIN alignments AS a
         USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
     INNER JOIN traces AS t ON t.rowid = a.trace_row
-    INNER JOIN reference_traces AS r ON r.rowid = a.truth_row
+    INNER JOIN sources.reference_traces AS r ON r.rowid = a.truth_row
     WHERE p.kind = 'reference' AND a.judged AND p.run_id = ? AND p.cell_id = ?
         AND p.node_id IS NOT DISTINCT FROM ? AND (p.case_id = ? OR ? IS NULL)
     ORDER BY p.nonfinite DESC, p.kl DESC NULLS LAST, p.case_id, p.probe, p.position
@@ -64,7 +64,7 @@ _WORST = """
 _OUTCOMES = """
     SELECT a.stage, a.case_id, a.probe, a.outcome, a.detail
     FROM alignments AS a
-    INNER JOIN stages AS s USING (stage)
+    INNER JOIN sources.stages AS s USING (stage)
     WHERE a.judged AND a.run_id = ? AND a.cell_id = ? AND a.node_id IS NOT DISTINCT FROM ?
         AND a.case_id = ? AND a.outcome NOT IN ('mismatch', 'numeric')
     ORDER BY s.ordinal, a.probe, a.repeat
@@ -73,7 +73,7 @@ _KEPT = """
     SELECT a.attempt, a.status, t.stage, count(*) AS traces
     FROM attempts AS a
     INNER JOIN traces AS t USING (run_id, cell_id, node_id, attempt)
-    INNER JOIN stages AS s USING (stage)
+    INNER JOIN sources.stages AS s USING (stage)
     WHERE a.status <> 'ok' AND t.case_id <> '*' AND a.run_id = ? AND a.cell_id = ?
         AND a.node_id IS NOT DISTINCT FROM ?
     GROUP BY a.attempt, a.status, t.stage, s.ordinal
@@ -91,7 +91,7 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
     """
     keys = [cell["run_id"], cell["cell_id"], cell["node_id"]]
     verdicts = catalog.rows(
-        "SELECT v.*, s.does FROM verdicts AS v INNER JOIN stages AS s USING (stage) "
+        "SELECT v.*, s.does FROM verdicts AS v INNER JOIN sources.stages AS s USING (stage) "
         "WHERE run_id = ? AND cell_id = ? AND node_id IS NOT DISTINCT FROM ? "
         "ORDER BY s.ordinal, v.case_group",
         keys,

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.judging.catalog import choose_run
+from analysis.judging.catalog import Catalog, choose_run
 from analysis.judging.judge import open_judged
 from analysis.showing.junit import write_junit
 from analysis.showing.output import console, plain, print_json, verdict_text
@@ -28,9 +28,21 @@ def check(
     store = Store(results)
     chosen = choose_run(store, run_id)
     with open_judged(store, chosen) as catalog:
-        summary = summarise(catalog, chosen)
+        return print_verdicts(store, catalog, chosen, junit=junit, as_json=as_json)
+
+
+def print_verdicts(
+    store: Store,
+    catalog: Catalog,
+    run_id: str,
+    *,
+    junit: Path | None = None,
+    as_json: bool = False,
+) -> int:
+    """Print the verdicts of a run in an open, judged catalog; return the exit code."""
+    summary = summarise(catalog, run_id)
     # `explain` without --run looks at the run that `check` would choose by itself.
-    run = "" if chosen == choose_run(store, None) else f" --run {chosen}"
+    run = "" if run_id == choose_run(store, None) else f" --run {run_id}"
     if junit is not None:
         write_junit(summary, junit)
     if as_json:

@@ -42,7 +42,7 @@ _MEANINGS = {
 _ENVIRONMENT = """
     SELECT DISTINCT e.node_id, p.engine, e.kind, e.name, e.version
     FROM environment AS e
-    LEFT JOIN pairs AS p USING (run_id, cell_id, node_id)
+    LEFT JOIN staging.pairs AS p USING (run_id, cell_id, node_id)
     WHERE e.run_id = ?
     ORDER BY ALL
 """
@@ -66,9 +66,14 @@ def write_report(results: str, run_id: str | None = None, out: str | Path | None
     store = Store(results)
     chosen = choose_run(store, run_id)
     with open_judged(store, chosen) as catalog:
-        page = _render(catalog, chosen)
-    beside = Path(store.path(f"runs/{chosen}/report.html"))
-    default = beside if store.local else Path(f"report-{chosen}.html")
+        return write_page(store, catalog, chosen, out)
+
+
+def write_page(store: Store, catalog: Catalog, run_id: str, out: str | Path | None = None) -> Path:
+    """Write the page of a run in an open, judged catalog; return its path."""
+    page = _render(catalog, run_id)
+    beside = Path(store.path(f"runs/{run_id}/report.html"))
+    default = beside if store.local else Path(f"report-{run_id}.html")
     path = Path(out) if out is not None else default
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -77,7 +82,7 @@ def write_report(results: str, run_id: str | None = None, out: str | Path | None
 
 def _render(catalog: Catalog, run_id: str) -> str:
     summary = summarise(catalog, run_id)
-    stages = catalog.rows("SELECT stage, does FROM stages ORDER BY ordinal")
+    stages = catalog.rows("SELECT stage, does FROM sources.stages ORDER BY ordinal")
     runs = catalog.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
     cells = [
         {

@@ -10,7 +10,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from analysis.judging.catalog import Catalog, choose_run
 from analysis.judging.judge import open_current
+from analysis.judging.relations import public_relations
 from analysis.showing.output import console, plain, print_json
 from analysis.sql_functions.functions import unregister
 from runner.stored.store import Store
@@ -64,15 +65,16 @@ def locked_catalog(results: str, run_id: str | None = None) -> Iterator[duckdb.D
     """
     store = Store(results)
     runs = store.runs() if run_id is None else [choose_run(store, run_id)]
-    try:
-        catalog, _ = open_current(store, runs, memory_limit=MEMORY_LIMIT)
-    except duckdb.OutOfMemoryException as error:
-        raise UserError(
-            f"the evidence of {len(runs)} runs does not fit into {MEMORY_LIMIT}",
-            where=store.root,
-            fix="open one run, or a results root with fewer runs",
-        ) from error
-    with catalog:
+    with ExitStack() as stack:
+        try:
+            catalog = stack.enter_context(open_current(store, runs, memory_limit=MEMORY_LIMIT)[0])
+            catalog.relations.build(*public_relations())
+        except duckdb.OutOfMemoryException as error:
+            raise UserError(
+                f"the evidence of {len(runs)} runs does not fit into {MEMORY_LIMIT}",
+                where=store.root,
+                fix="open one run, or a results root with fewer runs",
+            ) from error
         _lock(catalog)
         yield catalog.con
 

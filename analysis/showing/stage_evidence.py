@@ -9,16 +9,16 @@ _TOKENS = 6
 
 _SWAPS = """
     SELECT s.case_id, s.swap, s.symptom, s.says, s.cures, s.infects, s.error
-    FROM swaps AS s
-    INNER JOIN tries AS t USING (run_id, cell_id, node_id, attempt)
-    INNER JOIN swap_kinds AS k USING (swap)
+    FROM compared.swaps AS s
+    INNER JOIN staging.tries AS t USING (run_id, cell_id, node_id, attempt)
+    INNER JOIN sources.swap_kinds AS k USING (swap)
     WHERE t.judged AND s.run_id = ? AND s.cell_id = ? AND s.node_id IS NOT DISTINCT FROM ?
         AND (s.case_id = ? OR ? IS NULL)
     ORDER BY s.case_id, s.direction, s.swap
 """
 _PROFILES = """
     SELECT p.probe, p.shape, p.position, p.border, p.positions, p.rise, p.share, p.told
-    FROM profiles AS p
+    FROM numeric.profiles AS p
     INNER JOIN verdicts AS v USING (run_id, cell_id, node_id)
     WHERE v.stage = 'logits' AND v.case_group = '*' AND v.verdict IN ('divergent', 'expected')
         AND p.run_id = ? AND p.cell_id = ? AND p.node_id IS NOT DISTINCT FROM ?
@@ -28,10 +28,10 @@ _DRAWS = """
     SELECT
         d.case_id, d.repeat, q.asked, d.reading, d.n, d.used, d.chi2, d.degrees, d.p_value,
         d.impossible, d.effect, d.detectable, d.looks_like, r.draws_power::DOUBLE AS power
-    FROM draw_tests AS d
-    CROSS JOIN rules AS r
-    INNER JOIN tries AS t USING (run_id, cell_id, node_id, attempt)
-    LEFT JOIN sampling_asked AS q
+    FROM numeric.draw_tests AS d
+    CROSS JOIN sources.rules AS r
+    INNER JOIN staging.tries AS t USING (run_id, cell_id, node_id, attempt)
+    LEFT JOIN staging.sampling_asked AS q
         ON q.run_id = d.run_id AND q.suite = ? AND q.case_id = d.case_id
     WHERE t.judged AND d.run_id = ? AND d.cell_id = ? AND d.node_id IS NOT DISTINCT FROM ?
         AND (d.case_id = ? OR ? IS NULL)
@@ -39,8 +39,8 @@ _DRAWS = """
 """
 _ODDS = """
     SELECT o.token_id, o.place, o.drawn, o.expected_draws, o.standing
-    FROM draw_odds AS o
-    INNER JOIN tries AS t USING (run_id, cell_id, node_id, attempt)
+    FROM numeric.draw_odds AS o
+    INNER JOIN staging.tries AS t USING (run_id, cell_id, node_id, attempt)
     WHERE t.judged AND o.run_id = ? AND o.cell_id = ? AND o.node_id IS NOT DISTINCT FROM ?
         AND o.case_id = ? AND o.repeat = ? AND o.reading = ?
     ORDER BY abs(o.drawn - o.expected_draws) DESC, o.place

@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.judging.catalog import Catalog
 from analysis.judging.gate import JUDGED
+from suites.exit_codes import DIVERGED, QUALIFIED, UNJUDGED
 
 ROWS = list[dict[str, Any]]
 
@@ -14,7 +15,7 @@ _ATTEMPTS = """
         a.stage_reached, a.error, a.exit_code, a.signal, a.started, a.load_s, a.duration_s,
         a.peak_memory, a.engine_version, a.engine_build, a.compute_dtype, a.kv_dtype, a.hardware
     FROM attempts AS a
-    LEFT JOIN pairs AS p USING (run_id, cell_id, node_id)
+    LEFT JOIN staging.pairs AS p USING (run_id, cell_id, node_id)
     WHERE a.run_id = ?
     ORDER BY a.started, a.cell_id, a.node_id, a.attempt
 """
@@ -23,7 +24,7 @@ _PASSES = """
         u.entry, u.stage, u.reason, u.cases, u.first_case, u.cell_id, u.node_id, p.suite,
         p.engine, p.variant, p.pass
     FROM unexpected_passes AS u
-    INNER JOIN pairs AS p USING (run_id, cell_id, node_id)
+    INNER JOIN staging.pairs AS p USING (run_id, cell_id, node_id)
     WHERE u.run_id = ?
     ORDER BY u.entry, u.cell_id, u.node_id
 """
@@ -54,11 +55,11 @@ class Summary:
         """1 when anything diverged or passed unexpectedly, 3 when anything is unjudged, else 0."""
         verdicts = {row["verdict"] for row in self.qualification}
         if "divergent" in verdicts or self.unexpected_passes:
-            return 1
+            return DIVERGED
         # `not_observed` is the timed pass, which promises no verdict.
         if not verdicts or verdicts - {"qualified", "not_observed"} or self.lost_evidence:
-            return 3
-        return 0
+            return UNJUDGED
+        return QUALIFIED
 
     @property
     def lost_evidence(self) -> ROWS:
@@ -77,8 +78,8 @@ def summarise(catalog: Catalog, run_id: str) -> Summary:
         run_id=run_id,
         qualification=catalog.rows("SELECT * FROM qualification WHERE run_id = ?", [run_id]),
         verdicts=catalog.rows(
-            "SELECT v.* FROM verdicts AS v INNER JOIN stages AS s USING (stage) WHERE run_id = ? "
-            "ORDER BY v.cell_id, v.node_id, s.ordinal, v.case_group",
+            "SELECT v.* FROM verdicts AS v INNER JOIN sources.stages AS s USING (stage) "
+            "WHERE run_id = ? ORDER BY v.cell_id, v.node_id, s.ordinal, v.case_group",
             [run_id],
         ),
         attempts=catalog.rows(_ATTEMPTS, [run_id]),

@@ -7,7 +7,8 @@ import json
 import re
 from typing import Any
 
-from analysis.sql_functions.differences import UNREADABLE, parting
+from analysis.sql_functions.differences import parting
+from runner.stored.canonical import UNREADABLE
 
 _NO_WORD = re.compile(r"[^0-9A-Za-z]+")
 

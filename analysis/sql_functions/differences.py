@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: What Python's JSON raises at texts that an engine may write: broken, far too deep, too large.
-UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError)
+from runner.stored.canonical import UNREADABLE
 
 _BEFORE = 24
 _AFTER = 40

@@ -6,7 +6,6 @@ is total: what it cannot take apart is compared as the text that it is.
 
 import json
 import math
-import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,8 +16,10 @@ from packaging.version import InvalidVersion, Version
 from scipy import optimize, stats
 
 from analysis.sql_functions.answer_symptom import answer_symptom, shared_bytes
-from analysis.sql_functions.differences import UNREADABLE, shown_difference
+from analysis.sql_functions.differences import shown_difference
 from analysis.sql_functions.likely_sampler import likely_sampler
+from runner.stored import canonical
+from runner.stored.canonical import UNREADABLE, called_function, canonical_fact
 
 
 def register(con: duckdb.DuckDBPyConnection) -> None:
@@ -119,30 +120,6 @@ def version_in(version: str, versions: str) -> bool:
         return False
 
 
-def canonical_fact(fact: str, text: str) -> str:
-    """Return one text for equal facts: numbers at GGUF's float32, EOS ids as a set."""
-    try:
-        value = _rounded(json.loads(text))
-        if fact == "eos_ids" and isinstance(value, list):
-            value = sorted(set(value), key=str)
-        return json.dumps(value, sort_keys=True)
-    except UNREADABLE:
-        return text
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        single = struct.unpack("f", struct.pack("f", value))[0] if abs(value) < 3e38 else value
-        return int(single) if single == int(single) else single
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return {key: _rounded(item) for key, item in value.items()}
-
-
 def canonical_message(text: str, truth: str) -> str:
     """Return one JSON text for equal assistant messages.
 
@@ -163,32 +140,9 @@ def _message(message: Any, model: Any) -> str:
     if not isinstance(message, dict):
         return json.dumps(message, ensure_ascii=False, allow_nan=False)
     calls = model.get("tool_calls") if isinstance(model, dict) else None
-    ordered = all(isinstance(_function(c).get("arguments"), str) for c in calls or [])
-    found = {
-        "content": message.get("content") or "",
-        "reasoning_content": message.get("reasoning_content") or "",
-        "tool_calls": [_call(c, ordered=ordered) for c in message.get("tool_calls") or []],
-    }
+    ordered = all(isinstance(called_function(c).get("arguments"), str) for c in calls or [])
+    found = canonical.canonical_message(message, ordered=ordered)
     return json.dumps(found, ensure_ascii=False, allow_nan=False)
-
-
-def _function(call: Any) -> dict[str, Any]:
-    if not isinstance(call, dict):
-        return {}
-    inner = call.get("function")
-    return inner if isinstance(inner, dict) else call
-
-
-def _call(call: Any, *, ordered: bool) -> dict[str, Any]:
-    function = _function(call)
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except UNREADABLE:
-            return {"name": function.get("name"), "arguments": arguments}
-    dumped = json.dumps(arguments, ensure_ascii=False, sort_keys=not ordered)
-    return {"name": function.get("name"), "arguments": dumped}
 
 
 _FUNCTIONS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from analysis.sql_functions.differences import UNREADABLE
+from runner.stored.canonical import UNREADABLE
 
 Floats = npt.NDArray[np.float64]
 

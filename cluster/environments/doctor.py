@@ -1,4 +1,4 @@
-"""What this machine has and lacks: one row for each fact, with the command that mends it."""
+"""What this machine has and what is missing, each with the command that fixes it."""
 
 import platform
 import shutil
@@ -22,8 +22,8 @@ _LOW_DISK = 2 << 30
 _PACKAGES = ("ray", "duckdb", "pyarrow")
 
 
-class Finding(Frozen):
-    """One fact about this machine."""
+class MachineCheck(Frozen):
+    """One check of this machine."""
 
     kind: str
     """hardware, engine, software or disk."""
@@ -32,18 +32,18 @@ class Finding(Frozen):
     value: str
     where: str = ""
     fix: str = ""
-    """What to type when it is not ok."""
+    """The command that fixes it; empty if it is ok."""
 
 
-def examine(results: str) -> list[Finding]:
-    """Return everything a user may have to mend before a run on this machine."""
+def check_machine(results: str) -> list[MachineCheck]:
+    """Return all checks of this machine before a run."""
     machine = this_machine(visible_only=True)
     there = environments()
     engines = [row for name in DECLARATIONS for row in _engine(name, machine, there)]
     return [*_hardware(machine), *engines, *_software(), _disk(results)]
 
 
-def _hardware(machine: Machine) -> list[Finding]:
+def _hardware(machine: Machine) -> list[MachineCheck]:
     memory = f"{machine.memory / 2**30:.0f} GiB"
     found = []
     for backend, slug in machine.hardware.items():
@@ -52,69 +52,71 @@ def _hardware(machine: Machine) -> list[Finding]:
             where = f"{machine.cpu_count} logical processors, {memory}"
         else:
             where = f"{len(devices)} × {devices[0].name}, driver {machine.driver or 'unknown'}"
-        found.append(Finding(kind="hardware", name=backend, ok=True, value=slug, where=where))
-    node = Finding(kind="hardware", name="node", ok=True, value=machine.node_id)
+        found.append(MachineCheck(kind="hardware", name=backend, ok=True, value=slug, where=where))
+    node = MachineCheck(kind="hardware", name="node", ok=True, value=machine.node_id)
     return [node, *found]
 
 
-def _engine(name: str, machine: Machine, there: list[Environment]) -> list[Finding]:
-    """Return a row for each environment of an engine, or one that says how to get the first."""
+def _engine(name: str, machine: Machine, there: list[Environment]) -> list[MachineCheck]:
+    """Return a check for each environment of an engine; without one, a check with the command."""
     if needs_no_environment(name):
-        return [Finding(kind="engine", name=name, ok=True, value="needs no environment")]
+        return [MachineCheck(kind="engine", name=name, ok=True, value="needs no environment")]
     rows = [_environment(e) for e in there if e.engine == name]
     if any(row.ok for row in rows):
         return rows
     python = interpreter(name)
     found = installed_version(name, python) if python else None
     if python is not None and found is not None:
-        return [*rows, Finding(kind="engine", name=name, ok=True, value=found, where=python)]
+        return [*rows, MachineCheck(kind="engine", name=name, ok=True, value=found, where=python)]
     if rows:
         return rows
     possible = backends_here(name)
     backend = next((b for b in machine.hardware if b in possible), None)
     fix = command_that_adds(name, backend=backend)
-    return [Finding(kind="engine", name=name, ok=False, value="not installed", fix=fix)]
+    return [MachineCheck(kind="engine", name=name, ok=False, value="not installed", fix=fix)]
 
 
-def _environment(found: Environment) -> Finding:
-    """Return what is to be said of one environment; a used one may still want another recipe."""
+def _environment(found: Environment) -> MachineCheck:
+    """Return the check of one environment; one from an older recipe is ok."""
     used = found.state in USED
-    told = [found.version or "unknown version", found.backend, ", ".join(found.serving)]
-    told += [] if found.state == "ready" else [found.state]
-    return Finding(
+    parts = [found.version or "unknown version", found.backend, ", ".join(found.serving)]
+    parts += [] if found.state == "ready" else [found.state]
+    return MachineCheck(
         kind="engine",
         name=found.engine,
         ok=used,
-        value=" · ".join(part for part in told if part),
+        value=" · ".join(part for part in parts if part),
         where=found.python,
         fix="" if used else f"{command_that_adds(found.engine, found.version)} --replace",
     )
 
 
-def _software() -> list[Finding]:
+def _software() -> list[MachineCheck]:
     own = platform.python_version()
-    found = [Finding(kind="software", name="python", ok=True, value=own, where=sys.executable)]
+    found = [MachineCheck(kind="software", name="python", ok=True, value=own, where=sys.executable)]
     for package in _PACKAGES:
         try:
             value, ok = version(package), True
         except PackageNotFoundError:
             value, ok = "missing", False
         fix = "" if ok else f"{sys.executable} -m pip install {package}"
-        found.append(Finding(kind="software", name=package, ok=ok, value=value, fix=fix))
+        found.append(MachineCheck(kind="software", name=package, ok=ok, value=value, fix=fix))
     return found
 
 
-def _disk(results: str) -> Finding:
+def _disk(results: str) -> MachineCheck:
     if "://" in results:
-        return Finding(kind="disk", name="results", ok=True, value="object store", where=results)
+        return MachineCheck(
+            kind="disk", name="results", ok=True, value="object store", where=results
+        )
     folder = Path(results).absolute()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-    return Finding(
+    return MachineCheck(
         kind="disk",
         name="results",
         ok=free >= _LOW_DISK,
         value=f"{free / 2**30:.1f} GiB free",
         where=str(folder),
-        fix="" if free >= _LOW_DISK else "give --results a place with more room",
+        fix="" if free >= _LOW_DISK else "give --results a folder with more free space",
     )

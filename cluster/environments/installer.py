@@ -1,4 +1,4 @@
-"""pip or uv: the commands that make an environment, run with a line of progress and a log."""
+"""pip or uv: the commands that build an environment, with progress and a log."""
 
 import os
 import shutil
@@ -14,21 +14,21 @@ from typing import IO
 from cluster.environments.recipes import Step
 from cluster.environments.record import python_of
 
-Tell = Callable[[str], None]
-"""Takes each line of output as it comes."""
+OnLine = Callable[[str], None]
+"""Receives each line of output at once."""
 
 _TAIL = 20
 _LINE = 400
 _WAIT_S = 5.0
-#: Settings that would lead packages past the environment.
+#: Settings that would install packages outside the environment.
 _ASTRAY = (
     *("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"),
     *("PIP_NO_DEPS", "PIP_PYTHON", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX"),
 )
 
 
-class Stopped(Exception):
-    """A command that failed, with the end of what it said."""
+class CommandFailed(Exception):
+    """A command failed; with its exit code and its last lines of output."""
 
     def __init__(self, command: Sequence[str], code: int, tail: Sequence[str]) -> None:
         super().__init__(command, code, tail)
@@ -36,21 +36,21 @@ class Stopped(Exception):
 
 
 class Installer:
-    """Makes one environment with uv if that is on the PATH, else with pip."""
+    """Builds one environment: with uv if it is on the PATH, else with pip."""
 
-    def __init__(self, folder: Path, log: Path, cmake_args: Sequence[str], tell: Tell) -> None:
+    def __init__(self, folder: Path, log: Path, cmake_args: Sequence[str], on_line: OnLine) -> None:
         self._uv = shutil.which("uv")
-        self._folder, self._log, self._tell = folder, log, tell
+        self._folder, self._log, self._on_line = folder, log, on_line
         self._python = str(python_of(folder))
         self._environment = {k: v for k, v in os.environ.items() if k not in _ASTRAY}
-        # The user's own flags come last, so they win.
+        # The user's own flags come last, so that they win.
         flags = [*cmake_args, os.environ.get("CMAKE_ARGS", "")]
         self.cmake_args = " ".join(f for f in flags if f) if cmake_args else ""
         if self.cmake_args:
             self._environment["CMAKE_ARGS"] = self.cmake_args
 
     def make(self) -> None:
-        """Make the environment, with this interpreter's version of Python."""
+        """Create the environment, with the Python version of this interpreter."""
         if self._uv:
             make = [self._uv, "venv", "--allow-existing", "--no-project"]
             self.run([*make, "--python", sys.executable, str(self._folder)])
@@ -60,7 +60,7 @@ class Installer:
     def install(
         self, step: Step, requirements: Sequence[str], pins: str | None, *, cached: bool
     ) -> None:
-        """Install requirements as a step says, beside versions pinned in a file."""
+        """Install the requirements of a step, with the versions that a file pins."""
         if self._uv:
             command = [self._uv, "pip", "install", "--python", self._python]
             command += [] if cached else ["--no-cache"]
@@ -75,15 +75,15 @@ class Installer:
         self.run([*command, *requirements])
 
     def name(self) -> str:
-        """Return the installer with its version."""
+        """Return the installer's name and version."""
         ask = [self._uv] if self._uv else [self._python, "-m", "pip"]
         return " ".join(self.run([*ask, "--version"])[-1:]).split(" from ")[0]
 
     def run(self, command: Sequence[str]) -> list[str]:
-        """Run a command to its end and return the last lines it printed, overlong ones cut.
+        """Run a command to its end and return its last lines of output; long lines are cut.
 
         Raises:
-            Stopped: it failed, or could not be started.
+            CommandFailed: it failed or could not be started.
         """
         tail: deque[str] = deque(maxlen=_TAIL)
         with self._log.open("a", encoding="utf-8") as log:
@@ -101,14 +101,14 @@ class Installer:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise Stopped(command, 127, [str(error)]) from error
+                raise CommandFailed(command, 127, [str(error)]) from error
             with process, _ended_with_us(process):
                 for line in _lines(process.stdout):
                     log.write(f"{line}\n")
                     tail.append(line if len(line) <= _LINE else f"{line[:_LINE]} …")
-                    self._tell(line)
+                    self._on_line(line)
         if process.returncode != 0:
-            raise Stopped(command, process.returncode, tail)
+            raise CommandFailed(command, process.returncode, tail)
         return list(tail)
 
 
@@ -120,13 +120,13 @@ def _lines(stream: IO[str] | None) -> Iterator[str]:
 
 @contextmanager
 def _ended_with_us(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """End a command with all that it started (compilers) if we are broken off."""
+    """End a command and its children (compilers) if this process is interrupted."""
     try:
         yield
     except BaseException:
-        for blow in (signal.SIGTERM, signal.SIGKILL):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(OSError):
-                os.killpg(process.pid, blow)
+                os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_WAIT_S)
                 break

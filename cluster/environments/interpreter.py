@@ -1,7 +1,7 @@
 """Which interpreter runs an engine on this machine.
 
-Engines disagree about their libraries, so each may have an environment of its own: plain virtual
-environments named ``<engine>`` or ``<engine>-<version>`` beneath one root.
+Engines need different versions of the same libraries. So each has its own virtual environment,
+named ``<engine>`` or ``<engine>-<version>``, in one root folder.
 """
 
 import functools
@@ -20,8 +20,7 @@ from cluster.environments.record import is_unfinished, python_of, site_packages
 from runner.engines.registry import DECLARATIONS
 
 _ASK_S = 10.0
-#: What an interpreter is asked for a version; a folder that happens to be the current one is no
-#: place to find packages.
+#: Script that prints a package's version; packages in the working directory do not count.
 _QUESTION = """
 import sys; sys.path.pop(0)
 from importlib.metadata import PackageNotFoundError, version
@@ -46,12 +45,12 @@ def interpreter(
     """Return the interpreter for an engine, or None where this machine has none.
 
     Args:
-        engine: the engine, as in ``DECLARATIONS``. One that is only ever asked at a URL needs no
-            environment: the running interpreter serves, whatever version is asked for.
-        version_asked: takes only ``<engine>-<version>`` beneath the root, or a running
-            environment that holds just this version.
-        python: the matrix's own choice, which wins; it is returned even if it does not exist, so
-            that the attempt says so instead of another environment being taken in silence.
+        engine: the engine, as in ``DECLARATIONS``. One that is only reached at a URL needs no
+            environment: the running interpreter is returned for every version.
+        version_asked: accepts only ``<engine>-<version>`` in the root, or the running
+            environment if it has this version.
+        python: the interpreter that the matrix names. It wins, even if it does not exist: then
+            the attempt fails with a message, and no other environment is used silently.
     """
     if python is not None:
         return python
@@ -72,7 +71,7 @@ def interpreter(
 
 
 def needs_no_environment(engine: str) -> bool:
-    """Whether an engine is nothing but what answers at a URL."""
+    """Whether an engine is only reached at a URL."""
     declaration = DECLARATIONS.get(engine)
     return declaration is not None and declaration.servings == ("external",)
 
@@ -89,9 +88,9 @@ def installed_version(engine: str, python: str) -> str | None:
 
 @functools.cache
 def answered_version(engine: str, python: str) -> str | None:
-    """Return the version of an engine as an interpreter itself tells it; None if it cannot.
+    """Return the version of an engine that an interpreter reports; None if it cannot.
 
-    Any interpreter may be named in a matrix, so the place of its packages cannot be guessed.
+    The interpreter is started: a matrix can name any, so the folder of its packages is unknown.
     """
     packages = _packages(engine)
     if not packages:
@@ -115,21 +114,21 @@ def answered_version(engine: str, python: str) -> str | None:
 def command_that_adds(
     engine: str, version_asked: str | None = None, backend: str | None = None
 ) -> str:
-    """Return what to type so that this machine gets the engine."""
+    """Return the command that installs the engine on this machine."""
     if engine not in DECLARATIONS:
-        return f"fleetqual has no adapter for {engine} yet"
+        return f"fleetqual has no adapter for {engine}"
     if needs_no_environment(engine):
-        return f"{engine} needs no environment: give its base_url in the matrix"
+        return f"{engine} needs no environment: write its base_url in the matrix"
     wanted = version_asked or known_version(engine)
     if wanted is None:
-        return f"no recipe installs {engine}: name an interpreter that has it with python:"
+        return f"no recipe installs {engine}: write `python:` with an interpreter that has it"
     return f"fleetqual engine install {engine}=={wanted}" + (
         f" --backend {backend}" if backend else ""
     )
 
 
 def environment_folders(engine: str) -> list[Path]:
-    """Return the folders of an engine beneath the root, the newest version last."""
+    """Return the environment folders of an engine, the newest version last."""
     root = environments_root()
     found = [
         folder
@@ -140,12 +139,12 @@ def environment_folders(engine: str) -> list[Path]:
 
 
 def version_in_name(engine: str, folder: Path) -> str:
-    """Return the version that a folder's name tells; empty if it tells none."""
+    """Return the version in a folder's name; empty if there is none."""
     return folder.name.removeprefix(engine)[1:]
 
 
 def same_version(one: str, other: str) -> bool:
-    """Whether two texts name one version: ``0.32`` is ``0.32.0``."""
+    """Whether two texts name the same version: ``0.32`` is ``0.32.0``."""
     try:
         return Version(one) == Version(other)
     except InvalidVersion:
@@ -169,7 +168,7 @@ def _own_version(package: str) -> str | None:
 
 
 def _sortable(text: str) -> Version:
-    """Return a sortable version; what is none sorts first."""
+    """Return a version to sort by; anything else sorts first."""
     try:
         return Version(text)
     except InvalidVersion:

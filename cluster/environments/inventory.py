@@ -1,4 +1,4 @@
-"""The environments of this machine: what each holds, and how one is removed."""
+"""The engines' environments on this machine: what each contains, and how one is removed."""
 
 import os
 import shutil
@@ -22,35 +22,35 @@ from suites.errors import UserError
 from suites.stages import Backend, Serving
 from suites.suite import Frozen
 
-State = Literal["ready", "older recipe", "no record", "unfinished", "broken"]
-#: States in which an environment is used.
-USED: tuple[State, ...] = ("ready", "older recipe", "no record")
+EnvironmentState = Literal["ready", "older recipe", "no record", "unfinished", "broken"]
+#: States of environments that are used.
+USED: tuple[EnvironmentState, ...] = ("ready", "older recipe", "no record")
 
 
 class Environment(Frozen):
-    """One environment beneath the root."""
+    """One environment in the root folder."""
 
     engine: str
     version: str
-    """Of the engine; empty where neither its packages nor the folder's name tell."""
+    """Version of the engine; empty if neither its packages nor the folder's name have one."""
     backend: Backend | None
-    """What it was installed for; None if that was not recorded."""
+    """The backend it was installed for; None if there is no record."""
     serving: tuple[Serving, ...]
-    """How the engine can be asked in it."""
+    """How the engine can be served from it."""
     packages: int
-    """Packages in it; those recorded, where there is a record."""
+    """Number of packages; from the record if there is one."""
     size: int
     """Bytes."""
-    state: State
-    """``ready``; ``older recipe``: recorded, and today's recipe would make it otherwise;
-    ``no record``: made by hand, used as it is; ``unfinished``: being made or removed, or such work
-    was broken off; ``broken``: its interpreter is gone."""
+    state: EnvironmentState
+    """``ready``; ``older recipe``: its recipe has changed since; ``no record``: made by hand,
+    used as it is; ``unfinished``: being built or removed, or that was interrupted;
+    ``broken``: its interpreter is missing."""
     where: str
     python: str
 
 
 def environments() -> list[Environment]:
-    """Return the environments beneath the root, those of an engine by version."""
+    """Return all environments, grouped by engine, in the order of their versions."""
     return [
         environment_in(engine, folder)
         for engine in recipes()
@@ -59,15 +59,15 @@ def environments() -> list[Environment]:
 
 
 def environment_in(engine: str, folder: Path) -> Environment:
-    """Return what is known of the environment in a folder."""
+    """Return what is known about the environment in a folder."""
     record = read_record(folder)
     python = python_of(folder)
     packages = record.packages if record else packages_in(folder)
-    told = record.version if record else installed_version(engine, str(python))
+    version = record.version if record else installed_version(engine, str(python))
     state = _state(engine, folder)
     return Environment(
         engine=engine,
-        version=told or version_in_name(engine, folder),
+        version=version or version_in_name(engine, folder),
         backend=record.backend if record else None,
         serving=_serving(engine, set(packages)) if state in USED else (),
         packages=len(packages),
@@ -79,33 +79,33 @@ def environment_in(engine: str, folder: Path) -> Environment:
 
 
 def remove(asked: str) -> Environment:
-    """Remove an environment and return what it was.
+    """Remove an environment; return what it was.
 
     Args:
-        asked: ``ENGINE==VERSION``, or the name of a folder beneath the root.
+        asked: ``ENGINE==VERSION``, or the name of a folder in the root.
 
     Raises:
-        UserError: there is no such environment, or the folder is a link to somewhere else.
+        UserError: there is no such environment, or the folder is a symbolic link.
     """
     found = next((e for e in environments() if Path(e.where).name == asked), None) or _asked(asked)
     folder = Path(found.where)
     if folder.is_symlink():
         raise UserError(
-            f"{folder} is a link to {os.readlink(folder)}: what it leads to is not removed",
-            fix="remove the link by hand",
+            f"{folder} is a symbolic link to {os.readlink(folder)}, and links are not followed",
+            fix="remove the link yourself",
         )
-    with alone_in(folder.parent):
-        # Marked first: what is left of an environment must never be taken for a whole one.
+    with exclusive_access(folder.parent):
+        # Marked first: a half-removed environment must not be used.
         begin(folder)
         shutil.rmtree(folder)
     return found
 
 
 @contextmanager
-def alone_in(root: Path) -> Iterator[None]:
-    """Wait until nobody else makes or removes environments beneath the root, then keep others off.
+def exclusive_access(root: Path) -> Iterator[None]:
+    """Hold the root's lock, so that no other process builds or removes environments meanwhile.
 
-    A process that dies lets go; a file system without locks has nothing to hold.
+    A process that dies releases it. On a file system without locks nothing is held.
     """
     if os.name == "nt":
         yield
@@ -117,7 +117,7 @@ def alone_in(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for other work on the environments in {root} …", file=sys.stderr)
+            print(f"waiting for another process that changes {root} …", file=sys.stderr)
             fcntl.flock(held, fcntl.LOCK_EX)
         except OSError:
             pass
@@ -128,10 +128,10 @@ def alone_in(root: Path) -> Iterator[None]:
 
 def _asked(asked: str) -> Environment:
     there = environments()
-    known = ", ".join(Path(e.where).name for e in there) or "no environment at all"
+    known = ", ".join(Path(e.where).name for e in there) or "no environments"
     root = environments_root()
     if os.sep in asked or asked in (os.curdir, os.pardir):
-        what = f"{asked!r} is a path: only environments beneath {root} are removed, by name"
+        what = f"{asked!r} is a path; give the name of an environment in {root}"
         raise UserError(what, known=known)
     engine, version = parse_spec(asked)
     same = [e for e in there if e.engine == engine and _is_version(e, version)]
@@ -145,7 +145,7 @@ def _is_version(environment: Environment, version: str) -> bool:
     return same_version(name, version)
 
 
-def _state(engine: str, folder: Path) -> State:
+def _state(engine: str, folder: Path) -> EnvironmentState:
     if is_unfinished(folder):
         return "unfinished"
     if not python_of(folder).exists():
@@ -160,7 +160,7 @@ def _state(engine: str, folder: Path) -> State:
 
 
 def _serving(engine: str, packages: set[str]) -> tuple[Serving, ...]:
-    """Return how the engine can be asked where these packages are."""
+    """Return how the engine can be served with these packages."""
     servable = packages.issuperset(recipes()[engine].served_with)
     known: tuple[Serving, ...] = ("in_process", "managed")
     offered = [s for s in known if s in DECLARATIONS[engine].servings]
@@ -168,7 +168,7 @@ def _serving(engine: str, packages: set[str]) -> tuple[Serving, ...]:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes beneath a folder; files that vanish meanwhile count nothing."""
+    """Return the bytes in a folder; files that disappear meanwhile count as 0."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:

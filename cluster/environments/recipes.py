@@ -1,4 +1,4 @@
-"""What an engine's environment is made of, on each backend: data in ``recipes/``, read here."""
+"""How an engine is installed on each backend: ``recipe.yaml`` and pins in the engine's folder."""
 
 import functools
 import platform
@@ -8,15 +8,13 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 from pydantic import Field
 
-from cluster.matrix.schema import EngineKind
-from runner.engines.registry import DECLARATIONS
+from runner.engines.registry import DECLARATIONS, folder_of
 from suites.digest import tagged_digest
 from suites.errors import UserError
 from suites.loading import load_yaml, unknown_name
 from suites.stages import Backend
 from suites.suite import Frozen
 
-_FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 _SPEC = re.compile(r"([A-Za-z0-9_.-]+)(?:==(\S+))?")
 
 
@@ -67,12 +65,6 @@ class EngineRecipe(Frozen):
     """Why other backends are refused."""
 
 
-class Recipes(Frozen):
-    """All engines that need an environment."""
-
-    engines: dict[EngineKind, EngineRecipe]
-
-
 class Recipe(Frozen):
     """How one version of an engine is installed for one backend."""
 
@@ -100,9 +92,9 @@ class Recipe(Frozen):
 
 @functools.cache
 def recipes() -> dict[str, EngineRecipe]:
-    """Return engine → what its environments are made of."""
-    read = load_yaml(_FOLDER / "engines.yaml", Recipes).engines
-    return {str(name): own for name, own in read.items()}
+    """Return engine → recipe, for every engine whose folder has one."""
+    files = ((name, folder_of(name) / "recipe.yaml") for name in DECLARATIONS)
+    return {name: load_yaml(path, EngineRecipe) for name, path in files if path.is_file()}
 
 
 def parse_spec(text: str) -> tuple[str, str]:
@@ -201,8 +193,9 @@ def _of_version(step: Step, version: str) -> Step:
 
 
 def _pins(engine: str, version: str, backend: str) -> Path | None:
-    names = (f"{engine}-{version}-{backend}.txt", f"{engine}-{version}.txt")
-    return next((path for path in (_FOLDER / n for n in names) if path.is_file()), None)
+    folder = folder_of(engine) / "pins"
+    names = (f"{version}-{backend}.txt", f"{version}.txt")
+    return next((path for path in map(folder.joinpath, names) if path.is_file()), None)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

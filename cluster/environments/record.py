@@ -1,8 +1,8 @@
-"""What an environment says of itself: a record, written when all of it is there.
+"""The record of an environment: what was installed, written when everything is complete.
 
-Two small files in the environment's folder. One stands there from before anything is made until
-the record is written, and again before anything is removed: what bears it is unfinished and is
-never used. An environment with neither was made by hand, and is used as it is.
+There are two small files in the environment's folder. A marker exists while the environment is
+built or removed: an environment with a marker is unfinished and is never used. The record replaces
+the marker. An environment with neither was made by hand and is used as it is.
 """
 
 import datetime as dt
@@ -30,13 +30,13 @@ class Record(Frozen):
     recipe: str
     """Digest of the recipe."""
     packages: dict[str, str]
-    """Name → version of all that the environment holds."""
+    """Name → version of every package in the environment."""
     python: str
     """Version of its interpreter."""
     installer: str
     """The program that installed it, with its version."""
     cmake_args: str = ""
-    """Flags that compiled packages were built with, the user's own included."""
+    """Flags with which packages were compiled, with the user's own."""
     installed: dt.datetime
 
 
@@ -46,18 +46,18 @@ def python_of(folder: Path) -> Path:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether an environment is being made or removed, or such work was broken off."""
+    """Whether an environment is being built or removed, or that was interrupted."""
     return (folder / _UNFINISHED).exists()
 
 
 def begin(folder: Path) -> None:
-    """Mark an environment as unfinished; the folder is made if it is not there."""
+    """Mark an environment as unfinished; a missing folder is created."""
     folder.mkdir(exist_ok=True)
     (folder / _UNFINISHED).touch()
 
 
 def finish(folder: Path, record: Record) -> None:
-    """Write the record: from here on the environment counts."""
+    """Write the record: from now on the environment is used."""
     written = folder / f"{_RECORD}.tmp"
     written.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     os.replace(written, folder / _RECORD)
@@ -65,7 +65,7 @@ def finish(folder: Path, record: Record) -> None:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Return an environment's record; None without one that can be read."""
+    """Return an environment's record; None if there is no readable one."""
     try:
         return Record.model_validate_json((folder / _RECORD).read_bytes())
     except (OSError, ValidationError):
@@ -73,9 +73,9 @@ def read_record(folder: Path) -> Record | None:
 
 
 def site_packages(folder: Path) -> list[str]:
-    """Return where an environment keeps its packages."""
+    """Return the folders with an environment's packages."""
     places = [*folder.glob("lib*/python*/site-packages"), folder / "Lib" / "site-packages"]
-    # lib64 is a link to lib.
+    # lib64 is a symbolic link to lib.
     return list(dict.fromkeys(str(p.resolve()) for p in places if p.is_dir()))
 
 

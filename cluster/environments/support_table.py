@@ -1,12 +1,12 @@
-"""What each engine shows and on what it was verified: tables made of the adapters' declarations."""
+"""Which stages of each engine are observed and where it was verified: tables from declarations."""
 
 import csv
 from collections.abc import Iterator
 from importlib.resources import files
 
-from runner.engines.base import Shown
-from runner.engines.registry import DECLARATIONS
-from runner.engines.servers.connect import DIALECTS, dialect_class, managed_shown
+from runner.engines.declaration import Shown
+from runner.engines.registry import DECLARATIONS, DIALECTS
+from runner.engines.servers.connect import managed_shown
 from suites.stages import CHAIN, STAGES
 from suites.suite import Frozen
 
@@ -21,53 +21,55 @@ _SHORT = {
 NOT_VERIFIED = "not verified on hardware"
 
 
-class Seen(Frozen):
-    """How one stage of an engine is seen, as it is served."""
+class StageSupport(Frozen):
+    """How one stage of an engine is observed with one kind of serving."""
 
     engine: str
     serving: str
     stage: str
     observed: str
-    """path, endpoint or reenacted; else why it is not seen."""
+    """path, endpoint or reenacted; else why it is not observed."""
     call: str
 
 
-class Support(Frozen):
-    """Where an engine is known to work."""
+class BackendSupport(Frozen):
+    """Where an engine was verified on one backend."""
 
     engine: str
     backend: str
     verified: str
-    """Device, version and date; or that it was not."""
+    """Device, version and date; or that it was not verified."""
 
 
-def stages() -> Iterator[Seen]:
-    """Yield every stage of every engine in process, of its own server, and of each dialect."""
+def stages() -> Iterator[StageSupport]:
+    """Yield every stage of every engine in process, of its server, and of each server dialect."""
     for engine, declaration in DECLARATIONS.items():
         if "in_process" in declaration.servings:
             yield from _seen(engine, "in_process", declaration.shown)
-        if declaration.dialect is not None:
-            yield from _seen(engine, "managed", managed_shown(declaration.dialect))
-    for dialect in DIALECTS:
-        yield from _seen(f"openai ({dialect})", "external", dialect_class(dialect).shown)
+        if (own := managed_shown(declaration)) is not None:
+            yield from _seen(engine, "managed", own)
+    for engine, declaration in DECLARATIONS.items():
+        if "external" in declaration.servings:
+            for name, dialect in DIALECTS.items():
+                yield from _seen(f"{engine} ({name})", "external", dialect.shown)
 
 
-def support() -> Iterator[Support]:
+def support() -> Iterator[BackendSupport]:
     """Yield every pair of engine and backend that an adapter declares."""
     known: dict[tuple[str, str], str] = {}
     text = files("cluster").joinpath("verified.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
-        told = f"{row['device']}, {row['version']}, {row['date']} ({row['serving']})"
+        device = f"{row['device']}, {row['version']}, {row['date']} ({row['serving']})"
         key = row["engine"], row["backend"]
-        known[key] = f"{known[key]}; {told}" if key in known else told
+        known[key] = f"{known[key]}; {device}" if key in known else device
     for engine, declaration in DECLARATIONS.items():
         for backend in declaration.backends:
             verified = known.get((engine, backend), NOT_VERIFIED)
-            yield Support(engine=engine, backend=backend, verified=verified)
+            yield BackendSupport(engine=engine, backend=backend, verified=verified)
 
 
 def markdown() -> str:
-    """Return both tables as the documentation has them."""
+    """Return the tables of the documentation."""
     rows = list(stages())
     columns = list(dict.fromkeys((row.engine, row.serving) for row in rows))
     found = {(row.engine, row.serving, row.stage): row for row in rows}
@@ -87,11 +89,13 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _seen(engine: str, serving: str, shown: Shown) -> Iterator[Seen]:
+def _seen(engine: str, serving: str, shown: Shown) -> Iterator[StageSupport]:
     for stage in (*STAGES, CHAIN):
         observed = shown.stages[stage]
         call = shown.calls.get(stage, "") if observed in ("path", "endpoint", "reenacted") else ""
-        yield Seen(engine=engine, serving=serving, stage=stage, observed=observed, call=call)
+        yield StageSupport(
+            engine=engine, serving=serving, stage=stage, observed=observed, call=call
+        )
 
 
 def _line(cells: list[str]) -> str:

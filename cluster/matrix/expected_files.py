@@ -1,4 +1,4 @@
-"""Declared differences that lie in files of their own, so that matrices share them."""
+"""Expected failures in files of their own, so that matrices can share them."""
 
 from collections.abc import Collection
 from fnmatch import fnmatchcase
@@ -6,13 +6,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cluster.matrix.schema import Expected, Matrix
+from cluster.matrix.expected_entry import Expected
+from cluster.matrix.schema import Matrix
 from suites.loading import load_document
 from suites.suite import Case, Frozen
 
 
 class ExpectedFile(Frozen):
-    """A file of known differences, of one engine as a rule."""
+    """A file of expected failures, usually of one engine."""
 
     expected: tuple[Expected, ...] = Field(min_length=1)
 
@@ -20,8 +21,8 @@ class ExpectedFile(Frozen):
 def with_shared(matrix: Matrix, base: Path, cases: list[Case]) -> Matrix:
     """Return the matrix with the entries of ``expected_from`` that its suites and engines can show.
 
-    An entry of the matrix itself must name what is there; one of a shared file speaks of more
-    suites and engines than any one matrix runs, so what is not here is left out of it.
+    A shared file covers more suites and engines than one matrix runs, so cases, tags and engines
+    that the matrix does not have are left out. An entry of the matrix itself must match.
 
     Raises:
         UserError: a file is missing or wrong; the message names its line.
@@ -37,10 +38,10 @@ def with_shared(matrix: Matrix, base: Path, cases: list[Case]) -> Matrix:
 
 
 def _present(entry: Expected, cases: list[Case]) -> Expected | None:
-    """Return the entry as far as these cases can show it, None where they cannot.
+    """Return the entry reduced to these cases; None if they cannot show it.
 
-    What it says must all hold, so a key that loses all that it gives cannot be left out: the entry
-    would excuse more than it was written for.
+    All keys of an entry must hold. So where nothing of a key is left, the entry is dropped: without
+    that key it would excuse more than it was written for.
     """
     own = [case for case in cases if case.stage == entry.stage]
     ids, tags = {case.id for case in own}, {tag for case in own for tag in case.tags}
@@ -54,5 +55,5 @@ def _present(entry: Expected, cases: list[Case]) -> Expected | None:
 
 
 def _fits_any(pattern: str, ids: Collection[str]) -> bool:
-    """Whether a case's id fits as by SQL's GLOB, with which analysis compares."""
+    """Whether an id matches the pattern; the analysis matches in the same way (SQL's GLOB)."""
     return any(fnmatchcase(case_id, pattern) for case_id in ids)

@@ -1,33 +1,33 @@
-"""Known faults that an engine entry may carry: the self-test puts them there."""
+"""Known faults that an engine entry may have; the self-test writes them."""
 
 from suites.stages import Stage
 from suites.suite import Frozen
 
 
 class AdapterFault(Frozen):
-    """A mutation of an engine's adapter: it acts where that stage of the engine would."""
+    """A fault in an engine's adapter: it changes what the engine does at one stage."""
 
     at: Stage
     how: str
-    """Name of the mutation; ``runner/engines/faults/adapter`` has them."""
+    """Name of the fault; ``runner/engines/faults/adapter`` has the list."""
     by: float | None = None
-    """Strength; the mutation's own when left out."""
+    """Strength; the fault's own default when left out."""
     first: int | None = None
     last: int | None = None
-    """Range it acts in: positions, batch sizes, chunks, ids."""
+    """Range in which it acts: positions, batch sizes, chunks or ids."""
     seed: int = 0
     stream: bool = False
-    """Only streamed answers are harmed (detokenize)."""
+    """Change only streamed answers (detokenize)."""
 
 
 class ProxyFault(Frozen):
-    """A gateway before the server that changes what passes."""
+    """A fault-injecting proxy in front of the server: it changes requests or answers."""
 
     how: str
-    """Name of the mutation; ``runner/engines/faults/gateway`` has them."""
+    """Name of the fault; ``runner/engines/faults/gateway`` has the list."""
     by: float | None = None
-    """Strength; the mutation's own when left out."""
+    """Strength; the fault's own default when left out."""
     seed: int = 0
-    """Which requests are hit, where only a share is."""
+    """Selects the requests, for faults that change only a share of them."""
     second: str | None = None
-    """Base URL of another server, or another model of the same, for what is sent elsewhere."""
+    """Base URL of another server, or another model of the same server, for redirected requests."""

@@ -1,4 +1,4 @@
-"""The matrix with everything it names: suites read, artifacts found, described and digested."""
+"""The matrix with everything that it names: suites are read, artifacts are found and digested."""
 
 import math
 import os
@@ -7,41 +7,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.expected_files import with_shared
-from cluster.matrix.schema import EngineEntry, Matrix, load_matrix
+from cluster.matrix.schema import Matrix, load_matrix
+from runner.engines.engine import Engine
+from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
 from runner.order import Model, Variant
 from suites.errors import UserError
-from suites.loading import SHIPPED, Document, error_at, load_suite
+from suites.loading import SHIPPED, load_suite
 from suites.mistakes import KeyPath, Mistake
 from suites.stages import CASELESS
 from suites.suite import Suite
+from suites.yaml_document import Document
 
-#: Deadlines where none is declared: this many times the estimate, and at least so many seconds.
+#: Default deadline: this many times the estimate, but at least this many seconds.
 _PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
-#: vLLM compiles, and starts workers of its own, before it answers anything.
-_SLOW_TO_START_S = {"vllm": 900.0}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class GoldenTruth:
-    """The model that a suite's golden texts were written for, as far as it is here."""
+    """The model for which a suite's golden answers were written."""
 
     weights_digest: str | None
+    """None if this machine does not have the model."""
 
     def applies(self, model: Model) -> bool:
-        """Whether the golden texts are truth for ``model``: only if its weights are the same.
+        """Whether the golden answers hold for ``model``: only if its weights are the same.
 
-        A fine-tune shares the tokenizer and has a template of its own; a name says nothing.
+        Names are not compared: a fine-tune may have the same name but its own template.
         """
         return self.weights_digest is not None and self.weights_digest == model.weights_digest
 
 
 @dataclass(frozen=True)
 class ResolvedSuite:
-    """A suite as the matrix calls it."""
+    """A suite and its name in the matrix."""
 
     name: str
     suite: Suite
@@ -54,7 +57,7 @@ class ResolvedVariant:
 
     variant: Variant
     size: int
-    """Bytes, from which loading and computing times are estimated."""
+    """Bytes; the plan estimates times from it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class ResolvedModel:
 
 @dataclass(frozen=True)
 class Resolved:
-    """Everything the planner needs; nothing here is looked up again."""
+    """A matrix with everything that the planner needs; files are not read again."""
 
     path: Path
     matrix: Matrix
@@ -80,12 +83,30 @@ class Resolved:
     models: tuple[ResolvedModel, ...]
 
     def python(self, entry: EngineEntry) -> str | None:
-        """Return the interpreter that an entry asks for, absolute; symlinks are kept (a virtual
-        environment is known by the path of its link)."""
+        """Return the absolute path of the interpreter that an entry names; None if it names none.
+
+        Symbolic links are kept: a virtual environment is found by the path of its link."""
         if entry.python is None:
             return None
-        # Unlike Path.expanduser, this leaves a user who is not known here as it is written.
+        # Unlike Path.expanduser, this does not raise for a user who is unknown here.
         return os.path.abspath(self.path.parent / os.path.expanduser(entry.python))
+
+    def engine(self, entry: EngineEntry) -> Engine:
+        """Return an entry as it travels to the adapter; a node still finds its interpreter if the
+        entry names none."""
+        return Engine(
+            name=entry.label,
+            engine=entry.engine,
+            version=entry.version,
+            python=self.python(entry) or "",
+            serving=entry.served,
+            base_url=entry.base_url,
+            api_key_env=entry.api_key_env,
+            dialect=entry.dialect,
+            options=entry.options,
+            fault=None if entry.fault is None else entry.fault.model_dump(mode="json"),
+            proxy=None if entry.proxy is None else entry.proxy.model_dump(mode="json"),
+        )
 
     @property
     def named_interpreters(self) -> tuple[tuple[str, str], ...]:
@@ -94,15 +115,15 @@ class Resolved:
         return tuple(dict.fromkeys((engine, python) for engine, python in named if python))
 
     def timeout_s(self, entry: EngineEntry, estimate_s: float) -> float:
-        """Return the deadline of a child that is expected to take ``estimate_s``.
+        """Return the deadline in seconds of a child with an estimate of ``estimate_s`` seconds.
 
-        The environment's word counts, else the entry's, else the matrix's; without any, a hang
-        should end soon and a slow or busy machine still have its time.
+        ``FLEETQUAL_TIMEOUT_S`` wins, then the entry, then the matrix. The default ends a child that
+        hangs and still leaves enough time on a slow or busy machine.
         """
         given = os.environ.get("FLEETQUAL_TIMEOUT_S")
         if given is None:
             declared = entry.timeout_s or self.matrix.timeout_s
-            least = _SLOW_TO_START_S.get(entry.engine, _LEAST_TIMEOUT_S)
+            least = max(_LEAST_TIMEOUT_S, DECLARATIONS[entry.engine].slow_start_s)
             return declared or max(least, _PATIENCE * estimate_s)
         try:
             seconds = float(given)
@@ -110,7 +131,9 @@ class Resolved:
             seconds = math.nan
         if not 0 < seconds < math.inf:
             raise UserError(
-                f"{given!r} is not a number of seconds above 0", where="FLEETQUAL_TIMEOUT_S"
+                f"{given!r} is not a number of seconds above 0",
+                where="FLEETQUAL_TIMEOUT_S",
+                fix="set it to a number such as 600, or unset it",
             )
         return seconds
 
@@ -127,7 +150,7 @@ def resolve(path: Path) -> Resolved:
         _resolved_suite(name, _located(document, ("suites", i), load_suite, name, base))
         for i, name in enumerate(matrix.suites)
     )
-    _suites_are_told_apart(document, suites)
+    _suite_names_are_unique(document, suites)
     _expected_cases_exist(matrix, document, suites)
     for index, name in enumerate(matrix.expected_from):
         _exists(document, ("expected_from", index), base / name, folder=False)
@@ -136,7 +159,7 @@ def resolve(path: Path) -> Resolved:
 
 
 def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedModel, ...]:
-    # Every path is looked at before any file is digested: a typo must not cost minutes.
+    # All paths are checked before any file is digested: digests of large files take minutes.
     for m, entry in enumerate(matrix.models):
         _exists(document, ("models", m, "hf"), base / entry.hf, folder=True)
         for v, variant in enumerate(entry.variants):
@@ -177,19 +200,19 @@ def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
     return ResolvedSuite(name, suite, GoldenTruth(weights))
 
 
-def _suites_are_told_apart(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:
+def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:
     names = [s.suite.name for s in suites]
     for index, name in enumerate(names):
         if name in names[:index]:
-            what = f"two suite files call themselves {name!r}"
+            what = f"two suite files have the name {name!r}"
             key: KeyPath = ("suites", index)
-            raise error_at(document, Mistake(key, what, fix="give one of them another `name:`"))
+            raise document.error(Mistake(key, what, fix="change the `name:` in one of them"))
 
 
 def _expected_cases_exist(
     matrix: Matrix, document: Document, suites: tuple[ResolvedSuite, ...]
 ) -> None:
-    """Refuse an expected entry for a case or tag that no suite has: it could never occur."""
+    """Refuse an expected failure of a case or tag that no suite has: it could never occur."""
     for index, entry in enumerate(matrix.expected):
         if entry.stage in CASELESS:
             continue
@@ -203,7 +226,7 @@ def _expected_cases_exist(
                 if given not in names:
                     kind = f"{entry.stage} {key.removesuffix('s')}"
                     at: KeyPath = ("expected", index, key, position)
-                    raise error_at(document, Mistake.unknown(at, kind, given, names))
+                    raise document.error(Mistake.unknown(at, kind, given, names))
 
 
 def _exists(document: Document, key: KeyPath, path: Path, *, folder: bool) -> None:
@@ -212,16 +235,16 @@ def _exists(document: Document, key: KeyPath, path: Path, *, folder: bool) -> No
     kind = "folder" if folder else "file"
     other = path.is_file() if folder else path.is_dir()
     raise UserError(
-        f"{path} is no {kind}" if other else f"there is no {kind} {path}",
+        f"{path} is not a {kind}" if other else f"there is no {kind} {path}",
         where=document.where(key),
-        fix=f"paths are relative to {document.path.parent}; is the artifact made already?",
+        fix=f"check the path; paths are relative to {document.path.parent}",
     )
 
 
 def _located(
     document: Document, key: KeyPath, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
 ) -> _T:
-    """Return what ``read`` returns; its error gets the matrix's line if it names no place."""
+    """Return what ``read`` returns; an error without a place gets the matrix's line."""
     try:
         return read(*args, **kwargs)
     except UserError as error:

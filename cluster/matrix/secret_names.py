@@ -1,4 +1,4 @@
-"""Which options look as if they held a secret: a matrix is stored with the results."""
+"""Which options look like a secret: a matrix is stored with the results, so none may be in it."""
 
 import re
 from collections.abc import Iterator
@@ -6,22 +6,22 @@ from typing import Any
 
 from suites.mistakes import KeyPath
 
-#: Words that make a secret of any name: ``auth_header``, ``proxyPassword``.
+#: Words that mark any name as secret: ``auth_header``, ``proxyPassword``.
 _ANYWHERE = re.compile(
     r"(?:api|access|private|secret)keys?|secrets?|passwords?|passwd|passphrases?"
     r"|auth|authorization|authentication|bearer|credentials?"
 )
-#: Words that do so at the end of a name: ``hf_token``, but not ``token_ids`` or ``max_tokens``.
+#: Words that mark a name as secret at its end: ``hf_token``, but not ``token_ids``.
 _AT_THE_END = re.compile(r"keys?|token")
-#: Special tokens of a tokenizer are no secrets.
+#: Special tokens of a tokenizer are not secret.
 _SPECIAL = re.compile(r"(?:bos|eos|pad|unk|sep|cls|mask|stop|image|audio|video)_?token", re.I)
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 
 def secret_names(options: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Yield where in ``options`` a name looks like that of a secret, and the name.
+    """Yield the key path of each option whose name looks secret, and the name.
 
-    Names of nested mappings count too, and flags in lists (``--api-key=…``).
+    Names in nested mappings count too, and flags in lists (``--api-key=…``).
     """
     if isinstance(options, dict):
         for name, value in options.items():

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.resolve import Resolved, ResolvedModel, ResolvedSuite, ResolvedVariant
-from cluster.matrix.schema import EngineEntry
 from cluster.planning.node import Node
 from suites.digest import tagged_digest
 from suites.stages import Backend, Pass

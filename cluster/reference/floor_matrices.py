@@ -1,10 +1,9 @@
 """Benign configurations of the reference engine: what they differ by is noise, and makes the floor.
 
-Each changes only the order of additions: threads, attention kernels, padding, chunks of a prompt,
-math libraries. How far they lie from the reference says how far an equal computation may lie.
+How far they lie from the reference says how far an equal computation may lie. The engine declares
+them.
 """
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,84 +12,68 @@ import yaml
 
 from cluster.matrix.resolve import Resolved, ResolvedModel, resolve
 from cluster.running.run import FinishedRun
+from runner.engines.registry import DECLARATIONS
 from runner.model.copies import with_weights
 from suites.errors import UserError
 
-_SHAPES: tuple[dict[str, Any], ...] = (
-    {},
-    {"threads": 2},
-    {"padding": 1},
-    {"padding": 5},
-    {"padding": 16},
-    {"prefill_chunk": 5},
-    {"prefill_chunk": 17},
-    {"prefill_chunk": 64},
-    {"padding": 3, "prefill_chunk": 33},
-    {"mkldnn": False},
-)
-#: Quantisations whose kernels round activations too, and the option that imitates the rounding.
-_ROUNDED = {"Q8_0": "q8_0"}
-
-
-def configurations(dtype: str) -> list[dict[str, Any]]:
-    """Return 20 benign configurations that compute in ``dtype``."""
-    arithmetic = (
-        {"dtype": "f32", "activations": dtype} if dtype in _ROUNDED.values() else {"dtype": dtype}
-    )
-    return [
-        {**arithmetic, "threads": 1, "attn_implementation": attention, **shape}
-        for attention, shape in itertools.product(("sdpa", "eager"), _SHAPES)
-    ]
-
 
 def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
-    """Write a matrix of benign configurations for every truth that a matrix needs.
+    """Write a matrix of benign configurations for every reference that a matrix needs.
 
     Args:
         path: the matrix whose variants need floors.
-        folder: receives the matrices, and models with dequantised weights.
+        folder: receives the matrices and the models with dequantised weights.
 
     Raises:
         UserError: the matrix is wrong, or its reference engine has no benign configurations.
     """
     resolved = resolve(path)
     engine = resolved.matrix.reference.engine
-    if engine != "transformers":
+    declared = DECLARATIONS[engine]
+    if declared.floors is None:
+        able = ", ".join(name for name, own in DECLARATIONS.items() if own.floors)
         raise UserError(
-            f"no benign configurations of {engine} are known",
+            f"{engine} has no known benign configurations",
             where=f"{path}: reference",
-            fix="measure floors with transformers as the reference engine",
+            known=able,
+            fix=f"measure floors with {able} as the reference engine",
         )
     for model in resolved.models:
         own = sorted({v.variant.weights_type for v in model.variants if not v.variant.quantised})
         yield _write(resolved, model, model.model.hf, own or ["f32"], folder / model.name)
         for entry in model.variants:
-            rounded = _ROUNDED.get(entry.variant.weights_type)
+            rounded = declared.rounded_types.get(entry.variant.weights_type)
             if entry.variant.quantised and entry.variant.format == "gguf" and rounded:
                 copy = folder / f"{model.name}-{entry.variant.name}"
                 with_weights(model.model.hf, entry.variant.path, "gguf", copy / "model")
                 yield _write(resolved, model, copy / "model", [rounded], copy)
 
 
+def configurations(engine: str, dtype: str) -> list[dict[str, Any]]:
+    """Return an engine's benign configurations that compute in ``dtype``."""
+    floors = DECLARATIONS[engine].floors
+    return floors(dtype) if floors else []
+
+
 def require_all(ran: FinishedRun) -> None:
-    """Refuse a run in which a benign configuration did not end ok: a floor without it is another.
+    """Refuse a run in which a benign configuration is not ok: the floor needs all of them.
 
     Raises:
-        UserError: naming each such configuration and what became of it.
+        UserError: with each such configuration and its error.
     """
-    became = {p.cell.cell_id: p.reason or "never ran" for p in (*ran.plan.pairs, *ran.plan.skips)}
+    errors = {p.cell.cell_id: p.reason or "never ran" for p in (*ran.plan.pairs, *ran.plan.skips)}
     for outcome in ran.outcomes:
         because = outcome.error or "no reason given"
         text = "" if outcome.status == "ok" else f"{outcome.status}: {because}"
-        became[outcome.cell_id] = text
+        errors[outcome.cell_id] = text
     labels = {p.cell.cell_id: p.cell.entry.label for p in (*ran.plan.pairs, *ran.plan.skips)}
-    failed = sorted(f"{labels[cell]} {text}" for cell, text in became.items() if text)
+    failed = sorted(f"{labels[cell]} {text}" for cell, text in errors.items() if text)
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(became)} benign configurations did not end ok",
+            f"{len(failed)} of {len(errors)} benign configurations did not end ok",
             where=str(ran.plan.resolved.path),
             known="; ".join(failed),
-            fix="mend the reference engine's environment; no floor was written",
+            fix="repair the reference engine's environment; no floor was written",
         )
 
 
@@ -107,7 +90,7 @@ def _write(
         where["version"] = named[0].version
     body = {
         "name": "floors",
-        "suites": [_callable_from_anywhere(resolved, s.name) for s in resolved.suites],
+        "suites": [_suite_reference(resolved, s.name) for s in resolved.suites],
         "models": [
             {"name": model.name, "hf": str(hf), "variants": [{"name": "f32", "hf": str(hf)}]}
         ],
@@ -120,7 +103,7 @@ def _write(
                 **where,
             }
             for dtype in dtypes
-            for number, options in enumerate(configurations(dtype))
+            for number, options in enumerate(configurations(reference.engine, dtype))
         ],
         "backends": [reference.backend],
         "reference": {"engine": reference.engine, "backend": reference.backend},
@@ -131,7 +114,7 @@ def _write(
     return matrix
 
 
-def _callable_from_anywhere(resolved: Resolved, suite: str) -> str:
-    """A suite beside the matrix is named by its path, which must hold from another folder too."""
+def _suite_reference(resolved: Resolved, suite: str) -> str:
+    """Return a shipped suite's name, or the absolute path of a suite beside the matrix."""
     beside = resolved.path.parent / suite
     return str(beside.absolute()) if beside.is_file() else suite

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.running.live_nodes import LiveNodes
+from cluster.running.node_room import has_room
 from cluster.running.on_node import Execute, record_unrun_attempts, run_on_node
 from cluster.running.orders import PlacedOrder
 from cluster.running.progress import ProgressListener
@@ -22,8 +23,6 @@ from suites.loading import SHIPPED
 WINDOW = 200
 _POLL_S = 1.0
 _INTERRUPT_S = 5.0
-#: Options of the engines that set their number of threads.
-_THREADS = ("threads", "n_threads", "n_threads_batch")
 
 
 @dataclass(frozen=True)
@@ -134,24 +133,8 @@ class _Dispatcher:
         self._flights[ref] = _Flight(placed, dt.datetime.now(dt.UTC), ends)
 
     def _fits(self, placed: PlacedOrder) -> bool:
-        """Whether the node has room: a CPU for each task, and one child on each device.
-
-        On the CPU several children may compute if the options allow it. A child that is timed or
-        uses several threads computes alone: threads wait for each other in busy loops, which takes
-        very long with too few CPUs.
-        """
-        there = [f.placed for f in self._flights.values() if f.placed.node.id == placed.node.id]
-        if len(there) >= placed.node.cpus:
-            return False
-        if placed.device is not None:
-            return all(other.device != placed.device for other in there)
-        beside = [other for other in there if other.order.backend == placed.order.backend]
-        slots = placed.node.gpus if placed.takes_accelerator else 1
-        if placed.order.backend == "cpu" and not any(
-            _runs_alone(other) for other in (placed, *beside)
-        ):
-            slots = self._options.cpu_slots
-        return len(beside) < slots
+        running = [flight.placed for flight in self._flights.values()]
+        return has_room(placed, running, self._options.cpu_slots)
 
     def _collect(self, ref: Any) -> None:
         import ray
@@ -241,9 +224,3 @@ class _Dispatcher:
                     ray.cancel(ref, force=force)
                 if refs:
                     _, refs = ray.wait(refs, num_returns=len(refs), timeout=_INTERRUPT_S)
-
-
-def _runs_alone(placed: PlacedOrder) -> bool:
-    options = placed.order.engine.options
-    threads = [options.get(name) for name in _THREADS]
-    return placed.order.pass_ == "timed" or any(isinstance(n, int) and n > 1 for n in threads)

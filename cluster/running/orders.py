@@ -8,7 +8,7 @@ from cluster.planning.plan import Plan, PlannedCell
 from runner.engines.engine import Engine
 from runner.order import CellOrder, WorkOrder
 from runner.source_digest import source_digest
-from suites.loading import SHIPPED
+from runner.stored.references import reference_roots
 
 Pair = tuple[str, str]
 """(cell id, node id)."""
@@ -59,11 +59,6 @@ class PlacedOrder:
         )
 
 
-def reference_roots(results: str) -> tuple[str, ...]:
-    """Return the reference folders, in the order in which they are searched."""
-    return f"{results.rstrip('/')}/references", str(SHIPPED / "references")
-
-
 def make_orders(
     plan: Plan,
     run_id: str,
@@ -110,14 +105,10 @@ def _reference_engine(plan: Plan) -> Engine:
     same = [e for e in plan.resolved.matrix.engines if e.engine == kind and e.fault is None]
     entry = next((e for e in same if e.label == kind), next(iter(same), None))
     if entry is None:
-        return Engine(name=kind, engine=kind, python="")
-    return Engine(
-        name=kind,
-        engine=kind,
-        version=entry.version,
-        python=plan.resolved.python(entry) or "",
-        options=entry.options if entry.label == kind else {},
-    )
+        return Engine(name=kind, engine=kind)
+    own = plan.resolved.engine(entry)
+    options = own.options if entry.label == kind else {}
+    return Engine(kind, kind, version=own.version, python=own.python, options=options)
 
 
 def _golden(pair: PlannedCell) -> bool:
@@ -132,19 +123,6 @@ def _order(
     cell, entry, node = first.cell, first.cell.entry, first.node
     if node is None or first.node_id is None or first.hardware is None:
         raise ValueError("a pair to run has a node that offers its backend")
-    engine = Engine(
-        name=entry.label,
-        engine=entry.engine,
-        version=entry.version,
-        python=plan.resolved.python(entry) or "",
-        serving=entry.served,
-        base_url=entry.base_url,
-        api_key_env=entry.api_key_env,
-        dialect=entry.dialect,
-        options=entry.options,
-        fault=None if entry.fault is None else entry.fault.model_dump(mode="json"),
-        proxy=None if entry.proxy is None else entry.proxy.model_dump(mode="json"),
-    )
     chosen: list[str] = []
     for pair in pairs:
         chosen += plan.selection.cases(pair.cell.suite.suite) or ()
@@ -155,7 +133,7 @@ def _order(
         attempt=attempt,
         model=cell.model.model,
         variant=cell.variant.variant,
-        engine=engine,
+        engine=plan.resolved.engine(entry),
         backend=cell.backend,
         pass_=cell.pass_,
         cells=tuple(
@@ -167,6 +145,6 @@ def _order(
         references=reference_roots(results),
         reference=_reference_engine(plan),
         only_cases=tuple(dict.fromkeys(chosen)),
-        code_digest=source_digest(),
+        source_digest=source_digest(),
     )
     return PlacedOrder(order, node, first.device)

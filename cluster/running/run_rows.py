@@ -7,9 +7,9 @@ from typing import Any
 
 from cluster.matrix.resolve import Resolved, ResolvedSuite
 from cluster.planning.plan import Plan
-from cluster.running.orders import reference_roots
-from runner.engines.messages import canonical_message
 from runner.source_digest import source_digest
+from runner.stored.canonical import canonical_message
+from runner.stored.references import reference_roots
 from runner.stored.store import Store
 from runner.stored.tables import CaseRow, RunRow
 from suites.suite import Case

@@ -1,6 +1,6 @@
-"""The command itself: its options, exit codes and how a mistake ends.
+"""The command itself: its shared options, and how it ends with an exit code.
 
-Rooms are imported by the verb that needs them, so that ``--help`` answers at once.
+Each verb imports the rooms that it needs, so that ``--help`` answers at once.
 """
 
 import importlib
@@ -14,34 +14,32 @@ from typing import Annotated
 import typer
 
 from suites.errors import UserError
+from suites.exit_codes import QUALIFIED, UNJUDGED, USAGE
 
-QUALIFIED, DIVERGED, USAGE, UNJUDGED = 0, 1, 2, 3
-#: What Typer makes of Ctrl-C.
+#: Typer returns this code after Ctrl-C.
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="fleetqual",
-    help="Qualify LLM inference across a hardware fleet: which combination diverges from the "
-    "reference, at which stage of the chain, and how sure that is.",
-    epilog="Exit codes: 0 all qualified, 1 something diverged, 2 usage or configuration, "
-    "3 could not judge.",
+    help="Qualify LLM inference across a hardware fleet: show which combination of model, engine "
+    "and hardware differs from the reference, at which stage, and how certain that is.",
+    epilog="Exit codes: 0 all qualified, 1 something diverged, 2 wrong usage or configuration, "
+    "3 something could not be judged.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-reference = typer.Typer(
-    help="Freeze, measure, show and verify what counts as truth.", no_args_is_help=True
-)
+reference = typer.Typer(help="Make, show and verify references and floors.", no_args_is_help=True)
 app.add_typer(reference, name="reference")
 engine = typer.Typer(
-    help="Install, list and remove engines, each version in an environment of its own.",
+    help="Install, list and remove engines; each version has its own Python environment.",
     no_args_is_help=True,
 )
 app.add_typer(engine, name="engine")
 
 
 def _results_root(given: str) -> str:
-    """Refuse a results root that cannot be a folder, before anything is made in it."""
+    """Refuse a results root that cannot be a folder before anything is written."""
     path = Path(os.path.abspath(given.removeprefix("file://")))
     if "://" in given and not given.startswith("file://"):
         return given
@@ -50,12 +48,32 @@ def _results_root(given: str) -> str:
         raise UserError(
             f"{existing} is a file, not a folder",
             where="--results",
-            fix="give a folder (it may not be there yet) or a URI",
+            fix="give a folder (a missing one is created) or a URI",
         )
     return given
 
 
-Matrix = Annotated[Path, typer.Argument(metavar="MATRIX", help="The matrix file.")]
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fleetqual {version('fleetqual')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fleetqual(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+Matrix = Annotated[Path, typer.Argument(metavar="MATRIX", help="Matrix file (YAML).")]
 Results = Annotated[
     str,
     typer.Option(
@@ -68,54 +86,67 @@ Results = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Only = Annotated[
     str | None,
-    typer.Option(help="Part of the plan: key=value,… over its columns, case and stage."),
+    typer.Option(
+        help="Select a part of the plan: key=value,… The keys are the plan's columns, case and "
+        "stage. Example: engine=vllm,case=parse/*"
+    ),
 ]
-Tier = Annotated[int | None, typer.Option(min=1, max=3, help="Skip suites above this tier.")]
+Tier = Annotated[
+    int | None, typer.Option(min=1, max=3, help="Skip suites whose tier is above this one.")
+]
 Address = Annotated[
     str,
     typer.Option(
-        envvar="FLEETQUAL_ADDRESS", help="Ray cluster HOST:PORT; local starts a private one."
+        envvar="FLEETQUAL_ADDRESS",
+        help="Address of the Ray cluster (HOST:PORT). `local` runs on this machine only.",
     ),
 ]
-Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run id; the latest if left out.")]
+Run = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="Run id. Default: the latest run.")
+]
 
 #: Groups of verbs, in the order in which ``--help`` shows them.
 _GROUPS = ("plan_and_run", "results", "selftest", "reference", "engine")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit by the contract; a mistake is one message, never a traceback."""
+    """Run the command and exit with its code; an error is one message without a traceback."""
     sys.exit(_exit_code(arguments))
 
 
-def _exit_code(arguments: Sequence[str] | None) -> int:
+def with_all_verbs() -> typer.Typer:
+    """Return the command after every group of verbs was added to it."""
     for group in _GROUPS:
         importlib.import_module(f"fleetqual.commands.{group}")
+    return app
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = with_all_verbs()(args=arguments, standalone_mode=False)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         return USAGE
     except Exception as error:
-        # Errors of usage come from Typer's private copy of click: they are known by their shape.
+        # Typer's usage errors come from its private copy of click, so their type is not importable.
         show = getattr(error, "show", None)
         if show is None or not hasattr(error, "format_message"):
-            return _unforeseen(error)
+            return _internal_error(error)
         show()
         return USAGE
     except SystemExit:
-        # Typer leaves with 1 when nobody reads its output any more: that is no verdict.
+        # Typer exits with 1 when the reader of its output has gone: that is no verdict.
         return UNJUDGED
     if code == INTERRUPTED:
-        typer.echo("stopped; an unfinished run goes on with `fleetqual run … --resume`", err=True)
+        typer.echo("interrupted; `fleetqual run … --resume` continues an unfinished run", err=True)
     return code if isinstance(code, int) else QUALIFIED
 
 
-def _unforeseen(error: Exception) -> int:
-    """Tell a fault of our own in one line: exit code 1 would claim that something diverged."""
+def _internal_error(error: Exception) -> int:
+    """Print an error of fleetqual itself in one line; exit code 1 would mean a divergence."""
     if os.environ.get("FLEETQUAL_DEBUG") == "1":
         traceback.print_exception(error)
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    hint = "FLEETQUAL_DEBUG=1 shows where; an unfinished run goes on with --resume"
-    typer.echo(f"error: could not go on: {text[:500]} ({hint})", err=True)
+    hint = "set FLEETQUAL_DEBUG=1 for the traceback; `--resume` continues an unfinished run"
+    typer.echo(f"error: internal error: {text[:500]} ({hint})", err=True)
     return UNJUDGED

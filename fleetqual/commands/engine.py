@@ -1,25 +1,33 @@
-"""Environments of engines."""
+"""``fleetqual engine``: the engines' Python environments."""
 
 from typing import Annotated
 
 import typer
 
-from fleetqual.commands.app import UNJUDGED, Json, engine
+from fleetqual.commands.app import Json, engine
 from fleetqual.commands.output import print_json, print_table
+from suites.exit_codes import UNJUDGED
+
+_COLUMNS = ["engine", "version", "backend", "serving", "packages", "size", "state", "where"]
 
 
 @engine.command("install")
 def install_engine(
-    spec: Annotated[str, typer.Argument(metavar="ENGINE==VERSION", help="What to install.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="ENGINE==VERSION", help="Engine and version to install.")
+    ],
     backend: Annotated[
         str | None,
-        typer.Option(help="cpu, cuda, rocm or metal; what this machine has if left out."),
+        typer.Option(
+            help="cpu, cuda, rocm or metal. Default: the best one that this machine offers."
+        ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Make it anew where it was made otherwise.")
+        bool,
+        typer.Option("--replace", help="Reinstall if it was built from a different recipe."),
     ] = False,
 ) -> None:
-    """Install an engine in an environment of its own."""
+    """Install an engine in its own Python environment."""
     from cluster.environments.install import NotInstalled, install
 
     try:
@@ -31,7 +39,7 @@ def install_engine(
 
 @engine.command("list")
 def list_engines(as_json: Json = False) -> None:
-    """The environments of engines on this machine."""
+    """List the engines' environments on this machine."""
     from cluster.environments.interpreter import environments_root
     from cluster.environments.inventory import environments
 
@@ -39,43 +47,49 @@ def list_engines(as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     elif found:
-        columns = ["engine", "version", "backend", "serving", "packages", "size", "state", "where"]
-        size = [f"{e['size'] / 2**20:,.0f} MiB" for e in found]
-        shown = [
-            {**e, "serving": ", ".join(e["serving"]), "size": s}
-            for e, s in zip(found, size, strict=True)
+        rows = [
+            {**e, "serving": ", ".join(e["serving"]), "size": _mebibytes(e["size"])} for e in found
         ]
-        print_table(columns, [[e[column] for column in columns] for e in shown])
+        print_table(_COLUMNS, [[row[column] for column in _COLUMNS] for row in rows])
     else:
-        typer.echo(f"no environments in {environments_root()}; `fleetqual doctor` shows how to add")
+        typer.echo(
+            f"no environments in {environments_root()}; `fleetqual doctor` shows how to add one"
+        )
 
 
 @engine.command("stages")
 def show_stages(
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the documentation's tables.")
+        bool, typer.Option("--markdown", help="Print the tables of the documentation.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Which stage of which engine is seen how, and through which call."""
-    from cluster.environments import support_table as support
+    """Show how each stage of each engine is observed, and through which call."""
+    from cluster.environments import support_table
 
-    found = [row.model_dump(mode="json") for row in support.stages()]
+    found = [row.model_dump(mode="json") for row in support_table.stages()]
     if markdown:
-        typer.echo(support.markdown(), nl=False)
+        typer.echo(support_table.markdown(), nl=False)
     elif as_json:
         print_json(found)
     else:
-        print_table(list(support.Seen.model_fields), [list(row.values()) for row in found])
+        columns = list(support_table.StageSupport.model_fields)
+        print_table(columns, [list(row.values()) for row in found])
 
 
 @engine.command("remove")
 def remove_engine(
-    spec: Annotated[str, typer.Argument(metavar="ENGINE==VERSION", help="What to remove.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="ENGINE==VERSION", help="Engine and version to remove.")
+    ],
 ) -> None:
-    """Remove an engine's environment, at once."""
+    """Remove an engine's environment. There is no question first."""
     from cluster.environments.inventory import remove
 
     gone = remove(spec)
-    version, size = gone.version or "of unknown version", gone.size / 2**20
-    typer.echo(f"removed {gone.engine} {version}: {gone.where} ({size:,.0f} MiB)")
+    version = gone.version or "of unknown version"
+    typer.echo(f"removed {gone.engine} {version}: {gone.where} ({_mebibytes(gone.size)})")
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 @app.command()
 def doctor(results: Results = "results", as_json: Json = False) -> None:
-    """This machine: hardware, engines, what is missing and the command that adds it."""
-    from cluster.environments.doctor import examine
+    """Check this machine: hardware, engines, what is missing and the command that adds it."""
+    from cluster.environments.doctor import check_machine
 
-    findings = [f.model_dump() for f in examine(results)]
+    checks = [c.model_dump() for c in check_machine(results)]
     if as_json:
-        print_json(findings)
+        print_json(checks)
         return
     mark = {True: "ok", False: "–"}
-    rows = [[f["kind"], f["name"], mark[f["ok"]], f["value"], f["where"]] for f in findings]
+    rows = [[c["kind"], c["name"], mark[c["ok"]], c["value"], c["where"]] for c in checks]
     print_table(["", "what", "", "found", "where"], rows)
-    for finding in findings:
-        if finding["fix"]:
-            typer.echo(f"{finding['name']}: {finding['value']}. To mend: {finding['fix']}")
+    for check in checks:
+        if check["fix"]:
+            typer.echo(f"{check['name']}: {check['value']}. Fix: {check['fix']}")
 
 
 @app.command()
@@ -36,7 +36,7 @@ def plan(
     address: Address = "local",
     as_json: Json = False,
 ) -> None:
-    """Cells × nodes, skips with reasons, estimated time."""
+    """Show what would run on which node, what is skipped and why, and the estimated time."""
     from cluster.running.run import plan_matrix
 
     made = plan_matrix(matrix, only, tier, address)
@@ -51,16 +51,19 @@ def plan(
 def run(
     matrix: Matrix,
     results: Results = "results",
-    run_id: Annotated[str | None, typer.Option(help="Name of the run; made if left out.")] = None,
+    run_id: Annotated[
+        str | None, typer.Option(help="Id of the run. Default: the time and a random number.")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with --run-id, or the latest unfinished run.")
+        bool,
+        typer.Option("--resume", help="Continue the run --run-id, or the latest unfinished run."),
     ] = False,
     address: Address = "local",
     only: Only = None,
     tier: Tier = None,
     as_json: Json = False,
 ) -> None:
-    """Run the matrix, judge it, print the verdicts and the path of the report."""
+    """Run a matrix, judge it, and print the verdicts and the path of the report."""
     from cluster.running.run import RunOptions, run_matrix
 
     ran = run_matrix(
@@ -74,13 +77,15 @@ def run(
             tier=tier,
         )
     )
-    from analysis.judging.judge import judge
-    from analysis.showing.check import check as print_check
-    from analysis.showing.report import write_report
+    from analysis.judging.judge import open_judged
+    from analysis.showing.check import print_verdicts
+    from analysis.showing.report import write_page
+    from runner.stored.store import Store
 
-    judge(results, ran.run_id)
-    code = print_check(results, ran.run_id, junit=None, as_json=as_json)
-    written = write_report(results, ran.run_id, None)
+    store = Store(results)
+    with open_judged(store, ran.run_id) as catalog:
+        code = print_verdicts(store, catalog, ran.run_id, as_json=as_json)
+        written = write_page(store, catalog, ran.run_id)
     typer.echo(f"run {ran.run_id} · report {written}", err=as_json)
     raise typer.Exit(code)
 

@@ -1,25 +1,22 @@
-"""References and floors."""
+"""``fleetqual reference``: references and floors."""
 
-from itertools import groupby
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from fleetqual.commands.app import QUALIFIED, UNJUDGED, Json, Matrix, Results, reference
+from fleetqual.commands.app import Json, Matrix, Results, reference
 from fleetqual.commands.output import print_json, print_table
+from suites.exit_codes import QUALIFIED, UNJUDGED
+
+Out = Annotated[
+    str | None,
+    typer.Option(help="Reference root to write to. Default: `references` in the results root."),
+]
 
 
 @reference.command("freeze")
-def freeze_reference(
-    matrix: Matrix,
-    out: Annotated[
-        str | None, typer.Option(help="Reference root; references/ of the results if left out.")
-    ] = None,
-    results: Results = "results",
-) -> None:
-    """Make the truth with the matrix's reference engine, with where it came from."""
+def freeze_reference(matrix: Matrix, out: Out = None, results: Results = "results") -> None:
+    """Compute the reference with the matrix's reference engine and store it."""
     from cluster.reference.freeze_orders import freeze_orders, roots
     from runner.freeze import freeze
 
@@ -28,36 +25,18 @@ def freeze_reference(
 
 
 @reference.command("floors")
-def measure_floors(
-    matrix: Matrix,
-    out: Annotated[
-        str | None, typer.Option(help="Reference root; references/ of the results if left out.")
-    ] = None,
-    results: Results = "results",
-) -> None:
-    """Measure how far benign configurations of the reference engine lie from its truth."""
-    from analysis.judging.floors import floor_rows
-    from cluster.reference.floor_matrices import benign_matrices, require_all
-    from cluster.reference.freeze_orders import copy_references, roots
-    from cluster.running.run import RunOptions, run_matrix
-    from runner.freeze import write_floor
+def measure_floors(matrix: Matrix, out: Out = None, results: Results = "results") -> None:
+    """Measure how far benign configurations of the reference engine are from the reference."""
+    from cluster.reference.freeze_orders import roots
+    from fleetqual.floors import measure
 
-    target = out or roots(results)[0]
-    with TemporaryDirectory(prefix="fleetqual-floors-") as folder:
-        # A root of its own: these runs are no qualification and must not become the latest one.
-        evidence = f"{folder}/results"
-        copy_references(target, f"{evidence}/references")
-        for benign in benign_matrices(matrix, Path(folder)):
-            ran = run_matrix(RunOptions(matrix=benign, results=evidence, only="stage=logits"))
-            require_all(ran)
-            floors = groupby(floor_rows(evidence, ran.run_id), key=lambda row: row.floor_id)
-            for _, rows in floors:
-                typer.echo(write_floor(list(rows), target))
+    for path in measure(matrix, out or roots(results)[0]):
+        typer.echo(path)
 
 
 @reference.command("show")
 def show_reference(results: Results = "results", as_json: Json = False) -> None:
-    """The frozen references that a run would use."""
+    """Show the stored references that a run would use."""
     from cluster.reference.freeze_orders import roots
     from runner.freeze import show
 
@@ -67,12 +46,12 @@ def show_reference(results: Results = "results", as_json: Json = False) -> None:
     elif rows:
         print_table(list(rows[0]), [list(row.values()) for row in rows])
     else:
-        typer.echo("no references yet: make some with `fleetqual reference freeze MATRIX`")
+        typer.echo("no references; `fleetqual reference freeze MATRIX` makes them")
 
 
 @reference.command("verify")
 def verify_reference(results: Results = "results", as_json: Json = False) -> None:
-    """Check that the frozen references are whole and unchanged."""
+    """Check that the stored references are complete and unchanged."""
     from cluster.reference.freeze_orders import roots
     from runner.freeze import verify
 

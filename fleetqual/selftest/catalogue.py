@@ -1,205 +1,86 @@
-"""Catalogues of known faults and benign controls: what is injected where, and who is to blame.
+"""Catalogues of known faults and benign controls: what is injected where, and which stage is right.
 
-A catalogue is data: it names an incident that was seen in the field, how its mechanism is put into
-the shipped model, an engine's options or an engine's adapter, and at which stages it may be placed.
+A catalogue is data: it names an incident that was seen in the field, how a fault imitates it (in
+the shipped model, an engine's options, its adapter or a proxy), and the stages that are accepted.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cluster.matrix.injected_faults import AdapterFault, ProxyFault
-from suites.loading import Document, load_document
+from fleetqual.selftest.injections import GgufInjection, HfInjection, Injection, TensorEdit
+from runner.engines.registry import DECLARATIONS
+from suites.loading import load_document
 from suites.mistakes import Mistake
 from suites.stages import Pass, Stage
 from suites.suite import Frozen
+from suites.yaml_document import Document
 
-#: The catalogues that are shipped: for building detectors with, kept apart from that, and faults of
-#: gateways before servers.
+#: The shipped catalogues: faults for the development of detectors, held-out faults, and faults of
+#: proxies in front of servers.
 CATALOGUE, HELD_OUT, SERVERS = (
     Path(__file__).resolve().parent / "faults" / f"{name}.yaml"
     for name in ("catalogue", "held_out", "servers")
 )
 
-#: What an edit of a tensor needs beside its name.
-_OPERANDS: dict[str, tuple[str, ...]] = {
-    "scale": ("by",),
-    "add": ("by",),
-    "noise": ("by",),
-    "round": ("by",),
-    "transpose": (),
-    "permute_rows": (),
-    "permute_columns": (),
-    "shift_rows": ("by",),
-    "unpermute": (),
-    "swap_rows": ("rows",),
-    "zero_block": (),
-    "nan": ("by",),
-    "copy": ("of",),
-    "drop": (),
-    "scale_blocks": ("by",),
-    "flip_block": ("block",),
-    "shuffle_blocks": (),
-}
-#: Stages that have a suite of their own, of the same name; ``smoke`` asks all others.
+#: Stages that have their own suite of the same name; ``smoke`` covers all other stages.
 _OWN_SUITES = ("state", "sampling")
-#: Variants of the shipped model that an engine can serve; the first is served when none is named.
-VARIANTS = {
-    "llama_cpp": ("f32", "f16", "bf16", "q8_0"),
-    "transformers": ("hf",),
-    "mlx": ("hf",),
-    "vllm": ("hf",),
-}
-#: Engines that bring a server which the runner can start.
-_WITH_SERVER = ("llama_cpp", "mlx", "vllm")
+#: Format → variants of the shipped model; the first is the default.
+_VARIANTS = {"gguf": ("f32", "f16", "bf16", "q8_0"), "hf": ("hf",)}
+#: Engines that run in process, so that faults can be injected into them.
+_ENGINES = tuple(name for name, own in DECLARATIONS.items() if "in_process" in own.servings)
+#: Engines with a server that the runner can start.
+_WITH_SERVER = tuple(name for name, own in DECLARATIONS.items() if own.own_server)
 
 
-class TensorEdit(Frozen):
-    """One change of the tensors whose names match."""
-
-    name: str = Field(min_length=1)
-    """Name as the format writes it; ``*`` and ``[ab]`` match as in file names."""
-    op: Literal[
-        "scale",
-        "add",
-        "noise",
-        "round",
-        "transpose",
-        "permute_rows",
-        "permute_columns",
-        "shift_rows",
-        "unpermute",
-        "swap_rows",
-        "zero_block",
-        "nan",
-        "copy",
-        "drop",
-        "scale_blocks",
-        "flip_block",
-        "shuffle_blocks",
-    ]
-    by: float | None = None
-    """Strength: factor, summand, relative rms of noise, mantissa bits, number of elements."""
-    seed: int = 0
-    rows: tuple[int, int] | None = None
-    """Two rows (swap_rows), else first row and the one after the last."""
-    columns: tuple[int, int] | None = None
-    """First column and the one after the last."""
-    of: str | None = None
-    """The tensor whose values are taken."""
-    block: int | None = Field(default=None, ge=0)
-    """First quantised block."""
-    count: int = Field(default=1, ge=1)
-    """Number of blocks."""
-
-    @model_validator(mode="after")
-    def _has_what_it_needs(self) -> Self:
-        for key in _OPERANDS[self.op]:
-            if getattr(self, key) is None:
-                raise Mistake((), f"{self.op} needs {key!r}", fix=f"add `{key}:`").raised()
-        if self.op == "shuffle_blocks" and self.count < 2:
-            what = "shuffle_blocks reverses groups of blocks, and one block has no order"
-            raise Mistake((), what, fix="add `count:`, 2 or more").raised()
-        return self
-
-
-class GgufInjection(Frozen):
-    """A faulty copy of a GGUF file."""
-
-    fields: dict[str, Any] = Field(default_factory=dict)
-    """Metadata key → its value there."""
-    without: tuple[str, ...] = ()
-    """Metadata keys that are left out."""
-    template: tuple[str, str] | None = None
-    """A piece of the chat template and what stands in its place."""
-    whole_template: str | None = None
-    tensors: tuple[TensorEdit, ...] = ()
-
-
-class HfInjection(Frozen):
-    """A faulty copy of a model folder in Hugging Face's layout.
-
-    Paths within a JSON file are dotted; numbers index lists.
-    """
-
-    template: tuple[str, str] | None = None
-    whole_template: str | None = None
-    edits: dict[str, dict[str, Any]] = Field(default_factory=dict, alias="json")
-    """File → path → value."""
-    without: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """File → paths that are left out."""
-    insert: dict[str, dict[str, tuple[int, Any]]] = Field(default_factory=dict)
-    """File → path of a list → index and value."""
-    reverse: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """File → paths of lists that are turned round."""
-    tensors: tuple[TensorEdit, ...] = ()
-
-
-class Injection(Frozen):
-    """Where the fault is put; nothing at all for a control."""
-
-    gguf: GgufInjection | None = None
-    hf: HfInjection | None = None
-    options: dict[str, Any] | None = None
-    """Options of the engine."""
-    wrap: AdapterFault | None = None
-    proxy: ProxyFault | None = None
-
-    @property
-    def depth(self) -> str:
-        """``gguf``, ``hf``, ``options``, ``wrap``, ``proxy``, or ``nothing``."""
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        return given[0] if given else "nothing"
-
-    @model_validator(mode="after")
-    def _has_one_depth(self) -> Self:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise Mistake(
-                (given[1],),
-                f"injected at {len(given)} depths: {' and '.join(given)}",
-                ", ".join(type(self).model_fields),
-                "make it one fault for each",
-            ).raised()
-        return self
+def variants(engine: str) -> tuple[str, ...]:
+    """Return the variants of the shipped model that an engine can serve."""
+    return tuple(name for form in DECLARATIONS[engine].formats for name in _VARIANTS[form])
 
 
 class Fault(Frozen):
-    """One known fault, or one benign control that must alarm nothing."""
+    """One known fault, or one benign control that must raise no alarm."""
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    """Unique; cells are named after it."""
+    """Unique; it is part of the names of its cells."""
     incident: str = Field(pattern=r"^[IB][0-9]{3}$")
-    """Id of the incident whose mechanism this is."""
+    """Id of the incident that it imitates."""
     link: str = Field(default="", pattern=r"^(https://\S+)?$")
     """Where the incident was reported."""
     says: str = Field(min_length=1)
     """What goes wrong, in one sentence."""
     stages: tuple[Stage | Literal["interface"], ...] = ()
-    """Where it may be placed."""
-    engine: Literal["llama_cpp", "transformers", "mlx", "vllm"]
+    """Stages at which it may be placed."""
+    engine: str
     serving: Literal["in_process", "managed"] = "in_process"
-    """``managed``: the engine's own server is asked."""
+    """``managed``: the requests go to the engine's own server."""
     kind: Literal["fault", "control"] = "fault"
     pass_: Pass = Field(default="structure", alias="pass")
     variant: str = ""
     """The shipped artifact that is served, or copied with the fault."""
     suites: tuple[str, ...] = ()
-    """Suites that are asked; where left out those of its stages, and all for a control."""
+    """Suites to run; by default those of its stages, and all of them for a control."""
     inject: Injection
     sweep: tuple[float, ...] = ()
-    """Strengths that take the place of ``by``, one cell each."""
+    """Strengths that replace ``by``, one cell for each."""
+
+    @field_validator("engine")
+    @classmethod
+    def _is_loaded_here(cls, value: str) -> str:
+        if value not in _ENGINES:
+            raise Mistake.unknown((), "engine", value, _ENGINES).pydantic_error()
+        return value
 
     @property
-    def served(self) -> str:
+    def served_variant(self) -> str:
         """Name of the variant that is served."""
-        return self.variant or VARIANTS[self.engine][0]
+        return self.variant or variants(self.engine)[0]
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """Names of the suites that it is run with."""
+    def suite_names(self) -> tuple[str, ...]:
+        """Names of all suites that it needs."""
         if self.suites:
             return self.suites
         own = [s for s in _OWN_SUITES if self.kind == "control" or s in self.stages]
@@ -207,29 +88,34 @@ class Fault(Frozen):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        known, depth = VARIANTS[self.engine], self.inject.depth
-        if self.served not in known:
-            raise Mistake.unknown(("variant",), "variant", self.variant, known).raised()
-        if depth in ("gguf", "hf") and (depth == "gguf") != (self.engine == "llama_cpp"):
-            what = f"{self.engine} does not read {depth}"
-            raise Mistake(("inject", depth), what, fix="inject into what it reads").raised()
+        known, depth = variants(self.engine), self.inject.depth
+        if self.served_variant not in known:
+            raise Mistake.unknown(("variant",), "variant", self.variant, known).pydantic_error()
+        if depth in _VARIANTS and depth not in DECLARATIONS[self.engine].formats:
+            what, fix = f"{self.engine} does not read {depth} files", "inject into another format"
+            raise Mistake(("inject", depth), what, fix=fix).pydantic_error()
         if (self.kind == "fault") != bool(self.stages):
-            wanted = "needs stages" if self.kind == "fault" else "has no stage to be placed at"
-            raise Mistake(("stages",), f"a {self.kind} {wanted}").raised()
+            wanted = "needs stages" if self.kind == "fault" else "has no stages"
+            raise Mistake(
+                ("stages",), f"a {self.kind} {wanted}", fix="see `kind:`"
+            ).pydantic_error()
         if depth == "nothing" and self.kind == "fault":
             raise Mistake(
-                ("inject",), "a fault that injects nothing", "gguf, hf, options, wrap, proxy"
-            ).raised()
+                ("inject",),
+                "the fault injects nothing",
+                "gguf, hf, options, wrap, proxy",
+                "add one of them",
+            ).pydantic_error()
         if depth == "proxy" and self.serving != "managed":
-            what = "a proxy stands before a server"
-            raise Mistake(("inject", "proxy"), what, fix="add `serving: managed`").raised()
+            what = "a proxy needs a server"
+            raise Mistake(("inject", "proxy"), what, fix="add `serving: managed`").pydantic_error()
         if self.serving == "managed" and self.engine not in _WITH_SERVER:
-            what, having = f"{self.engine} brings no server", ", ".join(_WITH_SERVER)
-            raise Mistake(("serving",), what, having, "leave the key out").raised()
+            what, having = f"{self.engine} has no server", ", ".join(_WITH_SERVER)
+            raise Mistake(("serving",), what, having, "remove the key").pydantic_error()
         if self.sweep and not self._strengths():
-            what = "a sweep needs a strength `by` to replace"
-            fix = "sweep a tensor edit, a wrapper or a proxy"
-            raise Mistake(("sweep",), what, fix=fix).raised()
+            what = "a sweep needs a strength `by`, which it replaces"
+            fix = "sweep a tensor edit, `wrap:` or `proxy:`"
+            raise Mistake(("sweep",), what, fix=fix).pydantic_error()
         return self
 
     def _strengths(self) -> bool:
@@ -240,7 +126,7 @@ class Fault(Frozen):
     def at_strengths(self) -> tuple["Fault", ...]:
         """Return the fault once for each strength of its sweep, as ``<id>@<strength>``.
 
-        The ids are no longer those of the catalogue; :func:`id_and_strength` takes them apart.
+        The ids differ from those of the catalogue; :func:`id_and_strength` splits them.
         """
         return tuple(self._at(by) for by in self.sweep) or (self,)
 
@@ -277,23 +163,25 @@ class Catalogue(Frozen):
         for index, fault in enumerate(self.faults):
             if fault.id in seen:
                 key = ("faults", index, "id")
-                raise Mistake(key, f"fault {fault.id!r} is there twice", fix="rename one").raised()
+                raise Mistake(
+                    key, f"fault id {fault.id!r} is used twice", fix="rename one"
+                ).pydantic_error()
             seen.add(fault.id)
         return self
 
 
 def load_faults(path: Path) -> tuple[tuple[Fault, ...], Document]:
-    """Read a catalogue and keep its positions, for mistakes that only other rooms can see.
+    """Read a catalogue and keep its lines, for mistakes that are found later.
 
     Raises:
-        UserError: the file is no catalogue; the message names line, key and cure.
+        UserError: the file is not a catalogue; the message names the line, the key and the fix.
     """
     catalogue, document = load_document(path, Catalogue)
     return catalogue.faults, document
 
 
 def id_and_strength(name: str) -> tuple[str, float | None]:
-    """Take ``<id>@<strength>`` apart; the strength is None for a fault without a sweep."""
+    """Split ``<id>@<strength>``; the strength is None for a fault without a sweep."""
     fault, at, by = name.partition("@")
     return fault, float(by) if at else None
 

@@ -1,7 +1,7 @@
 """False alarms among clean cells, with the exact bound of their rate.
 
-The bound takes cells as independent tries. They share a machine, a model and cases, so it says how
-often benign options, variants and seeds alarm here, and little of another machine.
+The bound treats cells as independent. But they share a machine, a model and cases: so it says how
+often benign options, variants and seeds raise alarms here, and little about other machines.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,19 @@ from analysis.judging.judge import open_judged
 from analysis.showing.output import console, plain, print_json
 from analysis.sql_functions.functions import binomial_upper
 from runner.stored.store import Store
+from suites.exit_codes import DIVERGED, QUALIFIED, UNJUDGED
 
 
 @dataclass(frozen=True)
 class Alarms:
-    """What clean cells showed."""
+    """The result of clean cells."""
 
     cells: int
-    """Those that were judged."""
+    """Cells that were judged."""
     alarmed: list[dict[str, Any]]
-    """Cells that alarmed, with what they blame."""
+    """Cells that raised an alarm, with the blamed stage."""
     unjudged: list[dict[str, Any]]
-    """Cells without a verdict, which count on neither side."""
+    """Cells without a verdict; they count neither as alarm nor as no alarm."""
     seconds: float
 
     @property
@@ -33,11 +34,13 @@ class Alarms:
 
     @property
     def exit_code(self) -> int:
-        """1 with an alarm, else 3 if a cell could not be judged, else 0."""
-        return 1 if self.alarmed else 3 if self.unjudged or not self.cells else 0
+        """1 with an alarm; else 3 if a cell could not be judged; else 0."""
+        if self.alarmed:
+            return DIVERGED
+        return UNJUDGED if self.unjudged or not self.cells else QUALIFIED
 
 
-#: A cell alarms when it diverges, when its instrument does, or when a declared difference is gone.
+#: A cell raises an alarm when it diverges, when its instrument does, or at an unexpected pass.
 _CELLS = """
     SELECT
         p.run_id, p.cell_id, p.node_id, p.suite, p.engine, p.variant, p.pass,
@@ -50,7 +53,7 @@ _CELLS = """
         ON i.run_id = p.run_id AND i.cell_id = p.cell_id AND i.node_id = p.node_id
         AND i.stage = 'instrument' AND i.case_group = '*'
     LEFT JOIN (
-        SELECT run_id, cell_id, node_id, 'declared, but gone: ' || min(reason) AS reason
+        SELECT run_id, cell_id, node_id, 'unexpected pass: ' || min(reason) AS reason
         FROM unexpected_passes
         GROUP BY ALL
     ) AS u ON u.run_id = p.run_id AND u.cell_id = p.cell_id AND u.node_id = p.node_id
@@ -58,7 +61,7 @@ _CELLS = """
 
 
 def alarms_of(results: str, run_ids: Sequence[str], seconds: float) -> Alarms:
-    """Judge runs of clean cells and count those that alarm."""
+    """Judge runs of clean cells and count those that raise an alarm."""
     store, rows = Store(results), list[dict[str, Any]]()
     for run_id in run_ids:
         with open_judged(store, run_id) as catalog:
@@ -73,8 +76,8 @@ def alarms_of(results: str, run_ids: Sequence[str], seconds: float) -> Alarms:
     )
 
 
-def tell_alarms(found: Alarms, *, as_json: bool) -> None:
-    """Print how many clean cells alarmed, and each of them."""
+def print_alarms(found: Alarms, *, as_json: bool) -> None:
+    """Print how many clean cells raised an alarm, and list them."""
     if as_json:
         print_json(
             {
@@ -99,6 +102,6 @@ def tell_alarms(found: Alarms, *, as_json: bool) -> None:
     out.print(
         plain(
             f"{len(found.alarmed)} alarms of {found.cells} clean cells ({found.seconds:.0f} s); "
-            f"taken as independent tries, their rate is below {upper} with 95 % confidence"
+            f"if cells are independent, the rate is below {upper} with 95 % confidence"
         )
     )

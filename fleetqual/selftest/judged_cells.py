@@ -1,4 +1,4 @@
-"""The cells of a self-test as they were judged, read from the relations."""
+"""The cells of a self-test after judging, read from the catalog."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from analysis.judging.catalog import Catalog
 
 Cost = dict[str, Any]
-Case = tuple[str, str, str]
+CaseKey = tuple[str, str, str]
 """(suite, stage, case)."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One suite of one entry, as it was judged."""
+class JudgedCell:
+    """One suite of one entry, after judging."""
 
     run_id: str
     cell_id: str
@@ -26,15 +26,15 @@ class Cell:
     confirmed: str
     explanation: str
     hits: dict[tuple[str, str], Cost]
-    """(stage, case) that alone shows an undeclared difference → seconds, tokens, what differs."""
+    """(stage, case) that shows an unexpected difference by itself → seconds, tokens, detail."""
     error: str | None
     """Why it could not be judged."""
     sets: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Case of the chain → the hidden stages, joined by ``/``, among which its symptoms lie."""
+    """Case of the chain → sets of hidden stages (joined by ``/``), one of them faulty."""
 
 
-def cells_of(catalog: Catalog) -> list[Cell]:
-    """Return every planned cell of the judged runs, with what alone shows a difference there."""
+def cells_of(catalog: Catalog) -> list[JudgedCell]:
+    """Return every planned cell of the judged runs, with the cases that show a difference."""
     hits: dict[str, dict[tuple[str, str], Cost]] = {}
     for row in catalog.rows(
         "SELECT cell_id, stage, case_id, seconds, tokens, detail FROM detections WHERE detected"
@@ -44,7 +44,7 @@ def cells_of(catalog: Catalog) -> list[Cell]:
     sets: dict[str, dict[str, frozenset[str]]] = {}
     for row in catalog.rows(
         "SELECT cell_id, case_id, list(DISTINCT array_to_string(suspects, '/')) AS sets "
-        "FROM symptom_sets WHERE placement = 'set' GROUP BY ALL"
+        "FROM chain.symptom_sets WHERE placement = 'set' GROUP BY ALL"
     ):
         sets.setdefault(row["cell_id"], {})[row["case_id"]] = frozenset(row["sets"])
     failed = {
@@ -75,10 +75,10 @@ def _cell(
     hits: dict[tuple[str, str], Cost],
     sets: dict[str, frozenset[str]],
     failed: str | None,
-) -> Cell:
+) -> JudgedCell:
     verdict, culprit, culprits = row["verdict"] or "error", row["culprit"], row["culprits"] or ""
     if row["instrument"] == "divergent":
-        # Nothing that is measured by it can be judged then, which is what such a fault does.
+        # A broken instrument leaves the numeric stages inconclusive, so it is blamed itself.
         verdict, culprit = "divergent", culprit or "instrument"
     suspects = {stage for found in sets.values() for joined in found for stage in joined.split("/")}
     blamed = {part.strip() for part in culprits.split(",")} - suspects | {culprit}
@@ -86,7 +86,7 @@ def _cell(
     error = failed or row["skipped"]
     if error is None and verdict == "error":
         error = row["explanation"] or "no verdict"
-    return Cell(
+    return JudgedCell(
         run_id=row["run_id"],
         cell_id=row["cell_id"],
         suite=row["suite"],
@@ -104,8 +104,8 @@ def _cell(
     )
 
 
-def clean_costs(catalog: Catalog) -> dict[Case, Cost]:
-    """Return what each case costs on untouched cells: seconds and tokens."""
+def clean_costs(catalog: Catalog) -> dict[CaseKey, Cost]:
+    """Return the seconds and tokens of each case on untouched cells."""
     rows = catalog.rows(
         "SELECT p.suite, d.stage, d.case_id, avg(d.seconds) AS seconds, max(d.tokens) AS tokens "
         "FROM detections AS d INNER JOIN plan AS p USING (run_id, cell_id, node_id) "

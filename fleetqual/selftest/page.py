@@ -1,8 +1,7 @@
-"""A self-test's findings as a table, as Markdown and as JSON."""
+"""The findings of a self-test as a table, as JSON and as a page in Markdown."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,73 +9,61 @@ from rich import box
 from rich.table import Table
 
 from analysis.showing.output import console, plain, print_json
-from fleetqual.selftest.findings import Assessment, Finding
+from fleetqual.selftest.findings import Assessment, Finding, SelftestRun
 
-#: Where faults were put, as totals are told apart.
+#: Groups of faults in the totals, by the place of injection.
 _GROUPS = {
     "files_and_options": "in files and options",
     "wrap": "in the adapter",
-    "gateways": "in gateways before servers",
+    "gateways": "in proxies in front of servers",
 }
 _HELD_OUT = (
-    "These were written down before any threshold was tuned on one of them, and stand here",
-    "whatever they show.",
+    "These faults were written before any threshold was tuned on them. All of them are listed,",
+    "whatever the result.",
 )
 _COLUMNS = ("fault", "incident", "depth", "engine", "detected", "placed at", "confirmed")
 
 
-@dataclass(frozen=True)
-class Made:
-    """How a self-test was made, which its findings do not say."""
-
-    command: str
-    """What was typed, without the places of one machine."""
-    seconds: float
-    held_out: bool = False
-    not_run: Mapping[str, str] = field(default_factory=dict)
-    """Fault that the matrix cannot show → why."""
-    asked_in_part: Mapping[str, str] = field(default_factory=dict)
-    """Fault that is run → suites of it that the matrix does not name."""
-
-
-def tell(found: Assessment, made: Made, results: str, *, as_json: bool, minimal: bool) -> None:
-    """Print a self-test: what was found, every miss and alarm with its reason, and the totals."""
+def print_selftest(
+    found: Assessment, run: SelftestRun, results: str, *, as_json: bool, minimal: bool
+) -> None:
+    """Print the findings, every miss and alarm with its reason, and the totals."""
     if as_json:
-        told: dict[str, Any] = {
+        body: dict[str, Any] = {
             "totals": found.totals,
             "faults": [finding.as_json for finding in found.faults],
-            "not_run": list(made.not_run),
+            "not_run": list(run.not_run),
         }
         if minimal:
-            told["totals"]["minimal"] = found.minimal()
-        print_json(told)
+            body["totals"]["minimal"] = found.minimal()
+        print_json(body)
         return
     out = console()
     table = Table(*_COLUMNS, "cheapest case", box=box.SIMPLE_HEAD)
     for finding in found.faults:
         table.add_row(*map(plain, _row(finding)), plain(_cheapest(finding)))
     out.print(table)
-    _list(out, "Missed, misplaced or failed", [f for f in found.faults if f.reason], results)
-    _list(out, "Controls that alarmed or failed", [f for f in found.controls if f.reason], results)
+    _print_reasons(out, "Missed, misplaced or failed", found.faults, results)
+    _print_reasons(out, "Controls that alarmed or failed", found.controls, results)
     if minimal:
-        _tell_minimal(out, found)
-    for line in _summary(found, made):
+        _print_minimal(out, found)
+    for line in _summary(found, run):
         out.print(plain(line))
 
 
-def markdown(found: Assessment, made: Made) -> str:
-    """Return the page of a self-test, for people who were not there."""
+def page(found: Assessment, run: SelftestRun) -> str:
+    """Return the page of a self-test in Markdown."""
     head = [*_COLUMNS, "cheapest case", "smallest strength"]
     lines = [
-        f"# Self-test{': faults that were held out' if made.held_out else ''}",
+        f"# Self-test{': held-out faults' if run.held_out else ''}",
         "",
-        "Every fault is the mechanism of an incident from the field, injected into the shipped",
-        "model, its engine's options, its adapter (`wrap`), or a gateway before it (`proxy`).",
-        *(_HELD_OUT if made.held_out else ()),
+        "Every fault imitates an incident from the field. It is injected into the shipped model,",
+        "its engine's options, its adapter (`wrap`), or a proxy in front of its server (`proxy`).",
+        *(_HELD_OUT if run.held_out else ()),
         "",
-        f"Made by `{made.command}` in {made.seconds / 60:.0f} minutes; rules {found.rules}.",
+        f"Made by `{run.command}` in {run.seconds / 60:.0f} minutes; rules {found.rules}.",
         "",
-        *(f"- {line}" for line in _summary(found, made)),
+        *(f"- {line}" for line in _summary(found, run)),
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
@@ -93,7 +80,7 @@ def markdown(found: Assessment, made: Made) -> str:
     if missed:
         lines += ["", "## Missed, misplaced, alarmed or failed", ""]
         lines += [f"- `{f.fault.id}`: {_one_line(f.reason)}" for f in missed]
-    lines += ["", "## The cheapest cases that detect all of it", ""]
+    lines += ["", "## The cheapest cases that detect all of these faults", ""]
     lines += [
         "| case | suite | seconds | new faults | faults per second |",
         "|---|---|---|---|---|",
@@ -106,10 +93,10 @@ def markdown(found: Assessment, made: Made) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_markdown(found: Assessment, made: Made, path: Path) -> None:
-    """Write the page."""
+def write_page(found: Assessment, run: SelftestRun, path: Path) -> None:
+    """Write the page of a self-test to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(markdown(found, made), encoding="utf-8")
+    path.write_text(page(found, run), encoding="utf-8")
 
 
 def _row(finding: Finding) -> list[str]:
@@ -142,7 +129,8 @@ def _cheapest(finding: Finding) -> str:
     return f"{case['case']} ({case['tokens'] or 0} tokens{seconds}) of {len(finding.cases)}"
 
 
-def _list(out: Any, title: str, findings: Sequence[Finding], results: str) -> None:
+def _print_reasons(out: Any, title: str, findings: Sequence[Finding], results: str) -> None:
+    findings = [finding for finding in findings if finding.reason]
     if not findings:
         return
     out.print(plain(title, "bold"))
@@ -154,7 +142,7 @@ def _list(out: Any, title: str, findings: Sequence[Finding], results: str) -> No
     out.print()
 
 
-def _tell_minimal(out: Any, found: Assessment) -> None:
+def _print_minimal(out: Any, found: Assessment) -> None:
     chosen = found.minimal()
     seconds = sum(case["seconds"] for case in chosen)
     detects = sum(len(case["detects"]) for case in chosen)
@@ -171,7 +159,7 @@ def _tell_minimal(out: Any, found: Assessment) -> None:
     out.print(table)
 
 
-def _summary(found: Assessment, made: Made) -> list[str]:
+def _summary(found: Assessment, run: SelftestRun) -> list[str]:
     totals = found.totals
     lines = [_rate("all faults", totals)]
     for name, title in _GROUPS.items():
@@ -183,10 +171,10 @@ def _summary(found: Assessment, made: Made) -> list[str]:
     )
     if totals["errors"]:
         lines.append(f"{totals['errors']} faults or controls ended in errors")
-    for why, count in Counter(made.not_run.values()).items():
+    for why, count in Counter(run.not_run.values()).items():
         lines.append(f"{_faults(count)} not run: {why}")
-    for suites, count in Counter(made.asked_in_part.values()).items():
-        lines.append(f"{_faults(count)} run without {suites}: not in the matrix")
+    for suites, count in Counter(run.without_suites.values()).items():
+        lines.append(f"{_faults(count)} run without {suites}, which the matrix does not name")
     return lines
 
 
@@ -197,7 +185,7 @@ def _faults(count: int) -> str:
 def _rate(title: str, rates: dict[str, Any]) -> str:
     text = f"{title}: {rates['detected']} of {rates['faults']} detected"
     if rates["detected"]:
-        text += f", {rates['placed']} of {rates['detected']} placed where they are"
+        text += f", {rates['placed']} of {rates['detected']} placed at an accepted stage"
         if rates["placed_in_sets"]:
             text += f" ({rates['placed_in_sets']} among stages that the server hides)"
     return text

@@ -1,4 +1,4 @@
-"""The child's life: read one order, load the engine once, run every probe, report each at once."""
+"""The engine child: reads one order, loads the engine, runs the probes and reports each trace."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Literal
 
-from runner.engines.base import Adapter, Load
+from runner.engines.abilities import Adapter
+from runner.engines.base import Load
 from runner.engines.events import (
     CellDone,
     Done,
@@ -29,11 +30,11 @@ from runner.engines.orders import CellInput, ChildOrder, read_order
 from runner.engines.probes.infections import probe_infections
 from runner.engines.probes.run import probe_cell, probe_engine
 from runner.engines.probes.subject import Subject
-from runner.engines.registry import adapter_maker
+from runner.engines.registry import load_adapter
 from runner.engines.trace import Trace
 
 _PARENT_POLL_S = 1.0
-#: Variables that decide what computes.
+#: Environment variables that select devices and threads.
 _VISIBLE = (
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
@@ -43,7 +44,7 @@ _VISIBLE = (
 
 
 def main() -> int:
-    """Serve one order from stdin; events go to the stdout that we were given."""
+    """Serve one order from stdin; events go to the original stdout."""
     _end_with_parent()
     stdout = _keep_stdout()
     order = read_order(sys.stdin.buffer)
@@ -62,14 +63,14 @@ def main() -> int:
 
 
 def _keep_stdout() -> BinaryIO:
-    """Keep the original stdout for events and point descriptor 1 at stderr: engines print."""
+    """Keep the original stdout for events; descriptor 1 becomes stderr, because engines print."""
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return events
 
 
 def _end_with_parent() -> None:
-    """End this process and its workers when the supervisor is gone: a killed one cannot."""
+    """Kill this process and its workers when the supervisor has died: it may have been killed."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -93,7 +94,7 @@ def _failures_reported(events: EventWriter) -> Iterator[None]:
 def _load(load: Load, events: EventWriter) -> Adapter:
     events.write(StageStarted("load"))
     started = time.perf_counter()
-    adapter = adapter_maker(load.engine.engine, load.engine.serving)(load)
+    adapter = load_adapter(load)
     if load.engine.fault:
         adapter = mutated(adapter, load.engine.fault)
     loaded = adapter.loaded

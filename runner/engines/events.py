@@ -113,7 +113,7 @@ def event_of(header: dict[str, Any], arrays: Arrays) -> Event:
         ProtocolError: it is unknown, of another version of this protocol, or malformed.
     """
     name = header.get("event")
-    if name not in _EVENTS:
+    if not isinstance(name, str) or name not in _EVENTS:
         raise ProtocolError(f"no event is called {name!r}"[:200])
     if name == "hello" and header.get("protocol") != PROTOCOL_VERSION:
         raise ProtocolError(f"protocol {header.get('protocol')!r}, not {PROTOCOL_VERSION}"[:200])

@@ -1,6 +1,6 @@
 """The order to an engine child, as it travels: what to load, and what to ask of it.
 
-The supervisor builds it (``runner.child_orders``), and the child reads it; nobody else does.
+The supervisor builds it in ``runner.child_orders``; the child reads it with ``read_order``.
 """
 
 from dataclasses import dataclass, field

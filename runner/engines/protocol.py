@@ -1,12 +1,14 @@
-"""Framed events between engine child and supervisor, through a pipe or through ssh.
+"""Frames between supervisor and engine child: one order down, events up, through a pipe or ssh.
 
 A frame is ``b"FQ1\\n"``, the header's length (uint32, little-endian), the header (JSON, UTF-8) and
 the raw little-endian arrays that ``header["arrays"]`` lists as ``[name, dtype, shape]``. The
-supervisor reads frames from a process that runs foreign code, so every length is bounded before it
-is believed.
+supervisor reads frames from a process that runs foreign code, so every length is checked before
+anything of that length is read. What an order or an event holds is declared in ``orders`` and
+``events``.
 """
 
 import json
+import math
 import struct
 from typing import IO, Any
 
@@ -18,6 +20,7 @@ MAGIC = b"FQ1\n"
 MAX_HEADER = 256 << 20
 MAX_ARRAYS = 1 << 30
 _DTYPES = {"<f4", "<i4"}
+_MAX_DIMENSIONS = 2
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -57,16 +60,26 @@ def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays] | None:
         raise ProtocolError(f"header of {length} bytes is over the limit of {MAX_HEADER}")
     try:
         header = json.loads(_exactly(stream, length).decode("utf-8", "surrogatepass"))
-        listing = [(str(n), str(d), tuple(int(x) for x in s)) for n, d, s in header.pop("arrays")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        listing = [_listed(entry) for entry in header.pop("arrays")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(f"unreadable header: {error}") from error
-    arrays: Arrays = {}
-    for name, dtype, shape in listing:
-        size = 4 * int(np.prod(shape, dtype=object)) if shape else 4
-        if dtype not in _DTYPES or min(shape, default=0) < 0 or size > MAX_ARRAYS:
-            raise ProtocolError(f"array {name!r} of {dtype} {shape} is not allowed")
-        arrays[name] = np.frombuffer(_exactly(stream, size), dtype).reshape(shape)
-    return header, arrays
+    sizes = [4 * math.prod(shape) for _, _, shape in listing]
+    if sum(sizes) > MAX_ARRAYS:
+        raise ProtocolError(f"arrays of {sum(sizes)} bytes are over the limit of {MAX_ARRAYS}")
+    return header, {
+        name: np.frombuffer(_exactly(stream, size), dtype).reshape(shape)
+        for (name, dtype, shape), size in zip(listing, sizes, strict=True)
+    }
+
+
+def _listed(entry: Any) -> tuple[str, str, tuple[int, ...]]:
+    """Return name, dtype and shape of one announced array; ValueError if they are not allowed."""
+    name, dtype, shape = entry
+    sound = isinstance(name, str) and dtype in _DTYPES and len(shape) <= _MAX_DIMENSIONS
+    # Two negative factors make a positive size.
+    if not sound or not all(type(n) is int and 0 <= n <= MAX_ARRAYS for n in shape):
+        raise ValueError(f"array {name!r} of {dtype!r} {shape!r} is not allowed"[:200])
+    return name, dtype, tuple(shape)
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

@@ -1,16 +1,16 @@
-"""Keeping the one secret that a child may know out of all that it tells."""
+"""Redaction: a server's API key is removed from everything that the engine child reports."""
 
 import json
 from typing import Any
 
-#: What stands where a server repeated the key that it was sent.
+#: Replaces the key where a server repeated it.
 REDACTED = "[API key]"
-#: A shorter key would be found in words that have nothing to do with it.
+#: A shorter key would also be found inside other words.
 SHORTEST_KEY = 6
 
 
 class Redaction:
-    """Takes one API key out of bytes and texts, in each form in which JSON may write it."""
+    """Removes one API key from bytes and texts, in each form in which JSON may write it."""
 
     def __init__(self, key: str | None) -> None:
         raw = key if key and len(key) >= SHORTEST_KEY else None
@@ -37,7 +37,7 @@ class Redaction:
         return data
 
     def value(self, value: Any) -> Any:
-        """Return what JSON can hold, without the key in any of its texts."""
+        """Return a JSON value without the key in any of its texts."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list | tuple):

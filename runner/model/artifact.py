@@ -1,7 +1,7 @@
-"""Model files read without an engine: tensors, their types, and the digests that name them.
+"""Model files read without an engine: tensors, their types, and their digests.
 
-Every tensor is known by its GGUF name and held in Hugging Face's layout, so that one model has one
-digest in whichever format it is served.
+Every tensor has its GGUF name and Hugging Face's layout, so one model has one digest in every
+format.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
 from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
 
-#: Hugging Face model types whose GGUF architecture has another name.
+#: Hugging Face model type → GGUF architecture, where the names differ.
 _ARCHITECTURES = {"mistral": "llama"}
-#: GGUF architectures whose q and k rows are stored in another order than Hugging Face's.
+#: GGUF architectures that store q and k rows in another order than Hugging Face.
 _PERMUTED = {"llama"}
 _PLAIN = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
-#: What of a model folder is the model; whatever else is added there later changes nothing.
+#: The files of a folder that are the model; other files in it do not change its digest.
 _MODEL_FILES = (".safetensors", ".json", ".jinja")
 
 
@@ -38,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object of a model folder.
 
     Raises:
-        UserError: the file is missing or no JSON object.
+        UserError: the file is missing, or is not a JSON object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ class GgufFile:
         shape = tuple(int(n) for n in reversed(tensor.shape))
 
         if heads is not None and shape[0] % (2 * heads):
-            what = f"{tensor.name} has {shape[0]} rows, which {heads} heads do not share"
+            what = f"{tensor.name} has {shape[0]} rows, which cannot be divided by {heads} heads"
             raise UserError(what, where=str(self.path))
 
         def read() -> Values:
@@ -160,7 +160,7 @@ class GgufFile:
         if ".attn_q." in name:
             return self._head_count("head_count")
         if ".attn_k." in name:
-            # Without grouped queries the key is left out: every head has its own keys.
+            # Without grouped queries the field is left out: every head has its own keys.
             grouped = f"{self.architecture}.attention.head_count_kv"
             return self._head_count(
                 "head_count" if self.field(grouped) is None else "head_count_kv"
@@ -186,7 +186,7 @@ def model_digests(hf: Path) -> tuple[str, str]:
     try:
         named = tagged_digest("t1", read_json(tokenizer))
     except ValueError as error:
-        raise UserError(f"holds what JSON cannot: {error}", where=str(tokenizer)) from error
+        raise UserError(f"not valid JSON: {error}", where=str(tokenizer)) from error
     return _weights_digest(HfFolder(hf)), named
 
 
@@ -210,7 +210,7 @@ def weights_type(artifact: HfFolder | GgufFile) -> str:
         if len(tensor.shape) > 1:
             sizes[tensor.kind] = sizes.get(tensor.kind, 0) + math.prod(tensor.shape)
     if not sizes:
-        raise UserError("holds no matrix", where=str(artifact.path))
+        raise UserError("has no tensor of two or more dimensions", where=str(artifact.path))
     largest = max(sizes, key=lambda kind: sizes[kind])
     if largest in _PLAIN or isinstance(artifact, HfFolder):
         return _PLAIN.get(largest, largest)

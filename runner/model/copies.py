@@ -18,7 +18,7 @@ _KEYS = {
     "sliding_window": ("sliding_window",),
     "eos_ids": ("eos_token_id",),
 }
-#: Facts that can be carried over into another engine by its model's files.
+#: Facts that another engine takes over from its model's files.
 PORTABLE = frozenset(_KEYS)
 
 
@@ -26,7 +26,7 @@ def with_weights(hf: Path, artifact: Path, form: str, out: Path) -> None:
     """Write a folder like ``hf`` with the weights of another artifact, dequantised to fp32.
 
     Raises:
-        UserError: the artifact lacks a tensor of the model, or is packed in an unknown way.
+        UserError: the artifact lacks a tensor of the model, or cannot be dequantised.
     """
     truth, tensors = HfFolder(hf), open_artifact(artifact, form).tensors()
     missing = [name for name in truth.names.values() if name not in tensors]

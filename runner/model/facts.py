@@ -1,4 +1,4 @@
-"""What a model's own files say about it: the truth of the ``config`` stage."""
+"""Facts that a model's own files state: the truth of the ``config`` stage."""
 
 import hashlib
 from pathlib import Path
@@ -9,18 +9,18 @@ from runner.engines.shared.tokenizer_json import normalizer, pre_tokenizer
 from runner.model.artifact import gguf_architecture, read_json
 from suites.errors import UserError
 
-#: What llama and its kin compute with when the file says nothing.
+#: Rope base that llama and related architectures use when the file states none.
 _ROPE_THETA = 10000.0
 
 
 def model_facts(hf: Path, pass_: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return fact name → value as the files state it; None means that anything is right.
+    """Return fact name → value as the files state it; None means that any value is right.
 
     ``context_length`` is what the matrix asks for, else what the model offers. In the structure
     pass compute and KV cache must be fp32.
 
     Raises:
-        UserError: a file is missing, or a value is of a kind that it cannot be.
+        UserError: a file is missing, or a value has the wrong type.
     """
     config = _Stated(hf / "config.json")
     generation = _generation(hf / "generation_config.json")
@@ -92,7 +92,7 @@ def _rope_theta(config: "_Stated") -> float | None:
 
 
 class _Stated:
-    """A JSON file whose values are taken only as what they must be; null is as good as left out."""
+    """A JSON file whose values are read with a type check; null is the same as a missing key."""
 
     def __init__(self, path: Path, values: dict[str, Any] | None = None) -> None:
         self.path = path
@@ -152,7 +152,7 @@ class _Tokenizer:
                     ids = part.get("special_tokens", {}).get(first, {}).get("ids", [])
                     return bool(ids) and ids[0] == bos
         except (AttributeError, TypeError, KeyError, IndexError) as error:
-            raise UserError("post_processor is ill formed", where=str(self._path)) from error
+            raise UserError("post_processor is invalid", where=str(self._path)) from error
         return False
 
     def vocabulary_digest(self) -> str:
@@ -166,5 +166,5 @@ class _Tokenizer:
             by_id |= {t["id"]: t["content"] for t in self.body.get("added_tokens") or []}
             body = "\0".join(by_id[i] for i in sorted(by_id)).encode()
         except (AttributeError, TypeError, KeyError, ValueError) as error:
-            raise UserError("its vocabulary is ill formed", where=str(self._path)) from error
+            raise UserError("its vocabulary is invalid", where=str(self._path)) from error
         return hashlib.sha256(body).hexdigest()

@@ -1,4 +1,4 @@
-"""Tensors as model files hold them, and the safetensors reader: numpy alone knows no bfloat16."""
+"""Tensors as model files store them, and a safetensors reader: numpy itself has no bfloat16."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ Values = npt.NDArray[np.float32]
 
 _HEADER_LIMIT = 100 << 20
 _FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
-#: Buffers that old folders hold beside the weights: masks, position ids.
+#: Types of buffers that old folders store beside the weights: masks, position ids.
 _INTEGERS = {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?"}
 
-#: Tensors that follow from config.json, which the ``config`` stage compares. llama.cpp's converter
-#: writes them for its kernels (Llama 3's and Phi 3's rope factors), old Hugging Face folders saved
-#: them as buffers, and neither side has the other's: they say nothing about the weights.
+#: Tensors that are computed from config.json, which the ``config`` stage compares. llama.cpp's
+#: converter writes them for its kernels (rope factors of Llama 3 and Phi 3), and old Hugging Face
+#: folders saved them as buffers. The two sides have different ones, and they are no weights.
 _DERIVED = re.compile(
     r"rope_(freqs|factors_long|factors_short)\.weight|blk\.\d+\.attn_rot_embd(\.weight)?"
     r"|(.*\.)?rotary_emb\.inv_freq"
@@ -43,12 +43,12 @@ class Tensor:
     shape: tuple[int, ...]
     values: Callable[[], Values]
     packed: Callable[[], bytes] | None = None
-    """The stored bytes, where they are all that can be told of the values."""
+    """The stored bytes, where the values cannot be read."""
 
     def digest(self) -> str:
         """Digest shape and fp32 values, so that equal weights are equal in every format.
 
-        Packed values are known by their bytes.
+        Packed values are digested as bytes.
         """
         if self.packed is not None:
             return hashlib.sha256(
@@ -86,7 +86,7 @@ def read_safetensors(path: Path, quantisation: str | None) -> Iterator[Tensor]:
     for name, entry in entries:
         kind, shape, start, end = _entry(path, name, entry)
         if 8 + length + end > size:
-            raise UserError(f"tensor {name} lies beyond the end of the file", where=str(path))
+            raise UserError(f"tensor {name} ends after the end of the file", where=str(path))
         known = _FLOATS if quantisation else {**_FLOATS, **_INTEGERS}
         if kind in known:
             wanted = math.prod(shape) * np.dtype(known[kind]).itemsize
@@ -108,7 +108,9 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
             return kind, tuple(shape), start, end
     except (KeyError, TypeError, ValueError):
         pass
-    raise UserError(f"not a safetensors file: tensor {name} is ill described", where=str(path))
+    raise UserError(
+        f"not a safetensors file: tensor {name} has an invalid description", where=str(path)
+    )
 
 
 def _numbers(path: Path, kind: str, at: int, shape: tuple[int, ...]) -> Callable[[], Values]:

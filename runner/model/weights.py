@@ -1,4 +1,4 @@
-"""Is the artifact the model? Every tensor of the served file against the model's own."""
+"""Is the artifact the model? Each tensor of the served file is measured against the model's own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +10,12 @@ from runner.model.tensors import Tensor, Values
 from runner.order import Model, Variant
 from suites.errors import UserError
 
-#: Facts of one tensor: its name under Hugging Face, and what was measured.
+#: Facts of one tensor: its Hugging Face name, and what was measured.
 TensorFacts = tuple[str, dict[str, Any]]
 
 
 def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
-    """Compare tensor by tensor after dequantisation; a tensor on one side only is told too.
+    """Measure each tensor after dequantisation; a tensor that only one side has is listed too.
 
     ``relative_rmse`` is ‖seen − model‖ / ‖model‖, ``scale`` the factor that fits seen ≈ scale·model
     best, ``mismatched`` the number of elements that differ from the model's values cast to the
@@ -28,7 +28,7 @@ def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
     truth = HfFolder(model.hf)
     artifact = open_artifact(variant.path, variant.format)
     for side in (truth, artifact):
-        # Packed tensors have other names and shapes: side by side each would seem to be missing.
+        # Packed tensors have other names and shapes: each of them would seem to be missing.
         if isinstance(side, HfFolder) and side.quantisation:
             raise UserError(f"cannot dequantise {side.quantisation} yet", where=str(side.path))
     seen, wanted = artifact.tensors(), truth.tensors()
@@ -82,7 +82,7 @@ def _through_bf16(values: Values) -> Values:
     return found
 
 
-#: What each type that loses nothing but by its cast makes of the model's values.
+#: Types that only cast the model's values, and that cast.
 _CASTS = dict.fromkeys(("F32", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"), _same) | {
     "F16": _through_f16,
     "BF16": _through_bf16,

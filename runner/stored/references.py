@@ -1,4 +1,4 @@
-"""Frozen truth, read for the probes: what goes into each stage must be the truth's own."""
+"""Frozen references: where they are searched, how they are read, and the trace of one case."""
 
 from typing import Any
 
@@ -6,19 +6,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from runner.stored.frozen_tables import ReferenceRow
 from runner.stored.store import Store
-from runner.stored.tables import ReferenceRow, arrow_schema
+from runner.stored.tables import arrow_schema
 from suites.errors import UserError
+from suites.loading import SHIPPED
 from suites.suite import Case
 
+#: Frozen sets that come with fleetqual.
+SHIPPED_REFERENCES = SHIPPED / "references"
+
 Key = tuple[str, str, str]
+
+
+def reference_roots(results: str) -> tuple[str, ...]:
+    """Return the reference folders of a results root, in the order in which they are searched."""
+    return f"{results.rstrip('/')}/references", str(SHIPPED_REFERENCES)
 
 
 def frozen_table(store: Store, path: str, row: type[BaseModel] = ReferenceRow) -> pa.Table:
     """Read one file of a reference root, with exactly the declared columns.
 
     Raises:
-        UserError: the file is damaged, or something else than ``row`` is stored in it.
+        UserError: the file is damaged, or holds other rows than ``row``.
     """
     table, schema = store.read_file(path), arrow_schema(row)
     missing = [name for name in schema.names if name not in table.column_names]

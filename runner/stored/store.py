@@ -1,6 +1,6 @@
-"""Parquet in and out: the only way by which evidence reaches a results root.
+"""Parquet in and out: all evidence is written to and read from a results root here.
 
-A file appears whole or not at all: local files are written beside their place, synced and renamed;
+A file appears whole or not at all. Local files are written under another name, synced and renamed;
 an object store gets one PUT to the final key.
 """
 
@@ -21,7 +21,7 @@ from suites.errors import UserError
 
 
 def attempt_name(cell_id: str, node_id: str, attempt: int) -> str:
-    """Return the one file name of an attempt, in every table and whoever writes it."""
+    """Return the file name of an attempt: it is the same in every table."""
     return f"{cell_id}-{node_id}-a{attempt}".replace(":", "-")
 
 
@@ -57,20 +57,20 @@ class Store:
         return relative
 
     def write_to(self, relative: str, rows: Sequence[BaseModel], row: type[BaseModel]) -> None:
-        """Write ``rows`` of type ``row`` to any place beneath the root."""
+        """Write ``rows`` of type ``row`` to any path below the root."""
         columns = {
             column_name(field): [getattr(r, field) for r in rows] for field in row.model_fields
         }
         self.write_table(relative, pa.Table.from_pydict(columns, schema=arrow_schema(row)))
 
     def write_text(self, relative: str, text: str) -> None:
-        """Write a text file to any place beneath the root."""
+        """Write a text file to any path below the root."""
         target, data = self.path(relative), text.encode("utf-8", "replace")
         if not self.local:
             with self.filesystem.open_output_stream(target) as stream:
                 stream.write(data)
             return
-        with _told_as_user_error(target):
+        with _as_user_error(target):
             _replace(Path(target), lambda file: file.write(data))
 
     def write_table(self, relative: str, table: pa.Table) -> None:
@@ -89,7 +89,7 @@ class Store:
             with self.filesystem.open_output_stream(target) as stream:
                 pq.write_table(table, stream, **options)
             return
-        with _told_as_user_error(target):
+        with _as_user_error(target):
             _replace(Path(target), lambda file: pq.write_table(table, file, **options))
 
     def files(self, run_id: str, table: str) -> list[str]:
@@ -108,7 +108,7 @@ class Store:
         return rows
 
     def read_file(self, relative: str) -> pa.Table:
-        """Read one file beneath the root, verifying every page."""
+        """Read one file below the root; every page checksum is verified."""
         try:
             with self.filesystem.open_input_file(self.path(relative)) as file:
                 return pq.ParquetFile(file, page_checksum_verification=True).read()
@@ -120,7 +120,7 @@ class Store:
             ) from error
 
     def runs(self) -> list[str]:
-        """Return the run ids beneath the root, oldest first (ids begin with their UTC time)."""
+        """Return the run ids below the root, oldest first (ids begin with their UTC time)."""
         return self._names("runs", "")
 
     def parquet_files(self, folder: str) -> list[str]:
@@ -137,7 +137,7 @@ class Store:
 
 
 @contextmanager
-def _told_as_user_error(target: str) -> Iterator[None]:
+def _as_user_error(target: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -149,9 +149,9 @@ def _told_as_user_error(target: str) -> Iterator[None]:
 
 
 def _replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside its place, make it durable, and put it there at once."""
+    """Write a file under a temporary name, sync it to disk, and rename it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: a supervisor that was believed dead may write the same file just now.
+    # A unique name: a supervisor that was believed dead may be writing the same file.
     unfinished = f"{target}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     with open(unfinished, "wb") as file:
         write(file)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fleetqual.selftest.catalogue import GgufInjection
 from fleetqual.selftest.files.gguf import faulty_gguf
+from fleetqual.selftest.injections import GgufInjection
 from tests.command import Done, fleetqual, matrix, query
 from tests.paths import TINY_CHAT
 

@@ -25,14 +25,14 @@ import json, os, sys, traceback
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 sys.path.append({root!r})
-from runner.engines.registry import adapter_maker
+from runner.engines.registry import load_adapter
 from runner.engines.base import Load, Request
 from runner.engines.engine import Engine
 import numpy as np
 def make(**options):
     described = Engine({engine!r}, {engine!r}, options=options)
     load = Load({path!r}, "cpu", pass_="structure", weights_type="f32", engine=described)
-    return adapter_maker({engine!r}, "in_process")(load)
+    return load_adapter(load)
 names = dict(globals(), USER=[{{"role": "user", "content": "What is 3 + 4?"}}])
 for line in sys.stdin:
     scope = dict(names)

@@ -13,9 +13,9 @@ import suites
 from runner import recording
 from runner.freeze import freeze, show, verify
 from runner.order import CellOrder, WorkOrder
+from runner.stored.frozen_tables import FloorRow, ReferenceRow
 from runner.stored.references import References
 from runner.stored.store import Store
-from runner.stored.tables import FloorRow, ReferenceRow
 from suites.errors import UserError
 from suites.suite import Case, Suite
 

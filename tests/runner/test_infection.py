@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleetqual.selftest.catalogue import GgufInjection, TensorEdit
 from fleetqual.selftest.files.gguf import faulty_gguf
+from fleetqual.selftest.injections import GgufInjection, TensorEdit
 from runner import infection
+from runner.ending import Ending
 from runner.engines.engine import Engine
 from runner.engines.protocol import ProtocolError
 from runner.engines.trace import Trace
 from runner.freeze import freeze
 from runner.machine import this_machine
 from runner.model.artifact import GgufFile, HfFolder
-from runner.order import Ending, WorkOrder
+from runner.order import WorkOrder
 from runner.recording import AttemptRecord
 from runner.stored.store import Store
 from runner.supervisor import execute
@@ -201,7 +202,7 @@ def test_a_chain_case_that_nobody_asked_is_no_symptom(
     order = make_order(suite=SUITE)
     record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
     record.trace(Trace("chain", "chain/x", "cure/logits"), {})
-    assert record.symptoms == {}
+    assert record.swaps.infections() == []
 
 
 def _infections(answers: Answers) -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from runner.ending import Ending
 from runner.engines.probes.run import FACTS
+from runner.engines.protocol import PROTOCOL_VERSION, write_frame
 from runner.engines.trace import Trace
 from runner.machine import this_machine
-from runner.order import Ending
 from runner.recording import AttemptRecord
 from runner.stored.store import Store
 from runner.supervisor import Outcome, execute
@@ -35,6 +37,17 @@ def _run(order: object, root: Path) -> tuple[Outcome, Rows, dict[str, object]]:
     traces = store.read("20260101-000000-test", "traces")
     (attempt,) = store.read("20260101-000000-test", "attempts")
     return outcome, traces, attempt
+
+
+def fake_child(folder: Path, frames: list[dict[str, Any]]) -> str:
+    """Return an interpreter that writes these frames, whatever it is asked to run."""
+    with (folder / "frames").open("wb") as file:
+        for frame in frames:
+            write_frame(file, frame)
+    python = folder / "fake-python"
+    python.write_text(f"#!/bin/sh\nexec cat '{folder}/frames'\n")
+    python.chmod(0o755)
+    return str(python)
 
 
 def _stages(traces: Rows) -> set[object]:
@@ -146,12 +159,42 @@ def test_foreign_output_where_events_belong_is_an_error_not_a_finding(
 ) -> None:
     outcome, traces, _ = _run(make_order(python=babbling_llama_cpp(tmp_path)), tmp_path / "r")
     assert outcome.status == "error"
-    assert "no event" in str(outcome.error)
+    assert "sent an invalid event" in str(outcome.error)
     assert "logits" not in _stages(traces)
 
 
+_HELLO_FRAME: dict[str, Any] = {"event": "hello", "pid": 1, "protocol": PROTOCOL_VERSION}
+
+
+@pytest.mark.parametrize(
+    ("event", "named"),
+    [
+        ({"event": "trace", "cell_id": "c1:0123"}, "TraceSeen: field 'trace' is missing"),
+        ({"event": "cell_done", "cell_id": "c1:other"}, "cell 'c1:other' was not ordered"),
+        ({**_HELLO_FRAME, "protocol": 0}, "protocol 0, not 2"),
+        (
+            {
+                "event": "trace",
+                "cell_id": "c1:0123",
+                "trace": {"stage": "stop", "case_id": "a", "probe": "b", "prompt_ids": [2**40]},
+            },
+            "a: prompt_ids.0: Input should be less than",
+        ),
+    ],
+    ids=["no-trace", "other-cell", "other-protocol", "huge-id"],
+)
+def test_a_malformed_event_ends_the_attempt_with_one_clear_error(
+    event: dict[str, Any], named: str, make_order: OrderMaker, tmp_path: Path
+) -> None:
+    python = fake_child(tmp_path, [_HELLO_FRAME, event])
+    outcome, _, attempt = _run(make_order(python=python), tmp_path / "results")
+    assert outcome.status == attempt["status"] == "error"
+    assert "sent an invalid event" in str(outcome.error)
+    assert named in str(outcome.error)
+
+
 def test_an_order_for_other_source_is_refused(make_order: OrderMaker, tmp_path: Path) -> None:
-    outcome, _, _ = _run(make_order(code_digest="0123456789abcdef"), tmp_path)
+    outcome, _, _ = _run(make_order(source_digest="0123456789abcdef"), tmp_path)
     assert outcome.status == "error"
     assert "0123456789abcdef" in str(outcome.error)
 
@@ -254,9 +297,9 @@ def test_an_attempt_that_left_a_fact_or_a_case_unanswered_is_not_ok(
     for case in order.cells[0].suite.cases:
         record.trace(Trace(case.stage, case.id, "isolate"), {})
     record.finish()
-    ending = record.completeness()
+    ending = record.completeness.ending()
     assert ending.status == "error"
     assert "config/" in str(ending.error)
     for fact in FACTS:
         record.trace(Trace("config", f"config/{fact}", "fact"), {})
-    assert record.completeness().status == "ok"
+    assert record.completeness.ending().status == "ok"

@@ -1,4 +1,4 @@
-"""Copies of a GGUF file with one thing changed: metadata, the template, or some tensors."""
+"""Copies of a GGUF file with one change: in metadata, in the template, or in some tensors."""
 
 from pathlib import Path
 from typing import Any
@@ -6,20 +6,26 @@ from typing import Any
 import gguf
 import numpy as np
 
-from fleetqual.selftest.catalogue import GgufInjection, TensorEdit
-from fleetqual.selftest.files.tensors import Place, edited, edited_blocks, edits_of, refuse_unfelt
+from fleetqual.selftest.files.tensors import (
+    EditContext,
+    edited,
+    edited_blocks,
+    edits_of,
+    refuse_edits_without_effect,
+)
+from fleetqual.selftest.injections import GgufInjection, TensorEdit
 from suites.errors import UserError
 
-#: Metadata of the container itself, which the writer makes anew.
+#: Metadata of the container itself; the writer creates it again.
 _CONTAINER = ("GGUF.", "general.architecture")
 _TEMPLATE = "tokenizer.chat_template"
 
 
 def faulty_gguf(source: Path, target: Path, injection: GgufInjection) -> Path:
-    """Copy a GGUF file with a fault in it; all else keeps its bytes.
+    """Copy a GGUF file with one fault; everything else keeps its bytes.
 
     Raises:
-        UserError: the fault names what the file does not have, or changes nothing in it.
+        UserError: the fault names something that the file does not have, or changes nothing.
     """
     reader = gguf.GGUFReader(source)
     architecture = _content(reader, "general.architecture") or "llama"
@@ -34,20 +40,24 @@ def faulty_gguf(source: Path, target: Path, injection: GgufInjection) -> Path:
         writer.add_key_value(name, value, kind, sub_type=sub if is_list else None)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     edits = edits_of(injection.tensors, list(tensors), str(source))
-    unfelt = list(injection.tensors)
-    place = Place(lambda name: _values(tensors[name]), _heads(reader, architecture, list(tensors)))
+    without_effect = list(injection.tensors)
+    context = EditContext(
+        lambda name: _values(tensors[name]), _heads(reader, architecture, list(tensors))
+    )
     for tensor in reader.tensors:
         own = edits.get(tensor.name, [])
         if any(edit.op == "drop" for edit in own):
-            unfelt = [edit for edit in unfelt if edit.op != "drop" or edit not in own]
+            without_effect = [
+                edit for edit in without_effect if edit.op != "drop" or edit not in own
+            ]
             continue
         data = tensor.data
         for edit in own:
-            before, data = data, _edited(tensor, data, edit, place)
+            before, data = data, _edited(tensor, data, edit, context)
             if np.ascontiguousarray(before).tobytes() != np.ascontiguousarray(data).tobytes():
-                unfelt = [other for other in unfelt if other != edit]
+                without_effect = [other for other in without_effect if other != edit]
         writer.add_tensor(tensor.name, data, raw_dtype=tensor.tensor_type)
-    refuse_unfelt(unfelt, str(source))
+    refuse_edits_without_effect(without_effect, str(source))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -61,7 +71,7 @@ def _changed(reader: Any, injection: GgufInjection, source: Path) -> dict[str, A
         old, new = injection.template
         text = _content(reader, _TEMPLATE) or ""
         if old not in text:
-            raise UserError(f"its template holds no {old!r}", where=str(source))
+            raise UserError(f"its template does not contain {old!r}", where=str(source))
         changed[_TEMPLATE] = text.replace(old, new, 1)
     if injection.whole_template is not None:
         changed[_TEMPLATE] = injection.whole_template
@@ -70,7 +80,7 @@ def _changed(reader: Any, injection: GgufInjection, source: Path) -> dict[str, A
             raise UserError(f"has no metadata {name!r}", where=str(source))
     for name, value in changed.items():
         if value == _content(reader, name):
-            raise UserError(f"{name!r} is what the fault puts there already", where=str(source))
+            raise UserError(f"{name!r} has the fault's value already", where=str(source))
     return changed
 
 
@@ -85,8 +95,8 @@ def _values(tensor: Any) -> Any:
     return np.asarray(found, np.float32).reshape(shape)
 
 
-def _edited(tensor: Any, data: Any, edit: TensorEdit, place: Place) -> Any:
-    """Return a tensor's data after one more edit, in the type in which it is stored."""
+def _edited(tensor: Any, data: Any, edit: TensorEdit, context: EditContext) -> Any:
+    """Return a tensor's data after one more edit, in its stored type."""
     kind = tensor.tensor_type
     plain = kind in (
         gguf.GGMLQuantizationType.F32,
@@ -96,14 +106,14 @@ def _edited(tensor: Any, data: Any, edit: TensorEdit, place: Place) -> Any:
     if plain:
         shape = tuple(int(n) for n in reversed(tensor.shape))
         values = gguf.quants.dequantize(data, kind).reshape(shape)
-        return gguf.quants.quantize(edited(tensor.name, values, edit, place), kind)
+        return gguf.quants.quantize(edited(tensor.name, values, edit, context), kind)
     if kind != gguf.GGMLQuantizationType.Q8_0:
         raise UserError(f"{tensor.name} is stored as {kind.name}: only Q8_0 blocks can be edited")
     return edited_blocks(tensor.name, np.array(data), edit)
 
 
 def _heads(reader: Any, architecture: str, names: list[str]) -> dict[str, int]:
-    """Return the tensors whose rows GGUF interleaves, and the heads among which it does."""
+    """Return each tensor whose rows GGUF interleaves, with its number of heads."""
     if architecture != "llama":
         return {}
     counts = {

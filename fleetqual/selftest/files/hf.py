@@ -1,4 +1,4 @@
-"""Copies of a model folder in Hugging Face's layout with a text, a fact or a tensor changed."""
+"""Copies of a Hugging Face folder with one change: in the template, in JSON, or in tensors."""
 
 import json
 import shutil
@@ -10,8 +10,13 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from fleetqual.selftest.catalogue import HfInjection
-from fleetqual.selftest.files.tensors import Place, edited, edits_of, refuse_unfelt
+from fleetqual.selftest.files.tensors import (
+    EditContext,
+    edited,
+    edits_of,
+    refuse_edits_without_effect,
+)
+from fleetqual.selftest.injections import HfInjection
 from suites.errors import UserError
 
 _PARTS = ("*.json", "*.jinja", "*.safetensors")
@@ -19,10 +24,10 @@ _TEMPLATE = "chat_template.jinja"
 
 
 def faulty_folder(source: Path, target: Path, injection: HfInjection) -> Path:
-    """Copy a model folder with a fault in it; files that it does not touch keep their bytes.
+    """Copy a model folder with one fault; other files keep their bytes.
 
     Raises:
-        UserError: the fault names what the folder does not have, or changes nothing in it.
+        UserError: the fault names something that the folder does not have, or changes nothing.
     """
     target.mkdir(parents=True)
     for pattern in _PARTS:
@@ -50,7 +55,7 @@ def _edit_template(path: Path, injection: HfInjection) -> None:
         old, new = injection.template
         text = path.read_text(encoding="utf-8")
         if old not in text:
-            raise UserError(f"holds no {old!r}", where=str(path))
+            raise UserError(f"does not contain {old!r}", where=str(path))
         _rewrite(path, text.replace(old, new, 1))
     if injection.whole_template is not None:
         _rewrite(path, injection.whole_template)
@@ -58,7 +63,7 @@ def _edit_template(path: Path, injection: HfInjection) -> None:
 
 def _rewrite(path: Path, text: str) -> None:
     if path.read_text(encoding="utf-8") == text:
-        raise UserError("the template is what the fault puts there already", where=str(path))
+        raise UserError("the template has the fault's text already", where=str(path))
     path.write_text(text, encoding="utf-8")
 
 
@@ -115,7 +120,7 @@ def _list_at(body: Any, path: str, where: str) -> list[Any]:
     parent, last = _reached(body, path, where)
     value = _found(parent, last, path, where)
     if not isinstance(value, list):
-        raise UserError(f"{path} is no list", where=where)
+        raise UserError(f"{path} is not a list", where=where)
     return value
 
 
@@ -125,7 +130,7 @@ def _reached(body: Any, path: str, where: str) -> tuple[Any, Any]:
     for part in parts:
         body = _found(body, int(part) if isinstance(body, list) else part, path, where)
     if not isinstance(body, dict | list):
-        raise UserError(f"{path} is not there", where=where)
+        raise UserError(f"there is no {path}", where=where)
     return body, int(last) if isinstance(body, list) else last
 
 
@@ -133,7 +138,7 @@ def _found(parent: Any, key: Any, path: str, where: str) -> Any:
     try:
         return parent[key]
     except (KeyError, IndexError, TypeError) as error:
-        raise UserError(f"{path} is not there", where=where) from error
+        raise UserError(f"there is no {path}", where=where) from error
 
 
 def _edit_tensors(target: Path, injection: HfInjection) -> None:
@@ -143,17 +148,17 @@ def _edit_tensors(target: Path, injection: HfInjection) -> None:
         about = opened.metadata()
     edits = edits_of(injection.tensors, list(tensors), str(path))
     untouched = dict(tensors)
-    place = Place(lambda name: np.asarray(untouched[name], np.float32), {})
-    unfelt = list(injection.tensors)
+    context = EditContext(lambda name: np.asarray(untouched[name], np.float32), {})
+    without_effect = list(injection.tensors)
     for name, own in edits.items():
         for edit in own:
             before = tensors.pop(name).copy()
             if edit.op != "drop":
-                found = edited(name, np.asarray(before, np.float32), edit, place)
+                found = edited(name, np.asarray(before, np.float32), edit, context)
                 tensors[name] = found.astype(before.dtype)
             if name not in tensors or tensors[name].tobytes() != before.tobytes():
-                unfelt = [other for other in unfelt if other != edit]
+                without_effect = [other for other in without_effect if other != edit]
             if name not in tensors:
                 break
-    refuse_unfelt(unfelt, str(path))
+    refuse_edits_without_effect(without_effect, str(path))
     save_file(tensors, path, metadata=about)

@@ -1,4 +1,4 @@
-"""What an edit does to a tensor's values, or to the bytes of its quantised blocks."""
+"""Edits of a tensor's values, or of the bytes of its quantised blocks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fleetqual.selftest.catalogue import TensorEdit
+from fleetqual.selftest.injections import TensorEdit
 from suites.errors import UserError
 
 Values = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-Look = Callable[[str], Values]
-"""The untouched values of a tensor, by name."""
+UntouchedValues = Callable[[str], Values]
+"""Returns the untouched values of a tensor, by name."""
 
 #: Bytes of a Q8_0 block: an f16 scale, then 32 int8 values.
 _Q8_0_BLOCK, _SCALE = 34, 2
 
 
 @dataclass(frozen=True)
-class Place:
-    """What an edit may know besides the values."""
+class EditContext:
+    """What an edit can read besides the values."""
 
-    look: Look
+    untouched: UntouchedValues
     heads: Mapping[str, int]
-    """Tensor → heads among which its rows are interleaved."""
+    """Tensor → number of heads among which its rows are interleaved."""
 
 
 def edits_of(
@@ -47,14 +47,14 @@ def edits_of(
     return found
 
 
-def refuse_unfelt(edits: Sequence[TensorEdit], where: str) -> None:
-    """Raise UserError if there are edits that changed no byte: a fault that is none is no test."""
+def refuse_edits_without_effect(edits: Sequence[TensorEdit], where: str) -> None:
+    """Raise UserError if edits changed no byte: a fault that changes nothing tests nothing."""
     for edit in edits:
         said = edit.model_dump_json(exclude_defaults=True)
         raise UserError(f"the edit {said} changes nothing", where=where)
 
 
-def edited(name: str, values: Values, edit: TensorEdit, place: Place) -> Values:
+def edited(name: str, values: Values, edit: TensorEdit, context: EditContext) -> Values:
     """Return the values of a tensor after one edit, as float32.
 
     Raises:
@@ -62,14 +62,14 @@ def edited(name: str, values: Values, edit: TensorEdit, place: Place) -> Values:
     """
     change = _CHANGES.get(edit.op)
     if change is None:
-        raise UserError(f"{edit.op} does not apply to the plain numbers of {name}")
-    if edit.op == "unpermute" and name not in place.heads:
-        raise UserError(f"the rows of {name} are not interleaved: nothing to leave undone")
+        raise UserError(f"{edit.op} needs quantised blocks, and {name} has plain numbers")
+    if edit.op == "unpermute" and name not in context.heads:
+        raise UserError(f"unpermute needs interleaved rows; those of {name} are not")
     if edit.op == "transpose" and (values.ndim != 2 or values.shape[0] != values.shape[1]):
-        raise UserError(f"{name} is no square matrix, so its transpose would be seen by its shape")
-    found = change(values.copy(), edit, name, place)
+        raise UserError(f"transpose needs a square matrix, and {name} is not square")
+    found = change(values.copy(), edit, name, context)
     if found.shape != values.shape:
-        raise UserError(f"{edit.op} would give {name} another shape")
+        raise UserError(f"{edit.op} would change the shape of {name}")
     return np.ascontiguousarray(found, np.float32)
 
 
@@ -77,7 +77,7 @@ def edited_blocks(name: str, stored: Bytes, edit: TensorEdit) -> Bytes:
     """Return the bytes [rows, bytes of a row] of a Q8_0 tensor after one edit of its blocks."""
     change = _BLOCK_CHANGES.get(edit.op)
     if change is None:
-        raise UserError(f"{edit.op} does not apply to the quantised blocks of {name}")
+        raise UserError(f"{edit.op} needs plain numbers, and {name} has quantised blocks")
     blocks = stored.copy().reshape(-1, _Q8_0_BLOCK)
     change(blocks, edit, stored.shape[0])
     return np.asarray(blocks.reshape(stored.shape), np.uint8)
@@ -89,39 +89,39 @@ def _by(edit: TensorEdit) -> float:
     return edit.by
 
 
-def _noise(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+def _noise(values: Values, edit: TensorEdit, _name: str, _context: EditContext) -> Values:
     size = _by(edit) * float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
     drawn = np.random.default_rng(edit.seed).standard_normal(values.shape)
     return (values + size * drawn).astype(np.float32)
 
 
-def _round(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+def _round(values: Values, edit: TensorEdit, _name: str, _context: EditContext) -> Values:
     mantissa, exponent = np.frexp(values)
     steps = 2.0 ** (_by(edit) + 1)
     return np.asarray(np.ldexp(np.round(mantissa * steps) / steps, exponent), np.float32)
 
 
-def _permuted(axis: int) -> Callable[[Values, TensorEdit, str, Place], Values]:
-    def change(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+def _permuted(axis: int) -> Callable[[Values, TensorEdit, str, EditContext], Values]:
+    def change(values: Values, edit: TensorEdit, _name: str, _context: EditContext) -> Values:
         order = np.random.default_rng(edit.seed).permutation(values.shape[axis])
         return np.take(values, order, axis)
 
     return change
 
 
-def _unpermuted(values: Values, _edit: TensorEdit, name: str, place: Place) -> Values:
-    heads = place.heads[name]
+def _unpermuted(values: Values, _edit: TensorEdit, name: str, context: EditContext) -> Values:
+    heads = context.heads[name]
     pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
     return pairs.swapaxes(1, 2).reshape(values.shape)
 
 
-def _swapped(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+def _swapped(values: Values, edit: TensorEdit, _name: str, _context: EditContext) -> Values:
     rows = list(edit.rows or ())
     values[rows] = values[rows[::-1]]
     return values
 
 
-def _zeroed(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+def _zeroed(values: Values, edit: TensorEdit, _name: str, _context: EditContext) -> Values:
     block = values[slice(*edit.rows)] if edit.rows else values
     if edit.columns:
         block = block[:, slice(*edit.columns)]
@@ -129,16 +129,16 @@ def _zeroed(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Valu
     return values
 
 
-def _nan(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+def _nan(values: Values, edit: TensorEdit, _name: str, _context: EditContext) -> Values:
     values.reshape(-1)[: int(_by(edit))] = np.nan
     return values
 
 
-def _shifted(values: Values, edit: TensorEdit, _name: str, _place: Place) -> Values:
+def _shifted(values: Values, edit: TensorEdit, _name: str, _context: EditContext) -> Values:
     return np.roll(values, int(_by(edit)), axis=0)
 
 
-_CHANGES: dict[str, Callable[[Values, TensorEdit, str, Place], Values]] = {
+_CHANGES: dict[str, Callable[[Values, TensorEdit, str, EditContext], Values]] = {
     "scale": lambda values, edit, _name, _place: values * np.float32(_by(edit)),
     "add": lambda values, edit, _name, _place: values + np.float32(_by(edit)),
     "noise": _noise,
@@ -151,7 +151,7 @@ _CHANGES: dict[str, Callable[[Values, TensorEdit, str, Place], Values]] = {
     "swap_rows": _swapped,
     "zero_block": _zeroed,
     "nan": _nan,
-    "copy": lambda _values, edit, _name, place: place.look(edit.of or ""),
+    "copy": lambda _values, edit, _name, context: context.untouched(edit.of or ""),
 }
 
 

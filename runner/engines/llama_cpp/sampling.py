@@ -29,46 +29,53 @@ _STATED = {
 }
 
 
-def draw(llama: Any, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
-    """Send ``n`` requests for one token; the prompt is evaluated for the first of them only.
+class LlamaSampler:
+    """The sampling loop of one ``Llama``."""
 
-    Seeds of one generator: each request seeds llama.cpp's own anew, and neighbouring seeds could
-    give draws that are not independent.
-    """
-    seeds = random.Random(seed)
-    return [generate(llama, prompt, asked, 1, seeds.getrandbits(31))[0] for _ in range(n)]
+    parameters = tuple(NAMES)
 
+    def __init__(self, llama: Any) -> None:
+        self._llama = llama
 
-def generate(
-    llama: Any, prompt: Sequence[int], asked: dict[str, Any], max_tokens: int, seed: int | None
-) -> list[int]:
-    """Return the ids that the generation loop of one request produces, an EOS included."""
-    arguments = {NAMES[name]: value for name, value in asked.items()}
-    if bias := arguments.get("logit_bias"):
-        arguments["logit_bias"] = {int(token): float(value) for token, value in bias.items()}
-    seen: list[int] = []
-    real = llama.generate
+    def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
+        """Send ``n`` requests for one token; the prompt is evaluated for the first of them only.
 
-    def watched(tokens: Sequence[int], **flags: Any) -> Iterator[int]:
-        for token in real(tokens, **flags):
-            seen.append(int(token))
-            yield token
-            # While it holds back a character the library does not look at its own limit.
-            if len(seen) == max_tokens:
-                return
+        Their seeds come from one generator: each request seeds llama.cpp's own, and neighbouring
+        seeds could give draws that are not independent.
+        """
+        seeds = random.Random(seed)
+        return [self.generate(prompt, asked, 1, seeds.getrandbits(31))[0] for _ in range(n)]
 
-    llama.generate = watched
-    try:
-        llama.create_completion(list(prompt), max_tokens=max_tokens, seed=seed, **arguments)
-    finally:
-        del llama.generate
-    return seen
+    def generate(
+        self, prompt: Sequence[int], asked: dict[str, Any], max_tokens: int, seed: int | None
+    ) -> list[int]:
+        """Return the ids that the generation loop of one request produces, an EOS included."""
+        arguments = {NAMES[name]: value for name, value in asked.items()}
+        if bias := arguments.get("logit_bias"):
+            arguments["logit_bias"] = {int(token): float(value) for token, value in bias.items()}
+        seen: list[int] = []
+        llama, real = self._llama, self._llama.generate
+
+        def watched(tokens: Sequence[int], **flags: Any) -> Iterator[int]:
+            for token in real(tokens, **flags):
+                seen.append(int(token))
+                yield token
+                # While it holds back a character the library does not look at its own limit.
+                if len(seen) == max_tokens:
+                    return
+
+        llama.generate = watched
+        try:
+            llama.create_completion(list(prompt), max_tokens=max_tokens, seed=seed, **arguments)
+        finally:
+            del llama.generate
+        return seen
 
 
 def stated_defaults(metadata: dict[str, str]) -> dict[str, Any] | None:
     """Return the sampling defaults that a GGUF file states; None if it states none.
 
-    A file that states them wants to be sampled from, which is what ``do_sample`` says elsewhere.
+    A file that states them asks for sampling, which other formats write as ``do_sample``.
     """
     found: dict[str, Any] = {}
     for key, name in _STATED.items():

@@ -3,9 +3,11 @@
 Its detokenizer leaves special tokens out, so it is not asked to make the round trip.
 """
 
+from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Shown
+from runner.engines.abilities import Adapter
+from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, listed_ids
 
@@ -15,6 +17,7 @@ _OWNER = "me"
 class LlamaCppPython(Plain):
     """``python -m llama_cpp.server``."""
 
+    name = "llama-cpp-python"
     shown = Shown(
         stages={
             **HIDDEN_STAGES,
@@ -29,6 +32,9 @@ class LlamaCppPython(Plain):
         },
         scenarios=("chats",),
     )
+
+    def adapter(self) -> Adapter:
+        return replace(super().adapter(), tokenizer=self)
 
     @classmethod
     def recognises(cls, client: Client, models: list[dict[str, Any]]) -> bool:
@@ -45,6 +51,3 @@ class LlamaCppPython(Plain):
     def _tokenized(self, text: str) -> list[int]:
         body = {"model": self.model, "input": text}
         return listed_ids(self.client.post("/extras/tokenize", body), "tokens")
-
-
-DIALECT = LlamaCppPython

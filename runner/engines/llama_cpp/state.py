@@ -1,9 +1,9 @@
 """llama.cpp with several sequences: batches, slots that are used again, continuous batching.
 
-llama-cpp-python's own ``Llama`` knows one sequence only. So the model that it loaded gets contexts
-of our own beside it, made as its own context is but for several sequences, and fed through
-llama.cpp's batch interface: token, position, sequence, and whether its logits are wanted. What one
-sequence can show (chunks, a warm prefix) is asked of the ``Llama`` itself.
+llama-cpp-python's own ``Llama`` knows one sequence only. So the loaded model gets further contexts,
+which are made like the ``Llama``'s own, except that they hold several sequences. They are fed
+through llama.cpp's batch interface: token, position, sequence, and whether its logits are needed.
+What one sequence can show (chunks, a warm prefix) is asked of the ``Llama`` itself.
 """
 
 from collections import deque
@@ -12,18 +12,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runner.engines.abilities import Chunked, Scenarios
 from runner.engines.base import Logits
 
 Part = tuple[int, Sequence[int]]
 """A slot, and the ids that come next in it."""
 
 
-class State:
+class LlamaScenarios:
     """The scenarios of the ``state`` stage on one loaded ``Llama``."""
 
     def __init__(self, lib: Any, llama: Any, eos_ids: Sequence[int]) -> None:
         self._lib, self._llama, self._eos = lib, llama, frozenset(eos_ids)
         self._made: dict[bool, Slots] = {}
+
+    def scenarios(self) -> Scenarios:
+        """Return all of them: chats, too, are asked by ids."""
+        return Scenarios(
+            batched=self.batch,
+            chunked=Chunked(self.chunked, self.chunk_size),
+            prefix=self.warm,
+            reused=self.reused,
+            concurrent=self.serve,
+        )
 
     def batch(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Logits]:
         slots = self._slots(len(sequences), sum(len(p) + len(o) for p, o in sequences))
@@ -68,6 +79,11 @@ class State:
                 else:
                     coming[slot] = [token]
         return answers
+
+    def chunk_size(self, asked: int | None) -> int | None:
+        """Return how many ids are evaluated at once: ``n_batch`` at most."""
+        largest = int(self._llama.n_batch)
+        return largest if asked is None else min(asked, largest)
 
     def chunked(self, ids: Sequence[int], size: int) -> Logits:
         """Let ``Llama.eval`` cut the prompt, as it does with the option ``n_batch``."""

@@ -93,6 +93,23 @@ class Loop:
             pass
 
 
+class LoopDistribution:
+    """Logits of forced ids, as the loop gets them."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        if not cold:
+            return self._loop.evaluate(ids)
+        mx = self._loop.mx
+        logits: Logits = as_numpy(mx, self._loop.model(mx.array([list(ids)])))[0]
+        return logits
+
+    def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
+        return self._loop.evaluate(prompt, output)[len(prompt) - 1 :]
+
+
 def as_numpy(mx: Any, values: Any) -> Any:
     """Return an array of any float type as float32; numpy has no bfloat16."""
     return np.array(values.astype(mx.float32))

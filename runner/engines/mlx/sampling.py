@@ -23,48 +23,50 @@ _VALUES = 2**24
 """Log-probabilities drawn from in one call: a block of 64 MiB in float32."""
 
 
-def draw(loop: Loop, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
-    """Draw ``n`` tokens from the log-probabilities after one evaluation of the prompt.
+class MlxSampler:
+    """The samplers of mlx-lm over one loaded model."""
 
-    The library samples whole batches with one call of its sampler, row by row independently.
-    """
-    mx, (sampler, processors) = loop.mx, _made(loop, asked)
-    drawn: list[int] = []
+    parameters = tuple(NAMES)
 
-    def many(logprobs: Any) -> Any:
-        block = max(1, _VALUES // logprobs.shape[-1])
-        while len(drawn) < n:
-            rows = mx.repeat(logprobs, min(block, n - len(drawn)), axis=0)
-            drawn.extend(sampler(rows).tolist())
-        return mx.array(drawn[:1])
+    def __init__(self, loop: Loop, tokenizer: Any) -> None:
+        self._loop, self._tokenizer = loop, tokenizer
 
-    mx.random.seed(seed)
-    loop.sample_first(prompt, many, processors)
-    return drawn
+    def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
+        """Draw ``n`` tokens from the log-probabilities after one evaluation of the prompt.
 
+        The library samples whole batches with one call of its sampler, row by row independently.
+        """
+        mx, (sampler, processors) = self._loop.mx, _made(self._loop, asked)
+        drawn: list[int] = []
 
-def generate(
-    loop: Loop,
-    tokenizer: Any,
-    prompt: Sequence[int],
-    asked: dict[str, Any],
-    max_tokens: int,
-    seed: int | None,
-) -> list[int]:
-    """Return the ids of one answer of ``stream_generate``, an EOS included."""
-    sampler, processors = _made(loop, asked)
-    if seed is not None:
-        loop.mx.random.seed(seed)
-    responses = loop.module.stream_generate(
-        loop.model,
-        tokenizer,
-        list(prompt),
-        max_tokens=max_tokens,
-        sampler=sampler,
-        logits_processors=processors,
-        **loop.options,
-    )
-    return [int(response.token) for response in responses]
+        def many(logprobs: Any) -> Any:
+            block = max(1, _VALUES // logprobs.shape[-1])
+            while len(drawn) < n:
+                rows = mx.repeat(logprobs, min(block, n - len(drawn)), axis=0)
+                drawn.extend(sampler(rows).tolist())
+            return mx.array(drawn[:1])
+
+        mx.random.seed(seed)
+        self._loop.sample_first(prompt, many, processors)
+        return drawn
+
+    def generate(
+        self, prompt: Sequence[int], asked: dict[str, Any], max_tokens: int, seed: int | None
+    ) -> list[int]:
+        """Return the ids of one answer of ``stream_generate``, an EOS included."""
+        sampler, processors = _made(self._loop, asked)
+        if seed is not None:
+            self._loop.mx.random.seed(seed)
+        responses = self._loop.module.stream_generate(
+            self._loop.model,
+            self._tokenizer,
+            list(prompt),
+            max_tokens=max_tokens,
+            sampler=sampler,
+            logits_processors=processors,
+            **self._loop.options,
+        )
+        return [int(response.token) for response in responses]
 
 
 def _made(loop: Loop, asked: dict[str, Any]) -> tuple[Any, list[Any]]:

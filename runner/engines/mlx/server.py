@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from runner.engines.base import Request, Shown
+from runner.engines.base import Request
+from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, answers, numbered
 
 
-class Mlx(Plain):
+class MlxServer(Plain):
     """``python -m mlx_lm server``."""
 
+    name = "mlx"
     shown = Shown(
         stages={**HIDDEN_STAGES, "state": "endpoint", "chain": "endpoint"},
         calls={
             "state": "POST chat/completions, several at once",
-            "chain": "POST chat/completions with logprobs, which tell the ids",
+            "chain": "POST chat/completions with logprobs, which show the ids",
         },
         scenarios=("chats",),
     )
@@ -37,12 +39,9 @@ class Mlx(Plain):
         return body if self.load.pass_ == "timed" else {**body, "logprobs": True}
 
     def output_ids(self, choices: Sequence[dict[str, Any]]) -> list[int] | None:
-        told = [
+        shown = [
             c["logprobs"]["content"] for c in choices if (c.get("logprobs") or {}).get("content")
         ]
-        if not told:
+        if not shown:
             return None
-        return numbered(token.get("id") for tokens in told for token in tokens)
-
-
-DIALECT = Mlx
+        return numbered(token.get("id") for tokens in shown for token in tokens)

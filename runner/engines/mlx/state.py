@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from runner.engines.abilities import Chunked, Forced, Scenarios
 from runner.engines.base import Logits, Unseen
 from runner.engines.mlx.loop import Loop, Recorded
 
@@ -16,13 +17,27 @@ _KEY = "the model"
 """Under which name the prompt cache keeps this model's entries: it may hold several models'."""
 
 
-class State:
+class MlxScenarios:
     """The scenarios of the ``state`` stage on one loaded model."""
 
     def __init__(self, loop: Loop, eos_ids: Sequence[int]) -> None:
         self._loop, self._eos = loop, list(eos_ids)
 
-    def batch(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Logits]:
+    def scenarios(self) -> Scenarios:
+        """Return all of them: chats, too, are asked by ids."""
+        return Scenarios(
+            batched=self.batch,
+            chunked=Chunked(self.chunked),
+            prefix=self.warm,
+            reused=self.reused,
+            concurrent=self.serve,
+        )
+
+    def chunked(self, ids: Sequence[int], size: int) -> Logits:
+        """Let the loop cut the prompt."""
+        return self._loop.evaluate(ids, prefill_step_size=size)
+
+    def batch(self, sequences: Sequence[Forced]) -> list[Logits]:
         """Take one prompt batch through to a generation batch, whose rows leave as they end."""
         self._refuse_quantised()
         mx, count = self._loop.mx, len(sequences)

@@ -1,1 +1,1 @@
-"""The stages of the chain, a module for each family: what is asked, and what is kept of it."""
+"""The probes of each stage: what is asked of the engine, and what is kept of its answer."""

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from runner.engines.base import Adapter, Reply, Request, Unseen
-from runner.engines.messages import canonical_message
+from runner.engines.abilities import Adapter, distribution_of, template_of
+from runner.engines.base import Reply, Request, Unseen
 from runner.engines.orders import CaseInput, Truth
 from runner.engines.probes.distribution import distribution_payload
 from runner.engines.probes.subject import Subject, request
 from runner.engines.trace import Timing, Trace
+from runner.stored.canonical import canonical_message
 
 
 def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Ask the whole chain, at once and as a stream; note where its answer is not the truth's."""
+    """Ask the whole chain, at once and as a stream; select the case for swaps if answers differ."""
     adapter, asked = subject.adapter, request(case)
-    # What is timed comes first: else it would find its own prompt in the engine's cache.
+    # The timed request comes first: later its prompt would be in the engine's cache.
     if subject.timed:
         yield _streamed(adapter, case, asked)
     whole = answered(adapter, case, "whole", asked)
@@ -28,8 +29,8 @@ def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     yield whole
     if not subject.timed:
         yield _streamed(adapter, case, asked)
-    if not subject.timed and differing(whole, case.truth):
-        subject.symptoms.append((case, whole))
+    if not subject.timed and differing_fields(whole, case.truth):
+        subject.worth_swapping.append((case, whole))
 
 
 def _streamed(adapter: Adapter, case: CaseInput, asked: Request) -> Trace:
@@ -46,7 +47,7 @@ def _streamed(adapter: Adapter, case: CaseInput, asked: Request) -> Trace:
 
 
 def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> Trace:
-    """Send one request through the chat path and return all of its answer as ``probe``.
+    """Send one request through the chat path and return its whole answer as the trace of ``probe``.
 
     The prompt's text is the one put in its place where there is one; it is unknown where only ids
     were.
@@ -55,7 +56,7 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> T
     text = asked.prompt_text
     if text is None and asked.prompt_ids is None:
         with contextlib.suppress(Unseen):
-            text = adapter.render(asked)
+            text = template_of(adapter).render(asked)
     return Trace(
         "chain",
         case.id,
@@ -70,8 +71,12 @@ def answered(adapter: Adapter, case: CaseInput, probe: str, asked: Request) -> T
     )
 
 
-def differing(whole: Trace, truth: Truth) -> set[str]:
-    """Return the fields in which an answer is not the truth's; lacking is no difference."""
+def differing_fields(whole: Trace, truth: Truth) -> set[str]:
+    """Return the fields in which an answer is not the truth's; a missing field is no difference.
+
+    This only selects the cases whose stages are swapped: no verdict rests on it. SQL judges whether
+    a difference is a symptom.
+    """
     message = truth.message
     expected = replace(truth, message=None if message is None else canonical_message(message))
     return {
@@ -88,12 +93,12 @@ def _message(reply: Reply) -> dict[str, Any] | None:
 
 def _rows(adapter: Adapter, whole: Trace) -> dict[str, Any]:
     prompt, output = whole.prompt_ids or [], whole.output_ids or []
-    rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+    rows = distribution_of(adapter).prefill([*prompt, *output])[len(prompt) - 1 : -1]
     return distribution_payload(rows, np.array(output, np.int32), None)
 
 
 def _counts(reply: Reply) -> dict[str, Any] | None:
-    """Return how many tokens there were, where only their number is told."""
+    """Return the numbers of tokens where the ids themselves are hidden."""
     if reply.prompt_ids is not None and reply.output_ids is not None:
         return None
     return {"prompt_tokens": reply.prompt_count, "output_tokens": reply.output_count}

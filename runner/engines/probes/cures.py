@@ -1,28 +1,29 @@
-"""What cures a chain whose answer is not the truth's: its stages are swapped in turn."""
+"""Swaps in the candidate's chain: the truth's output of one stage is put in its place."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Adapter, Unseen
+from runner.engines.abilities import Adapter
+from runner.engines.base import Unseen
 from runner.engines.orders import CaseInput, Truth
-from runner.engines.probes.chain import answered, differing
+from runner.engines.probes.chain import answered, differing_fields
 from runner.engines.probes.subject import Subject, caught, greedy_ids, request
 from runner.engines.trace import Trace
 
-#: Chain cases of a cell whose stages are swapped: more would say the same.
+#: Chain cases of a cell whose stages are swapped: more cases would add nothing.
 _CASES = 3
 _STAGES = ("template", "tokenize", "logits", "sampling")
 
 
 def cures(subject: Subject) -> Iterator[Trace]:
-    """Swap the stages of the first cases that show a symptom.
+    """Swap the stages of the first chain cases whose answer is not the truth's.
 
-    Those where the message alone is another come last: it is the parser's, and no swap is after it.
+    Cases where only the message differs come last: it is the parser's, and no swap is after it.
     """
     found = sorted(
-        subject.symptoms,
-        key=lambda symptom: differing(symptom[1], symptom[0].truth) == {"message"},
+        subject.worth_swapping,
+        key=lambda pair: differing_fields(pair[1], pair[0].truth) == {"message"},
     )
     for case, whole in found[:_CASES]:
         for stage in _STAGES:

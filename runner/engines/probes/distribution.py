@@ -1,4 +1,4 @@
-"""From logits to the few numbers per position that are kept as evidence."""
+"""Logits summarised as the few numbers per position that are stored."""
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
 
 
 def _gathered(z: npt.NDArray[np.float64], at: npt.NDArray[np.int32]) -> Arrays:
-    """Return log-probabilities at ids and the tail outside of them; ``z`` is used up."""
+    """Return log-probabilities at ids and the tail outside of them; ``z`` is overwritten."""
     gathered = np.take_along_axis(z, at, axis=1)
     np.put_along_axis(z, at, -np.inf, axis=1)
     with np.errstate(divide="ignore"):

@@ -1,8 +1,9 @@
-"""The truth's inputs while there is no truth: what this engine itself makes before a stage."""
+"""Inputs for a freeze: each stage takes what the engine itself made before it."""
 
 from dataclasses import replace
 
-from runner.engines.base import Adapter, Request
+from runner.engines.abilities import Adapter, template_of, tokenizer_of, vocabulary_of
+from runner.engines.base import Request
 from runner.engines.orders import CaseInput, Script, Truth
 from runner.engines.probes.subject import greedy_ids, request
 
@@ -15,7 +16,7 @@ def with_own_truth(adapter: Adapter, case: CaseInput) -> CaseInput:
     """
     truth, stage = case.truth, case.stage
     if stage == "tokenize" and case.messages and truth.prompt_text is None:
-        truth = replace(truth, prompt_text=adapter.render(request(case)))
+        truth = replace(truth, prompt_text=template_of(adapter).render(request(case)))
     if case.script is not None and truth.script_ids is None:
         truth = replace(truth, script_ids=_script(adapter, case.script))
     if stage in _FORCED and truth.prompt_ids is None:
@@ -24,10 +25,10 @@ def with_own_truth(adapter: Adapter, case: CaseInput) -> CaseInput:
 
 
 def _script(adapter: Adapter, script: Script) -> list[int]:
-    ids = adapter.encode_output(script.text)
+    ids = vocabulary_of(adapter).ids_of(script.text)
     if script.eos is not None:
-        ids = [*ids, adapter.eos_ids()[script.eos]]
-    return [*ids, *adapter.encode_output(script.after)]
+        ids = [*ids, vocabulary_of(adapter).eos_ids()[script.eos]]
+    return [*ids, *vocabulary_of(adapter).ids_of(script.after)]
 
 
 def _answer(adapter: Adapter, asked: Request) -> tuple[list[int], list[int]]:
@@ -39,7 +40,7 @@ def _answer(adapter: Adapter, asked: Request) -> tuple[list[int], list[int]]:
 
 def _logits(adapter: Adapter, case: CaseInput) -> Truth:
     if case.text is not None:
-        prompt, output = adapter.encode_text(case.text), list[int]()
+        prompt, output = tokenizer_of(adapter).encode_text(case.text), list[int]()
     else:
         prompt, output = _answer(adapter, request(case))
     return replace(case.truth, prompt_ids=prompt, output_ids=output)
@@ -49,7 +50,7 @@ def _state(adapter: Adapter, case: CaseInput) -> Truth:
     if case.text is None:
         prompt, output = _answer(adapter, request(case))
     else:
-        prompt = adapter.encode_text(case.text)
+        prompt = tokenizer_of(adapter).encode_text(case.text)
         output = greedy_ids(adapter, prompt, case.max_tokens)
     # The others share the case's tools and switches, so they share the beginning of its prompt.
     others = [request(replace(case, messages=m)) for m in case.around.beside]
@@ -60,14 +61,14 @@ def _state(adapter: Adapter, case: CaseInput) -> Truth:
 def _sampling(adapter: Adapter, case: CaseInput) -> Truth:
     biases = {}
     for text in case.bias:
-        ids = adapter.encode_output(text)
+        ids = vocabulary_of(adapter).ids_of(text)
         if len(ids) != 1:
             raise ValueError(f"logit_bias: {text!r} is {len(ids)} tokens, and a bias is for one")
         biases[text] = ids[0]
     if case.text is not None:
-        prompt = adapter.encode_text(case.text)
+        prompt = tokenizer_of(adapter).encode_text(case.text)
     else:
-        prompt = adapter.encode_chat(adapter.render(request(case)))
+        prompt = tokenizer_of(adapter).encode_chat(template_of(adapter).render(request(case)))
     return replace(case.truth, prompt_ids=prompt, bias_ids=biases)
 
 

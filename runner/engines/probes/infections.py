@@ -1,9 +1,9 @@
-"""Another engine's outputs in this engine's chain: which of them brings the other's symptom?"""
+"""Infections: the candidate's outputs are put into the reference's chain, one stage at a time."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from runner.engines.base import Adapter
+from runner.engines.abilities import Adapter
 from runner.engines.orders import CaseInput, Infection, Truth
 from runner.engines.probes.chain import answered
 from runner.engines.probes.subject import caught, request

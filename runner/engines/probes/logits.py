@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from runner.engines.base import Adapter, Logits
+from runner.engines.abilities import Adapter, distribution_of
+from runner.engines.base import Logits
 from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import (
     OWN_TOP_K,
@@ -23,9 +24,9 @@ _ALIGNED_TOKENS = 12
 
 
 def instrument(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[Trace]:
-    """Ask the same numbers again, in another order and without a cache; then place their rows.
+    """Ask the same numbers again, in another order and uncached; then check where rows belong.
 
-    Any case whose truth holds a forced sequence will do, those of ``logits`` first.
+    It takes cases whose truth holds a forced sequence, those of ``logits`` first.
     """
     known = [case for case in cases if case.truth.top_ids_prefill]
     known.sort(key=lambda case: case.stage != "logits")
@@ -50,16 +51,16 @@ def _repeated(adapter: Adapter, case: CaseInput, probe: str, *, cold: bool) -> I
 
 
 def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
-    """Let the engine answer by itself, and see which rows of its forced logits predict that.
+    """Let the engine generate an answer, and keep which rows of its forced logits predict it.
 
-    Logits that are handed out one position too late or too early agree with themselves in every
-    repeat; only what the engine itself then generates tells.
+    Logits that are returned one position too late or too early agree with themselves in every
+    repeat. Only what the engine itself generates shows the shift.
     """
     prompt = list(case.truth.prompt)
     limit = min(_ALIGNED_TOKENS, case.max_tokens)
     reply = adapter.chat(replace(request(case), max_tokens=limit, stop=(), prompt_ids=prompt))
     start = max(0, len(prompt) - 2)
-    rows = adapter.prefill([*prompt, *reply.shown_ids])[start:]
+    rows = distribution_of(adapter).prefill([*prompt, *reply.shown_ids])[start:]
     yield Trace(
         "instrument",
         case.id,
@@ -88,7 +89,7 @@ def logits(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     )
     if not output:
         return
-    rows = adapter.decode(truth.prompt, output)
+    rows = distribution_of(adapter).decode(truth.prompt, output)
     top = truth.top_ids_decode
     arrays = distribution_payload(
         rows, np.array(output, np.int32), None if top is None else np.array(top, np.int32)
@@ -110,7 +111,7 @@ def _forced(
 ) -> tuple[Arrays, list[int], Logits]:
     truth = case.truth
     ids = [*truth.prompt, *truth.output]
-    rows = adapter.prefill(ids, cold=cold)[:-1]
+    rows = distribution_of(adapter).prefill(ids, cold=cold)[:-1]
     top = truth.top_ids_prefill
     payload = distribution_payload(
         rows, np.array(ids[1:], np.int32), None if top is None else np.array(top, np.int32)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from runner.engines.base import Adapter
+from runner.engines.abilities import Adapter
 from runner.engines.orders import CaseInput
 from runner.engines.probes import logits as forced
 from runner.engines.probes import prompt as prompts
@@ -22,7 +22,8 @@ from runner.engines.probes.state import state
 from runner.engines.probes.subject import StageProbe, Subject, caught
 from runner.engines.trace import OBSERVED, Trace
 
-Tell = Callable[[str], None]
+#: Called with the name of each stage before it is probed.
+OnStage = Callable[[str], None]
 
 #: Facts that the model's files state, and every engine should have loaded.
 FACTS = (
@@ -61,32 +62,32 @@ _PROBES: dict[str, StageProbe] = {
 
 
 def probe_engine(
-    subject: Subject, cases: Sequence[CaseInput], stages: set[str], tell: Tell
+    subject: Subject, cases: Sequence[CaseInput], stages: set[str], on_stage: OnStage
 ) -> Iterator[Trace]:
     """Probe what needs no case of its own: the instrument and the configuration."""
     stages = stages & shown_stages(subject.adapter)
     if "instrument" in stages:
-        tell("instrument")
+        on_stage("instrument")
         yield from _timed(forced.instrument(subject, cases))
     if "config" in stages:
-        tell("config")
+        on_stage("config")
         yield from _timed(_config(subject.adapter))
 
 
-def probe_cell(subject: Subject, cases: Sequence[CaseInput], tell: Tell) -> Iterator[Trace]:
-    """Probe every case of a cell, stage by stage; what raises becomes the probe's error."""
+def probe_cell(subject: Subject, cases: Sequence[CaseInput], on_stage: OnStage) -> Iterator[Trace]:
+    """Probe every case of a cell, stage by stage; an exception becomes the error of its trace."""
     shown = shown_stages(subject.adapter)
     for stage, probe in _PROBES.items():
         chosen = [c for c in cases if c.stage == stage and (subject.freeze or stage in shown)]
         if chosen:
-            tell(stage)
+            on_stage(stage)
         for case in chosen:
             yield from _timed(caught(_asked(subject, case, probe), stage, case.id, "*"))
     yield from _timed(cures(subject))
 
 
 def shown_stages(adapter: Adapter) -> set[str]:
-    """Return the stages of which the engine shows something as it is served."""
+    """Return the stages that the engine shows as it is served."""
     return {stage for stage, how in adapter.shown.stages.items() if how in OBSERVED}
 
 
@@ -117,7 +118,7 @@ def _facts(adapter: Adapter) -> Iterator[Trace]:
 
 
 def _timed(probes: Iterator[Trace]) -> Iterator[Trace]:
-    """Note how long each probe took: the time since it was asked for."""
+    """Note the wall time of each probe."""
     while True:
         started = time.perf_counter()
         trace = next(probes, None)

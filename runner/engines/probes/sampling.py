@@ -1,4 +1,4 @@
-"""What the engine's sampler makes of its own logits: what is asked for, and nothing else."""
+"""The engine's sampler on its own logits: does it apply what is asked for, and nothing else?"""
 
 import math
 from collections import Counter
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.engines.base import Adapter, Logits
+from runner.engines.abilities import Adapter, distribution_of, sampler_of
+from runner.engines.base import Logits
 from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import (
     count_nonfinite,
@@ -33,7 +34,8 @@ def sampling(subject: Subject, case: CaseInput) -> Iterator[Trace]:
         yield _inputs(subject.adapter, case)
         return
     asked = _asked(case)
-    if not set(asked) <= set(subject.adapter.shown.samplers):
+    sampler = subject.adapter.sampler
+    if sampler is None or not set(asked) <= set(sampler.parameters):
         yield Trace("sampling", case.id, measure, unseen="absent")
         return
     probe = {"draws": _draws, "greedy": _greedy, "seed": _seeds}[measure]
@@ -49,9 +51,9 @@ def _asked(case: CaseInput) -> dict[str, Any]:
 
 
 def _inputs(adapter: Adapter, case: CaseInput) -> Trace:
-    """Return what a sampling case needs, and its prompt's distributions for the instrument."""
+    """Return the inputs of a sampling case, and its prompt's distributions for the instrument."""
     ids = list(case.truth.prompt)
-    rows = adapter.prefill(ids)[:-1]
+    rows = distribution_of(adapter).prefill(ids)[:-1]
     return Trace(
         "sampling",
         case.id,
@@ -64,8 +66,8 @@ def _inputs(adapter: Adapter, case: CaseInput) -> Trace:
 
 def _draws(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Trace]:
     prompt, n = list(case.truth.prompt), case.draws
-    last = adapter.prefill(prompt)[-1:]
-    counts = Counter(adapter.draw(prompt, asked, n, _SEED))
+    last = distribution_of(adapter).prefill(prompt)[-1:]
+    counts = Counter(sampler_of(adapter).draw(prompt, asked, n, _SEED))
     value = {
         "counts": {str(token): count for token, count in sorted(counts.items())},
         "draws": n,
@@ -80,8 +82,10 @@ def _draws(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator
 
 def _greedy(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Trace]:
     prompt = list(case.truth.prompt)
-    output = adapter.generate(prompt, {"temperature": 0.0, **asked}, case.max_tokens, None)
-    rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+    output = sampler_of(adapter).generate(
+        prompt, {"temperature": 0.0, **asked}, case.max_tokens, None
+    )
+    rows = distribution_of(adapter).prefill([*prompt, *output])[len(prompt) - 1 : -1]
     value = {
         "lse": _storable(rows),
         "nonfinite": count_nonfinite(rows),
@@ -101,7 +105,7 @@ def _greedy(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterato
 def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Trace]:
     prompt = list(case.truth.prompt)
     for repeat, seed in enumerate(_SEEDS):
-        output = adapter.generate(prompt, asked, case.max_tokens, seed)
+        output = sampler_of(adapter).generate(prompt, asked, case.max_tokens, seed)
         trace = Trace(
             "sampling",
             case.id,
@@ -113,13 +117,13 @@ def _seeds(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator
         )
         if repeat == 0 and output:
             # How probable this answer is says whether equal ones under other seeds are chance.
-            rows = adapter.prefill([*prompt, *output])[len(prompt) - 1 : -1]
+            rows = distribution_of(adapter).prefill([*prompt, *output])[len(prompt) - 1 : -1]
             trace.arrays = distribution_payload(rows, np.array(output, np.int32), None)
         yield trace
 
 
 def _storable(rows: Logits) -> list[float | None]:
-    """Return the log-sum-exp of each row; JSON knows no NaN."""
+    """Return the log-sum-exp of each row; None where it is not finite."""
     return [x if math.isfinite(x) else None for x in log_sum_exp(rows).tolist()]
 
 

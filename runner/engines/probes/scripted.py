@@ -1,15 +1,15 @@
-"""What becomes of an output that is forced through the engine's own generation loop."""
+"""Stop handling, detokenizer and parser on an output that is forced through the engine's loop."""
 
 from collections.abc import Iterator
 
-from runner.engines.messages import canonical_message
 from runner.engines.orders import CaseInput
 from runner.engines.probes.subject import Subject, request, script_value
 from runner.engines.trace import Trace
+from runner.stored.canonical import canonical_message
 
 
 def stop(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Look at where generation ended, and why."""
+    """Keep where generation ended, and why."""
     reply = subject.adapter.chat(request(case))
     yield Trace(
         "stop",
@@ -23,7 +23,7 @@ def stop(subject: Subject, case: CaseInput) -> Iterator[Trace]:
 
 
 def detokenize(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Look at the text, at once and as a stream."""
+    """Keep the text, at once and as a stream."""
     for probe in ("whole", "stream"):
         reply = subject.adapter.chat(request(case, stream=probe == "stream"))
         yield Trace(
@@ -37,7 +37,7 @@ def detokenize(subject: Subject, case: CaseInput) -> Iterator[Trace]:
 
 
 def parse(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Look at the message that the text became, at once and put together from a stream."""
+    """Keep the message that the text was parsed to, at once and joined from a stream."""
     for probe in ("isolate", "stream"):
         reply = subject.adapter.chat(request(case, stream=probe == "stream"))
         yield Trace(

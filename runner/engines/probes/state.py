@@ -1,7 +1,7 @@
-"""Alone, or among others: what surrounds a request must not change its numbers.
+"""One request alone and among others: other requests must not change its numbers.
 
 The truth is the same engine, asked the same sequence alone and cold. Each other trace is gathered
-at the ids that were most probable then, at the positions that were computed anew.
+at the ids that were most probable then, at the positions that did not come from a cache.
 """
 
 import json
@@ -12,29 +12,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runner.engines.base import Adapter, Logits, Reply
-from runner.engines.messages import canonical_message
+from runner.engines.abilities import (
+    Adapter,
+    Chats,
+    Chunked,
+    Concurrent,
+    Scenarios,
+    distribution_of,
+    vocabulary_of,
+)
+from runner.engines.base import Logits, Reply
 from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import count_nonfinite, distribution_payload
 from runner.engines.probes.subject import Subject, request
 from runner.engines.trace import Trace
+from runner.stored.canonical import canonical_message
 
 _Top = npt.NDArray[np.int32]
 
 
 def state(subject: Subject, case: CaseInput) -> Iterator[Trace]:
-    """Ask the case's sequence alone, and then in its scenario as often as that has forms."""
+    """Ask the case's sequence alone, and then in every form of its scenario."""
     truth, kind, adapter = case.truth, case.around.kind, subject.adapter
+    scenarios = adapter.scenarios
     if subject.freeze:
         alone = _alone(adapter, case, truth.output)
         alone.value = {**(alone.value or {}), "beside_ids": truth.beside_ids}
         yield alone
-    elif kind == "concurrent" and "chats" in adapter.shown.scenarios:
-        yield from _chats(adapter, case)
-    elif kind not in adapter.shown.scenarios:
+    elif kind == "concurrent" and scenarios.chats is not None:
+        yield from _chats(adapter, scenarios.chats, case)
+    elif getattr(scenarios, kind, None) is None:
         yield Trace("state", case.id, kind, unseen="absent")
-    elif kind == "concurrent":
-        yield from _concurrent(adapter, case)
+    elif kind == "concurrent" and scenarios.concurrent is not None:
+        yield from _concurrent(adapter, scenarios.concurrent, case)
     else:
         alone = _alone(adapter, case, truth.output)
         yield alone
@@ -43,7 +53,7 @@ def state(subject: Subject, case: CaseInput) -> Iterator[Trace]:
 
 def _alone(adapter: Adapter, case: CaseInput, output: Sequence[int]) -> Trace:
     ids = [*case.truth.prompt, *output]
-    rows = adapter.prefill(ids, cold=True)[:-1]
+    rows = distribution_of(adapter).prefill(ids, cold=True)[:-1]
     return Trace(
         "state",
         case.id,
@@ -58,7 +68,7 @@ def _alone(adapter: Adapter, case: CaseInput, output: Sequence[int]) -> Trace:
 def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Trace]:
     truth, kind = case.truth, case.around.kind
     ids = [*truth.prompt, *truth.output]
-    for repeat, (form, first, rows) in enumerate(_forms(adapter, case)):
+    for repeat, (form, first, rows) in enumerate(_forms(adapter.scenarios, case)):
         value = {"size": None, "row": None, "cached": None, **form}
         if rows is None:
             yield Trace(
@@ -72,7 +82,7 @@ def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Trace]:
             )
             continue
         if not len(rows):
-            raise ValueError("all positions came from the cache: nothing was computed anew")
+            raise ValueError("all positions came from the cache: nothing was computed")
         following = np.array(ids[first + 1 : first + 1 + len(rows)], np.int32)
         yield Trace(
             "state",
@@ -87,50 +97,50 @@ def _computed(adapter: Adapter, case: CaseInput, top: _Top) -> Iterator[Trace]:
 
 
 def _forms(
-    adapter: Adapter, case: CaseInput
+    scenarios: Scenarios, case: CaseInput
 ) -> Iterator[tuple[dict[str, Any], int, Logits | None]]:
-    """Yield what the scenario is this time, the first position seen, and logits [n, V] from there.
+    """Yield each form of the scenario, its first position, and logits [n, V] from there on.
 
     The last position is left out, as nothing follows it. No logits at all mean that this form is
     computed just as alone, so that nothing could be compared.
     """
-    truth, scenario = case.truth, case.around
+    truth, asked = case.truth, case.around
     own = (list(truth.prompt), list(truth.output))
     ids = [*own[0], *own[1]]
     beside = [(list(prompt), list(output)) for prompt, output in truth.beside]
-    if scenario.kind == "batched":
-        for size in scenario.sizes:
+    if asked.kind == "batched" and scenarios.batched:
+        for size in asked.sizes:
             for row in range(size):
                 together = [*beside[:row], own, *beside[row : size - 1]]
-                yield {"size": size, "row": row}, 0, adapter.batch(together)[row]
-    elif scenario.kind == "chunked":
-        for size in scenario.sizes:
-            same = _first_cut(adapter, None, ids) == _first_cut(adapter, size, ids)
-            yield {"size": size}, 0, None if same else adapter.chunked(ids, size)[:-1]
-    elif scenario.kind == "prefix":
+                yield {"size": size, "row": row}, 0, scenarios.batched(together)[row]
+    elif asked.kind == "chunked" and (chunked := scenarios.chunked):
+        for size in asked.sizes:
+            same = _first_cut(chunked, None, ids) == _first_cut(chunked, size, ids)
+            yield {"size": size}, 0, None if same else chunked.prefill(ids, size)[:-1]
+    elif asked.kind == "prefix" and scenarios.prefix:
         # A repeated prompt goes in without its answer: else nothing would be left to compute.
         earlier = [prompt if prompt == own[0] else prompt + output for prompt, output in beside]
-        cached, rows = adapter.warm(earlier, ids)
+        cached, rows = scenarios.prefix(earlier, ids)
         yield {"cached": cached}, cached, rows[:-1]
-    elif scenario.kind == "reused":
+    elif asked.kind == "reused" and scenarios.reused:
         for prompt, output in beside:
-            yield {}, 0, adapter.reused(prompt + output, ids)[:-1]
+            yield {}, 0, scenarios.reused(prompt + output, ids)[:-1]
     else:
-        raise ValueError(f"no scenario is called {scenario.kind!r}")
+        raise ValueError(f"no scenario is called {asked.kind!r}")
 
 
-def _first_cut(adapter: Adapter, asked: int | None, ids: Sequence[int]) -> int:
-    return min(adapter.chunk_size(asked) or len(ids), len(ids))
+def _first_cut(chunked: Chunked, asked: int | None, ids: Sequence[int]) -> int:
+    return min(chunked.size(asked) or len(ids), len(ids))
 
 
-def _chats(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
-    """Ask the chat alone and among others at once, where a server shows nothing but texts."""
+def _chats(adapter: Adapter, together: Chats, case: CaseInput) -> Iterator[Trace]:
+    """Ask the chat alone and together with others, where a server shows only texts."""
     beside = case.around.beside
     requests = [request(case), *(request(replace(case, messages=m)) for m in beside)]
-    (reply,) = adapter.converse(requests[:1], 1)
+    (reply,) = together(adapter.chat, requests[:1], 1)
     yield Trace("state", case.id, "alone", text=_said(reply), value={"chat": True})
     for repeat, slots in enumerate(case.around.sizes):
-        reply, *others = adapter.converse(requests, slots)
+        reply, *others = together(adapter.chat, requests, slots)
         yield Trace(
             "state",
             case.id,
@@ -147,23 +157,23 @@ def _chats(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
 
 
 def _said(reply: Reply) -> str | None:
-    """Return all that an answer says, its thinking and calls too; None where it says nothing."""
+    """Return the text of an answer, its reasoning and calls included; None where it is empty."""
     message = canonical_message(reply.message or {"content": reply.text})
     calls = [json.dumps(call, ensure_ascii=False) for call in message["tool_calls"]]
     parts = [message["reasoning_content"], message["content"], *calls]
     return "\n".join(filter(None, parts)) or None
 
 
-def _concurrent(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
+def _concurrent(adapter: Adapter, serve: Concurrent, case: CaseInput) -> Iterator[Trace]:
     """Generate the answer alone and among others, whose answers are kept to look for leaks."""
-    truth, limit = case.truth, case.max_tokens
+    truth, limit, vocabulary = case.truth, case.max_tokens, vocabulary_of(adapter)
     prompts = [list(truth.prompt), *(list(prompt) for prompt, _ in truth.beside)]
-    (output,) = adapter.serve(prompts[:1], 1, limit)
+    (output,) = serve(prompts[:1], 1, limit)
     alone = _alone(adapter, case, output)
-    alone.text = adapter.decode_ids(output)
+    alone.text = vocabulary.text_of(output)
     yield alone
     for repeat, slots in enumerate(case.around.sizes):
-        output, *others = adapter.serve(prompts, slots, limit)
+        output, *others = serve(prompts, slots, limit)
         yield Trace(
             "state",
             case.id,
@@ -171,10 +181,10 @@ def _concurrent(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
             repeat=repeat,
             prompt_ids=prompts[0],
             output_ids=output,
-            text=adapter.decode_ids(output),
+            text=vocabulary.text_of(output),
             value={
                 "size": slots,
                 "row": 0,
-                "others": [[ids, adapter.decode_ids(ids)] for ids in others],
+                "others": [[ids, vocabulary.text_of(ids)] for ids in others],
             },
         )

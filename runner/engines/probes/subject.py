@@ -1,10 +1,11 @@
-"""What the probes have in hand, and the request that a case makes of the chat path."""
+"""The engine that is probed, and the chat requests that cases make of it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.engines.base import Adapter, EngineGone, Request, Unseen
+from runner.engines.abilities import Adapter, distribution_of, vocabulary_of
+from runner.engines.base import EngineGone, Request, Unseen
 from runner.engines.failures import error_line, is_out_of_memory
 from runner.engines.orders import CaseInput
 from runner.engines.trace import Trace
@@ -14,15 +15,15 @@ _OPENING = [{"role": "user", "content": "Hello!"}]
 
 @dataclass
 class Subject:
-    """The engine that is trace."""
+    """The engine that is probed, and what its cases have shown so far."""
 
     adapter: Adapter
     freeze: bool = False
     """Whether its answers become the truth, of which there is none yet."""
     timed: bool = False
-    """Whether its requests are only timed: then nothing is instrumented, and nothing swapped."""
-    symptoms: list[tuple[CaseInput, Trace]] = field(default_factory=list)
-    """Chain cases whose answer is not the truth's, with that answer."""
+    """Whether its requests are only timed: then nothing is instrumented or swapped."""
+    worth_swapping: list[tuple[CaseInput, Trace]] = field(default_factory=list)
+    """Chain cases whose answer is not the truth's, with that answer: a selection, no verdict."""
 
 
 #: A stage's probes of one case.
@@ -50,7 +51,7 @@ def request(case: CaseInput, *, stream: bool = False) -> Request:
 
 
 def caught(probes: Iterable[Trace], stage: str, case_id: str, probe: str) -> Iterator[Trace]:
-    """Yield ``probes``; what they raise becomes the error of ``probe``.
+    """Yield ``probes``; an exception that they raise becomes the error of a trace of ``probe``.
 
     Raises:
         EngineGone: the engine no longer answers, so that the attempt has failed.
@@ -79,10 +80,10 @@ def greedy_ids(
     Raises:
         ValueError: the engine returned no logits for the next token.
     """
-    ends, ids = set(adapter.eos_ids()), list[int]()
+    ends, ids = set(vocabulary_of(adapter).eos_ids()), list[int]()
     while len(ids) < limit and not (ids and ids[-1] in ends):
         tried = [*ids, *guess[len(ids) : limit - 1]]
-        rows = adapter.prefill([*prompt, *tried])[len(prompt) - 1 + len(ids) :]
+        rows = distribution_of(adapter).prefill([*prompt, *tried])[len(prompt) - 1 + len(ids) :]
         if not len(rows):
             raise ValueError(f"no logits came for position {len(prompt) - 1 + len(ids)}")
         for best in rows.argmax(axis=1).tolist():
@@ -93,6 +94,6 @@ def greedy_ids(
 
 
 def script_value(case: CaseInput) -> dict[str, Any] | None:
-    """Return what was forced, for the trace."""
+    """Return the forced ids as the value of a trace."""
     script = case.truth.script_ids
     return None if script is None else {"script_ids": script}

@@ -1,45 +1,55 @@
-"""A server as an adapter: started or only addressed, asked what it is, and then asked the cases."""
+"""A server as an adapter: it is started or only addressed, and asked which dialect it speaks."""
 
 import atexit
-import importlib
 import importlib.metadata
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Adapter, EngineGone, Load, Shown
+from runner.engines.abilities import Adapter
+from runner.engines.base import EngineGone, Load
+from runner.engines.declaration import Declaration, Shown
 from runner.engines.faults.gateway.proxy import Proxy
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.managed import Managed
 from runner.engines.servers.plain import Plain, answers
+from runner.engines.servers.server_errors import Refused, ServerFailure
 
-#: Dialect → its module, in the order in which an unknown server is tried; ``plain`` fits any.
-DIALECTS = {
-    "vllm": "runner.engines.vllm.server",
-    "sglang": "runner.engines.servers.sglang",
-    "llama-server": "runner.engines.servers.llama_server",
-    "ollama": "runner.engines.servers.ollama",
-    "llama-cpp-python": "runner.engines.llama_cpp.server",
-    "mlx": "runner.engines.mlx.server",
-    "plain": "runner.engines.servers.plain",
-}
 _LEAST_S, _MOST_S, _SHARE = 5.0, 120.0, 1 / 3
+Dialects = Mapping[str, type[Plain]]
+"""Name → dialect, in the order in which an unknown server is tried."""
 
 
-def open_server(load: Load) -> Adapter:
-    """Return the adapter of the server that a cell is asked of.
+def open_server(load: Load, declaration: Declaration, dialects: Dialects) -> Adapter:
+    """Return the adapter of the server that a cell is asked of; a managed one is started.
 
     Raises:
         EngineGone: no server answers there.
     """
-    declared = None
-    managed: Managed | None = None
-    if load.engine.serving == "managed":
-        managed = Managed(load)
-        # The import is late: the table of engines names this module.
-        adapters = importlib.import_module("runner.engines.registry")
-        declared = adapters.DECLARATIONS[load.engine.engine]
-        engine = replace(load.engine, base_url=managed.base_url, dialect=declared.dialect)
-        load = replace(load, engine=engine)
+    if load.engine.serving != "managed":
+        return connected(load, dialects).adapter()
+    own = declaration.own_server
+    if own is None:
+        raise ValueError(f"{declaration.engine} brings no server that could be started")
+    managed = Managed(load, own)
+    address = replace(load.engine, base_url=managed.base_url, dialect=own.dialect.name)
+    adapter = connected(replace(load, engine=address), dialects, managed.ended).adapter()
+    versions = filter(None, map(_version, declaration.packages))
+    loaded = replace(
+        adapter.loaded,
+        engine_version=next(versions, adapter.loaded.engine_version),
+        overrides={**adapter.loaded.overrides, **managed.overrides},
+    )
+    return replace(adapter, loaded=loaded, shown=with_weights(adapter.shown))
+
+
+def connected(
+    load: Load, dialects: Dialects, ended: Callable[[], str | None] = lambda: None
+) -> Plain:
+    """Return the server at the engine's address, in the dialect that it speaks.
+
+    ``ended`` says how a server of our own has ended, and returns None while it runs.
+    """
     engine, url = load.engine, load.engine.base_url
     if url is None:
         raise ValueError("an external server needs a base URL")
@@ -48,42 +58,23 @@ def open_server(load: Load) -> Adapter:
         proxy = Proxy(url, **engine.proxy)
         url = proxy.start()
         atexit.register(proxy.close)
-    client = Client(url, load.api_key, timeout_s, *([managed.ended] if managed else ()))
+    client = Client(url, load.api_key, timeout_s, ended)
     models = _models(client)
-    dialect = dialect_type(engine.dialect or "auto", client, models)
-    adapter = dialect(load, client, str(engine.options.get("model") or dialect.model_of(models)))
-    if managed is not None and declared is not None:
-        versions = filter(None, map(_version, declared.packages))
-        adapter.shown = _with_weights(adapter.shown)
-        adapter.loaded = replace(
-            adapter.loaded,
-            engine_version=next(versions, adapter.loaded.engine_version),
-            overrides={**adapter.loaded.overrides, **managed.overrides},
-        )
-    return adapter
+    if engine.dialect in (None, "auto"):
+        dialect = next(d for d in dialects.values() if d.recognises(client, models))
+    else:
+        dialect = dialects[engine.dialect]
+    return dialect(load, client, str(engine.options.get("model") or dialect.model_of(models)))
 
 
-def dialect_class(name: str) -> type[Plain]:
-    """Return the class of a dialect; KeyError for an unknown one."""
-    module = importlib.import_module(DIALECTS[name])
-    found: type[Plain] = module.DIALECT if name != "plain" else Plain
-    return found
+def managed_shown(declaration: Declaration) -> Shown | None:
+    """Return what an engine's own server shows, without starting it; None if it brings none."""
+    own = declaration.own_server
+    return None if own is None else with_weights(own.dialect.shown)
 
 
-def dialect_type(name: str, client: Client, models: list[dict[str, Any]]) -> type[Plain]:
-    """Return the named dialect; for ``auto``, the first that recognises the server."""
-    if name != "auto":
-        return dialect_class(name)
-    return next(d for d in map(dialect_class, DIALECTS) if d.recognises(client, models))
-
-
-def managed_shown(dialect: str) -> Shown:
-    """Return what an engine's own server shows, as documented without starting one."""
-    return _with_weights(dialect_class(dialect).shown)
-
-
-def _with_weights(shown: Shown) -> Shown:
-    """Add that the artifact which a server was started with is at hand, as in process."""
+def with_weights(shown: Shown) -> Shown:
+    """Add that the artifact of a managed server can be read, as in process."""
     return replace(
         shown,
         stages={**shown.stages, "weights": "path"},
@@ -118,6 +109,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-ADAPTER = open_server

@@ -1,6 +1,6 @@
 """The engine ``openai``: whatever answers at a base URL."""
 
-from runner.engines.base import Declaration
+from runner.engines.declaration import Declaration
 from runner.engines.servers.plain import Plain
 
 DECLARATION = Declaration(

@@ -1,4 +1,4 @@
-"""An engine's own server, started for one child: its command, its health, and its end.
+"""An engine's own server, started for one child: from its command to its end.
 
 It stays in the child's process group, which the supervisor kills as a whole, so nothing of it
 outlives the child, whatever ends that. What it prints goes where the child's own words go.
@@ -6,7 +6,6 @@ outlives the child, whatever ends that. What it prints goes where the child's ow
 
 import atexit
 import http.client
-import importlib
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ import time
 import urllib.request
 
 from runner.engines.base import EngineGone, Load
+from runner.engines.declaration import OwnServer
 from runner.engines.servers.command import HOST
 
 #: No proxy stands between a machine and itself, whatever its environment says of others.
@@ -29,10 +29,9 @@ _START_SHARE = 0.6
 class Managed:
     """A running server; ``base_url`` is where it answers."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, own: OwnServer) -> None:
         port = _free_port()
-        start = importlib.import_module(f"runner.engines.{load.engine.engine}.start_server")
-        command = start.command(load, port)
+        command = own.command(load, port)
         self.overrides = command.overrides
         self._host = f"{HOST}:{port}"
         self.base_url = f"http://{self._host}/v1"
@@ -44,7 +43,7 @@ class Managed:
             env={**os.environ, **command.variables},
         )
         atexit.register(self.close)
-        self._wait(start.HEALTH, load.deadline_s * _START_SHARE)
+        self._wait(own.health, load.deadline_s * _START_SHARE)
 
     def close(self) -> None:
         """Ask the server to end, and end it."""

@@ -7,30 +7,25 @@ stages. Dialects that show more derive from this one and say so in their ``shown
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
-from runner.engines.base import (
-    Adapter,
-    Load,
-    Loaded,
-    Logits,
-    Reply,
-    Request,
-    Shown,
-    Unseen,
-    all_stages,
-)
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.abilities import Adapter, Ask, Scenarios
+from runner.engines.base import Load, Loaded, Reply, Request, Unseen
+from runner.engines.declaration import Shown, all_stages
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.messages import openai_messages
+from runner.engines.servers.server_errors import Refused, ServerFailure
 from runner.engines.shared.streamed import StreamedMessage
 
 HIDDEN_STAGES = all_stages("hidden")
 
 
-class Plain(Adapter):
-    """One model behind one base URL."""
+class Plain:
+    """One model behind one base URL. A dialect derives from it, and adds abilities."""
 
-    shown = Shown(
+    name: ClassVar[str] = "plain"
+    """What a matrix calls the dialect."""
+    shown: Shown = Shown(
         stages={**HIDDEN_STAGES, "state": "endpoint", "chain": "endpoint"},
         calls={"state": "POST chat/completions, several at once", "chain": "POST chat/completions"},
         scenarios=("chats",),
@@ -50,6 +45,16 @@ class Plain(Adapter):
             overrides={},
         )
 
+    def adapter(self) -> Adapter:
+        """Return what this server can be asked."""
+        return Adapter(
+            loaded=self.loaded,
+            shown=self.shown,
+            facts=self.facts,
+            chat=self.chat,
+            scenarios=Scenarios(chats=self.together),
+        )
+
     @classmethod
     def recognises(cls, client: Client, models: list[dict[str, Any]]) -> bool:
         """Whether a server, which lists these models, speaks this dialect."""
@@ -57,11 +62,11 @@ class Plain(Adapter):
 
     @classmethod
     def model_of(cls, models: list[dict[str, Any]]) -> str:
-        """Return what to call the model where nobody said: the first that the server lists."""
+        """Return the model's name where the matrix gives none: the first that the server lists."""
         return next((str(m["id"]) for m in models if "id" in m), "default")
 
     def version(self) -> str | None:
-        """Return the server's own version, if it tells."""
+        """Return the server's own version, if it states one."""
         return None
 
     def chat(self, request: Request) -> Reply:
@@ -91,7 +96,7 @@ class Plain(Adapter):
         return body
 
     def ask(self, path: str, body: dict[str, Any], stream: bool) -> Reply:
-        """Send one request for one choice and return its answer, at once or put together."""
+        """Send one request for one choice; return its answer, joined if it is streamed."""
         started = time.perf_counter()
         if not stream:
             answer = self.client.post(path, body)
@@ -130,41 +135,14 @@ class Plain(Adapter):
         """Return the ids of an answer, whole or in pieces; None where they are hidden."""
         return None
 
-    def converse(self, requests: Sequence[Request], slots: int) -> list[Reply]:
-        """Ask several chats, up to ``slots`` at a time; answers come in the order of requests."""
+    def together(self, ask: Ask, requests: Sequence[Request], slots: int) -> list[Reply]:
+        """Send several chats, up to ``slots`` at a time."""
         with ThreadPoolExecutor(slots) as pool:
-            return list(pool.map(self.chat, requests))
+            return list(pool.map(ask, requests))
 
     def facts(self) -> dict[str, Any]:
+        """Return what the server states of the model; here nothing."""
         return {}
-
-    def eos_ids(self) -> list[int]:
-        _hidden("its EOS ids")
-
-    def render(self, request: Request) -> str:
-        _hidden("what its template makes")
-
-    def encode_chat(self, prompt_text: str) -> list[int]:
-        _hidden("what its tokenizer makes")
-
-    def encode_text(self, text: str) -> list[int]:
-        _hidden("what its tokenizer makes")
-
-    def encode_output(self, text: str) -> list[int]:
-        _hidden("what its tokenizer makes")
-
-    def decode_ids(self, ids: Sequence[int]) -> str:
-        _hidden("what its detokenizer makes")
-
-    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
-        _hidden("the distribution over its whole vocabulary")
-
-    def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
-        _hidden("the distribution over its whole vocabulary")
-
-
-def _hidden(what: str) -> NoReturn:
-    raise Unseen("hidden", f"this server does not show {what}")
 
 
 def first_choice(answer: Any) -> dict[str, Any]:
@@ -223,3 +201,6 @@ def numbered(pieces: Iterator[Any]) -> list[int]:
     if not all(type(x) is int and 0 <= x < 2**31 for x in found):
         raise ServerFailure("what should be token ids is something else")
     return found
+
+
+DIALECT = Plain

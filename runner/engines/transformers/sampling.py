@@ -21,55 +21,52 @@ _ROWS = 128
 """Answers drawn in one call: enough to be fast, few enough for the copies of the cache."""
 
 
-def draw(
-    torch: Any, model: Any, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int
-) -> list[int]:
-    """Draw ``n`` first tokens in batches; the prompt but for its last id is evaluated once."""
-    cache = None
-    if len(prompt) > 1:
-        ids = torch.tensor([list(prompt[:-1])], device=model.device)
-        with torch.no_grad():
-            cache = model(ids, use_cache=True).past_key_values
-    torch.manual_seed(seed)
-    drawn: list[int] = []
-    while len(drawn) < n:
-        rows = min(_ROWS, n - len(drawn))
-        prompts = torch.tensor([list(prompt)] * rows, device=model.device)
-        arguments = _arguments(asked)
-        if cache is not None:
-            arguments["past_key_values"] = copy.deepcopy(cache)
-            arguments["past_key_values"].batch_repeat_interleave(rows)
-        drawn += _answers(torch, model, prompts, arguments, 1)[:, 0].tolist()
-    return drawn
+class TorchSampler:
+    """The sampler of one model."""
 
+    parameters = tuple(NAMES)
 
-def generate(
-    torch: Any,
-    model: Any,
-    prompt: Sequence[int],
-    asked: dict[str, Any],
-    max_tokens: int,
-    seed: int | None,
-) -> list[int]:
-    """Return the ids of one answer, an EOS included."""
-    if seed is not None:
-        torch.manual_seed(seed)
-    prompts = torch.tensor([list(prompt)], device=model.device)
-    found: list[int] = _answers(torch, model, prompts, _arguments(asked), max_tokens)[0].tolist()
-    return found
+    def __init__(self, torch: Any, model: Any) -> None:
+        self._torch, self._model = torch, model
 
+    def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
+        """Draw ``n`` first tokens in batches; the prompt without its last id is computed once."""
+        cache = None
+        if len(prompt) > 1:
+            ids = self._torch.tensor([list(prompt[:-1])], device=self._model.device)
+            with self._torch.no_grad():
+                cache = self._model(ids, use_cache=True).past_key_values
+        self._torch.manual_seed(seed)
+        drawn: list[int] = []
+        while len(drawn) < n:
+            rows = min(_ROWS, n - len(drawn))
+            prompts = self._torch.tensor([list(prompt)] * rows, device=self._model.device)
+            arguments = _arguments(asked)
+            if cache is not None:
+                arguments["past_key_values"] = copy.deepcopy(cache)
+                arguments["past_key_values"].batch_repeat_interleave(rows)
+            drawn += self._answers(prompts, arguments, 1)[:, 0].tolist()
+        return drawn
 
-def _answers(
-    torch: Any, model: Any, prompts: Any, arguments: dict[str, Any], max_tokens: int
-) -> Any:
-    with torch.no_grad():
-        out = model.generate(
-            prompts,
-            attention_mask=torch.ones_like(prompts),
-            max_new_tokens=max_tokens,
-            **arguments,
-        )
-    return out[:, prompts.shape[1] :]
+    def generate(
+        self, prompt: Sequence[int], asked: dict[str, Any], max_tokens: int, seed: int | None
+    ) -> list[int]:
+        """Return the ids of one answer, an EOS included."""
+        if seed is not None:
+            self._torch.manual_seed(seed)
+        prompts = self._torch.tensor([list(prompt)], device=self._model.device)
+        found: list[int] = self._answers(prompts, _arguments(asked), max_tokens)[0].tolist()
+        return found
+
+    def _answers(self, prompts: Any, arguments: dict[str, Any], max_tokens: int) -> Any:
+        with self._torch.no_grad():
+            out = self._model.generate(
+                prompts,
+                attention_mask=self._torch.ones_like(prompts),
+                max_new_tokens=max_tokens,
+                **arguments,
+            )
+        return out[:, prompts.shape[1] :]
 
 
 def _arguments(asked: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from runner.engines.abilities import Chunked, Forced, Scenarios
 from runner.engines.base import Logits
 
 
-class State:
+class TorchScenarios:
     """The scenarios of the ``state`` stage on one loaded model.
 
     ``forward(ids, cache)`` runs the model once on one sequence; its output has ``logits`` [1, n, V]
@@ -20,19 +21,36 @@ class State:
     """
 
     def __init__(
-        self, torch: Any, lib: Any, model: Any, forward: Callable[[list[int], Any], Any]
+        self,
+        torch: Any,
+        lib: Any,
+        model: Any,
+        forward: Callable[[list[int], Any], Any],
+        eos_ids: Callable[[], list[int]],
+        *,
+        padding: int,
+        chunk: int,
     ) -> None:
         self._torch, self._lib, self._model, self._forward = torch, lib, model, forward
+        self._eos_ids, self._padding, self._chunk = eos_ids, padding, chunk
 
-    def batch(
-        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], *, padding: int = 0
-    ) -> list[Logits]:
-        """Pad on the left and mask, as ``generate`` wants it; a finished row goes on with padding.
+    def scenarios(self) -> Scenarios:
+        """Return all of them: chats, too, are asked by ids."""
+        return Scenarios(
+            batched=self.batch,
+            chunked=Chunked(self.chunked, lambda asked: asked or self._chunk or None),
+            prefix=self.warm,
+            reused=self.reused,
+            concurrent=self.serve,
+        )
 
-        ``padding`` adds columns that no sequence needs.
+    def batch(self, sequences: Sequence[Forced]) -> list[Logits]:
+        """Pad on the left and mask, as ``generate`` requires; a finished row goes on with padding.
+
+        The option ``padding`` adds columns that no sequence needs.
         """
         torch = self._torch
-        tokens, mask = self._padded([prompt for prompt, _ in sequences], padding)
+        tokens, mask = self._padded([prompt for prompt, _ in sequences], self._padding)
         width, cache = tokens.shape[1], None
         parts: list[list[Logits]] = [[] for _ in sequences]
         for step in range(max(1, *(len(output) for _, output in sequences))):
@@ -98,7 +116,7 @@ class State:
         return self._numpy(logits)
 
     def serve(
-        self, prompts: Sequence[Sequence[int]], slots: int, max_tokens: int, eos: Sequence[int]
+        self, prompts: Sequence[Sequence[int]], slots: int, max_tokens: int
     ) -> list[list[int]]:
         """Call ``generate`` for ``slots`` prompts at a time; ended rows wait for the others."""
         answers = []
@@ -108,7 +126,9 @@ class State:
                 out = self._model.generate(
                     tokens, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False
                 )
-            answers += [until_end(row, eos) for row in out[:, tokens.shape[1] :].tolist()]
+            answers += [
+                until_end(row, self._eos_ids()) for row in out[:, tokens.shape[1] :].tolist()
+            ]
         return answers
 
     def _padded(self, prompts: Sequence[Sequence[int]], padding: int) -> tuple[Any, Any]:

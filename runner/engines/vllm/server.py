@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runner.engines.base import Load, Logits, Reply, Request, Shown, Unseen
-from runner.engines.servers.http_client import Client, Refused
+from runner.engines.abilities import Adapter, Ask, Scenarios
+from runner.engines.base import Load, Logits, Reply, Request, Unseen
+from runner.engines.declaration import Shown
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
     answers,
 )
+from runner.engines.servers.server_errors import Refused
 from runner.engines.vllm.server_chat import VllmChats
-from runner.engines.vllm.server_facts import Told
+from runner.engines.vllm.server_facts import ServerStatements
 from runner.engines.vllm.server_numbers import Numbers
 
 _OWNER = "vllm"
@@ -30,7 +33,7 @@ _CALLS = {
     "chain": "POST chat/completions with return_token_ids",
 }
 _NUMERIC = ("instrument", "logits", "sampling")
-#: Without a repetition penalty: it works on logits, and only their differences are told.
+#: Without a repetition penalty: it works on logits, and only their differences are returned.
 _SAMPLERS = (
     "temperature",
     "top_k",
@@ -45,22 +48,23 @@ _SAMPLERS = (
 _DRAWN_TOKENS, _DRAWN_MOST = 1024, 64
 
 
-class Vllm(VllmChats):
+class VllmServer(VllmChats):
     """``python -m vllm.entrypoints.openai.api_server`` or ``vllm serve``."""
 
+    name = "vllm"
+    parameters = _SAMPLERS
     shown = Shown(
         stages={**dict.fromkeys(_CALLS, "endpoint"), "weights": HIDDEN_STAGES["weights"]},
         calls=_CALLS,
         scenarios=("batched", "prefix", "concurrent"),
-        samplers=_SAMPLERS,
     )
 
     def __init__(self, load: Load, client: Client, model: str) -> None:
         super().__init__(load, client, model)
         self.timed = load.pass_ == "timed"
         self.numbers = Numbers(client, model)
-        self._told = Told(client)
-        self._told.refuse_other(load.backend)
+        self._stated = ServerStatements(client)
+        self._stated.refuse_other(load.backend)
         self._ends: list[int] | None = None
         some = self.tokenized("x", special=True)
         self.numbers.find_out(some)
@@ -72,9 +76,23 @@ class Vllm(VllmChats):
         self.shown = self._seen_here()
         self.loaded = replace(
             self.loaded,
-            engine_build=self._told.build(),
-            compute_dtype=self._told.compute_dtype() or "unknown",
-            kv_dtype=self._told.kv_dtype() or "unknown",
+            engine_build=self._stated.build(),
+            compute_dtype=self._stated.compute_dtype() or "unknown",
+            kv_dtype=self._stated.kv_dtype() or "unknown",
+        )
+
+    def adapter(self) -> Adapter:
+        by_ids = bool(self.numbers.vocabulary)
+        scenarios = Scenarios(batched=self.batch, prefix=self.warm, concurrent=self.serve)
+        return replace(
+            super().adapter(),
+            template=self,
+            tokenizer=self,
+            vocabulary=self,
+            # Without a whole vocabulary it says in ``Unseen`` with which option it would show one.
+            distribution=self,
+            sampler=self if by_ids else None,
+            scenarios=scenarios if by_ids else Scenarios(chats=self.together),
         )
 
     @classmethod
@@ -84,27 +102,27 @@ class Vllm(VllmChats):
         return isinstance(answers(client, "/version"), dict)
 
     def version(self) -> str | None:
-        told = answers(self.client, "/version")
-        return str(told["version"]) if isinstance(told, dict) and "version" in told else None
+        answer = answers(self.client, "/version")
+        return str(answer["version"]) if isinstance(answer, dict) and "version" in answer else None
 
     def facts(self) -> dict[str, Any]:
-        found = self._told.facts()
+        found = self._stated.facts()
         plain, special = self.tokenized("x"), self.tokenized("x", special=True)
         found["add_bos"] = special[1:] == plain
         if found["add_bos"]:
             found["bos_id"] = special[0]
-        elif bos := self._told.tokenizer.get("bos_token"):
+        elif bos := self._stated.tokenizer.get("bos_token"):
             found["bos_id"] = self.tokenized(bos)[0]
         if self.numbers.vocabulary:
             found["vocab_size"] = self.numbers.vocabulary
-        if self.numbers.forces and self._told.added_ids():
+        if self.numbers.forces and self._stated.added_ids():
             found["eos_ids"] = self.eos_ids()
         return found
 
     def eos_ids(self) -> list[int]:
         """Return the added tokens at which an answer ends; found out by forcing each one."""
         if self._ends is None:
-            added = self._told.added_ids()
+            added = self._stated.added_ids()
             if not self.numbers.forces or not added:
                 raise Unseen("hidden", "this server does not show its EOS ids")
             some = self.tokenized("x", special=True)
@@ -114,7 +132,7 @@ class Vllm(VllmChats):
     def encode_text(self, text: str) -> list[int]:
         return self.tokenized(text, special=True)
 
-    def encode_output(self, text: str) -> list[int]:
+    def ids_of(self, text: str) -> list[int]:
         return self.tokenized(text)
 
     def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
@@ -134,12 +152,12 @@ class Vllm(VllmChats):
     ) -> list[list[int]]:
         return self.numbers.serve(prompts, slots, max_tokens)
 
-    def converse(self, requests: Sequence[Request], slots: int) -> list[Reply]:
-        return self.numbers.together(self.chat, requests, slots)
+    def together(self, ask: Ask, requests: Sequence[Request], slots: int) -> list[Reply]:
+        return self.numbers.together(ask, requests, slots)
 
     def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
         """Draw as the answers of several requests; vLLM seeds the answers of one apart."""
-        limit = min(self._told.batched_tokens() or _DRAWN_TOKENS, _DRAWN_TOKENS)
+        limit = min(self._stated.batched_tokens() or _DRAWN_TOKENS, _DRAWN_TOKENS)
         most = max(1, min(_DRAWN_MOST, limit // len(prompt)))
         found: list[int] = []
         while len(found) < n:
@@ -163,14 +181,11 @@ class Vllm(VllmChats):
 
     def _seen_here(self) -> Shown:
         """Return what this server shows, as it was started."""
-        seen = Vllm.shown
+        seen = VllmServer.shown
         stages = dict(seen.stages)
         if not self.replaces:
             stages["tokenize"] = "reenacted"
         if self.numbers.vocabulary:
             return replace(seen, stages=stages)
         stages.update(dict.fromkeys(_NUMERIC, "hidden"))
-        return replace(seen, stages=stages, scenarios=("chats",), samplers=())
-
-
-DIALECT = Vllm
+        return replace(seen, stages=stages, scenarios=("chats",))

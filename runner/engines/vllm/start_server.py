@@ -9,7 +9,13 @@ from runner.engines.servers.command import HOST, ServerCommand, written
 from runner.engines.shared.names import LONG_DTYPES
 from runner.engines.vllm.device import CPU_VARIABLES, VARIABLES
 
-#: Where it says that it is ready.
+#: What the structure pass asks of vLLM.
+STRUCTURE_OPTIONS: dict[str, Any] = {
+    "dtype": "float32",
+    "kv_cache_dtype": "auto",
+    "enforce_eager": True,
+}
+#: The path that answers as soon as the server is ready.
 HEALTH = "/health"
 #: Where vLLM finds what lets the ids of a request come out.
 _IN_SERVER = Path(__file__).parent / "in_server"
@@ -37,7 +43,7 @@ def command(load: Load, port: int) -> ServerCommand:
         forcing = {"PYTHONPATH": os.pathsep.join(path), "VLLM_USE_V2_MODEL_RUNNER": "0"}
         variables |= {"VLLM_SERVER_DEV_MODE": "1", **forcing}
     if load.pass_ == "structure":
-        overrides.update(dtype="float32", kv_cache_dtype="auto", enforce_eager=True)
+        overrides.update(STRUCTURE_OPTIONS)
     if "dtype" in options:
         options["dtype"] = LONG_DTYPES.get(options["dtype"], options["dtype"])
     if "tool_call_parser" in options:

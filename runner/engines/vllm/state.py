@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from runner.engines.abilities import Chunked, Forced, Scenarios
 from runner.engines.base import Logits, Unseen
 from runner.engines.vllm.watch import SCRIPT, Watch
 
@@ -18,14 +19,27 @@ from runner.engines.vllm.watch import SCRIPT, Watch
 _SAME = 1e-3
 
 
-class State:
-    """Requests by ids, and the scenarios of the ``state`` stage, on one ``vllm.LLM``."""
+class VllmScenarios:
+    """Requests by ids to one ``vllm.LLM``: forced ids, and the scenarios of ``state``."""
 
     def __init__(self, lib: Any, llm: Any, watch: Watch | None) -> None:
         self._lib, self._llm, self._watch = lib, llm, watch
         self._scheduler = llm.llm_engine.engine_core.engine_core.scheduler
 
-    def prefill(self, ids: Sequence[int]) -> Logits:
+    def scenarios(self) -> Scenarios:
+        """Return all of them: chats, too, are asked by ids."""
+        return Scenarios(
+            batched=self.batch,
+            chunked=Chunked(self.chunked, self.chunk_size),
+            prefix=self.warm,
+            reused=self.reused,
+            concurrent=self.serve,
+        )
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        # Log-probabilities of a prompt never come from the cache; cold means that it is empty, too.
+        if cold:
+            self.forget()
         return self.batch([(ids, ())])[0]
 
     def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
@@ -37,12 +51,12 @@ class State:
         choice = answer.outputs[0]
         if list(choice.token_ids) != list(output):
             raise RuntimeError(f"vLLM was to decode {list(output)} and did {choice.token_ids}")
-        told = [step[token].logprob for step, token in zip(choice.logprobs, output, strict=True)]
-        _aligned(rows, output, told)
+        stated = [step[token].logprob for step, token in zip(choice.logprobs, output, strict=True)]
+        _aligned(rows, output, stated)
         return rows
 
-    def batch(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Logits]:
-        """Let one batch of requests go through the engine; see ``Adapter.batch``."""
+    def batch(self, sequences: Sequence[Forced]) -> list[Logits]:
+        """Let one batch of requests go through the engine; see ``Batched``."""
         watch = self._watched()
         params = [self._params(output, prompt_logprobs=0) for _, output in sequences]
         found = []
@@ -156,24 +170,24 @@ class State:
 
 def _prompt_logprobs(answer: Any, ids: Sequence[int], first: int) -> list[float]:
     """Return what vLLM says of ids ``first + 1`` to the last of a prompt."""
-    told = answer.prompt_logprobs
-    return [told[place][ids[place]].logprob for place in range(first + 1, len(ids))]
+    stated = answer.prompt_logprobs
+    return [stated[place][ids[place]].logprob for place in range(first + 1, len(ids))]
 
 
-def _aligned(rows: Logits, ids: Sequence[int], told: Sequence[float]) -> None:
+def _aligned(rows: Logits, ids: Sequence[int], stated: Sequence[float]) -> None:
     """Refuse rows that do not give the ids after them the log-probabilities that vLLM returned.
 
-    ``ids`` and ``told`` may be fewer than ``rows``.
+    ``ids`` and ``stated`` may be fewer than ``rows``.
     """
     wide = rows[: len(ids)].astype(np.float64)
     highest = wide.max(axis=1, initial=-np.inf, keepdims=True)
     sums = np.log(np.exp(wide - highest).sum(axis=1)) + highest[:, 0]
     own = wide[np.arange(len(ids)), np.asarray(ids, np.int64)] - sums
-    apart = np.abs(own - np.asarray(told, np.float64))
+    apart = np.abs(own - np.asarray(stated, np.float64))
     # What is no number is a defect of its own, which the probes count.
     wrong = np.flatnonzero(apart > _SAME)
     if len(wrong):
         raise RuntimeError(
             f"the logits seen at position {wrong[0]} are not those of vLLM's own log-probability: "
-            f"{own[wrong[0]]:.6f} and {told[wrong[0]]:.6f}"
+            f"{own[wrong[0]]:.6f} and {stated[wrong[0]]:.6f}"
         )

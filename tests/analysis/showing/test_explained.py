@@ -187,7 +187,8 @@ def test_a_skipped_cell_is_found_by_its_name_and_says_why(bench: Bench, name: st
 def test_the_power_that_is_told_is_the_one_of_the_rules(bench: Bench, judged: Judge) -> None:
     plan_draws(bench, {}, temperature=1.0)
     catalog = judged(bench).catalog
-    catalog.con.execute("UPDATE rules SET draws_power = 0.9")
+    catalog.relations.build("sources.rules", "numeric.draw_tests")
+    catalog.con.execute("UPDATE sources.rules SET draws_power = 0.9")
     (cell,) = catalog.rows("SELECT * FROM qualification")
     (draws,) = stage_evidence(catalog, cell, "sampling/draws")["draws"]
     out = Console(width=200, record=True, file=io.StringIO())

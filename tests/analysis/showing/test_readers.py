@@ -2,18 +2,12 @@
 
 import datetime as dt
 import json
-import math
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
 
-from analysis.judging import judge as judging
-from analysis.judging.catalog import choose_run, open_catalog
-from analysis.judging.floors import floor_rows
-from analysis.judging.judge import judge
+from analysis.judging.catalog import choose_run
 from analysis.judging.judgement_tables import QualificationRow, VerdictRow
 from analysis.showing.check import check
 from analysis.showing.explain import explain
@@ -298,118 +292,3 @@ def test_the_report_names_quarantined_files(bench: Bench, tmp_path: Path) -> Non
     path.write_bytes(b"PAR1 rubbish PAR1")
     page = write_report(bench.results, RUN, tmp_path / "page.html").read_text(encoding="utf-8")
     assert path.name in page
-
-
-# Judgements
-
-
-def judgements(bench: Bench) -> list[str]:
-    return sorted(p.name for p in (bench.root / "runs" / RUN / "verdicts").glob("*.parquet"))
-
-
-def test_a_run_is_judged_once_and_again_only_when_something_changed(bench: Bench) -> None:
-    bench.write()
-    check(bench.results)
-    first = judgements(bench)
-    check(bench.results)
-    assert judgements(bench) == first
-    bench.attempt.change("stop", "stop/eos", text="other")
-    bench.write()
-    assert check(bench.results) == 1
-    assert len(judgements(bench)) == 2
-    assert judgements(bench)[0] == first[0]
-
-
-def test_new_references_are_a_reason_to_judge_again(bench: Bench) -> None:
-    bench.reference_cases = ()
-    bench.write()
-    assert check(bench.results) == 3
-    bench.reference_cases = Bench(bench.root).reference_cases
-    bench.write()
-    assert check(bench.results) == 0
-
-
-def test_changed_functions_are_a_reason_to_judge_again(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = tmp_path / "code"
-    shutil.copytree(judging.JUDGING_CODE, code)
-    monkeypatch.setattr(judging, "JUDGING_CODE", code)
-    bench.write()
-    check(bench.results)
-    check(bench.results)
-    assert len(judgements(bench)) == 1
-    (code / "functions.py").write_text("# another rule\n")
-    check(bench.results)
-    assert len(judgements(bench)) == 2
-
-
-def test_readers_take_the_newest_judgement(bench: Bench, capsys: Capture) -> None:
-    bench.write()
-    judge(bench.results, RUN)
-    judge(bench.results, RUN)
-    with open_catalog(Store(bench.results), [RUN]) as catalog:
-        assert len(catalog.rows("SELECT * FROM qualification")) == 1
-    assert len(judgements(bench)) == 2
-
-
-def test_a_damaged_judgement_is_set_aside_and_made_again(bench: Bench, capsys: Capture) -> None:
-    bench.write()
-    judge(bench.results, RUN)
-    (path,) = (bench.root / "runs" / RUN / "verdicts").glob("*.parquet")
-    path.write_bytes(path.read_bytes()[:-9])
-    # Nothing is lost, so it is named once and keeps no run from being qualified.
-    assert check(bench.results, as_json=True, junit=bench.root / "junit.xml") == 0
-    found = json.loads(said(capsys))
-    assert [q["file"] for q in found["quarantined"]] == [f"verdicts/{path.name}"]
-    assert found["qualification"][0]["verdict"] == "qualified"
-    assert Xml.parse(bench.root / "junit.xml").getroot().get("errors") == "0"
-    assert check(bench.results, as_json=True) == 0
-    assert json.loads(said(capsys))["quarantined"] == []
-
-
-def test_changes_tell_what_a_run_changed_in_its_series(bench: Bench) -> None:
-    bench.write()
-    judge(bench.results, RUN)
-    later = Bench(bench.root, run_id="20260508-120000-abcd")
-    later.attempt.engine_version = "0.4.0"
-    later.attempt.change("stop", "stop/eos", text="other")
-    later.write()
-    judge(bench.results, later.run_id)
-    with open_catalog(Store(bench.results), [RUN, later.run_id]) as catalog:
-        rows = catalog.rows("SELECT * FROM changes WHERE stage = 'stop'")
-        quick = catalog.rows("SELECT * FROM performance")
-    (row,) = rows
-    assert (row["previous_verdict"], row["verdict"]) == ("qualified", "divergent")
-    assert (row["previous_engine_version"], row["engine_version"]) == ("0.3.16", "0.4.0")
-    assert [(q["run_id"] == RUN, q["rankable"]) for q in quick] == [(True, True), (False, False)]
-    assert quick[0]["itl_p50_s"] == pytest.approx(0.02)
-
-
-# Floors
-
-
-def test_floor_rows_measure_each_configuration_like_a_verdict(
-    bench: Bench, judged: Callable[[Bench], object]
-) -> None:
-    bench.cells = [Cell(f"c1:{i}", engine=f"benign-{i}") for i in range(3)]
-    for i, cell in enumerate(bench.cells):
-        cell.only.logits(0.3 * i)
-    bench.write()
-    rows = floor_rows(bench.results, RUN)
-    assert [r.probe for r in rows] == ["decode", "prefill"] * 3
-    assert len({r.floor_id for r in rows}) == 1
-    rows = rows[::2]
-    assert rows[0].floor_id.startswith("f1:")
-    assert rows[0].mean_kl < 1e-12 < rows[1].mean_kl < rows[2].mean_kl
-    assert rows[2].flips > 0
-    assert rows[2].max_flip_margin > 0
-    assert rows[1].positions == 72
-    assert all(math.isfinite(r.max_kl) and r.created > NOW for r in rows)
-
-
-def test_a_run_without_numbers_makes_no_floor(bench: Bench) -> None:
-    bench.reference_cases = ()
-    bench.write()
-    with pytest.raises(UserError, match="freeze a reference"):
-        floor_rows(bench.results, RUN)

@@ -8,8 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from analysis.judging.relations import public_relations
 from analysis.showing import sql as query
 from analysis.showing.sql import ask, locked_catalog, run_sql
+from runner.stored.tables import TABLES
 from suites.errors import UserError
 from tests.analysis.handmade import Bench
 
@@ -80,6 +82,12 @@ def test_an_attack_is_refused_in_one_message(
 def test_tables_and_relations_can_be_asked(con: duckdb.DuckDBPyConnection, name: str) -> None:
     columns, _ = ask(con, f"FROM {name} LIMIT 3")
     assert "run_id" in columns
+
+
+def test_only_public_tables_and_relations_are_listed(con: duckdb.DuckDBPyConnection) -> None:
+    listed = {row[0] for row in ask(con, "SHOW TABLES")[1]}
+    assert listed == {*TABLES, *public_relations()}
+    assert set(PUBLIC) <= listed
 
 
 @pytest.mark.parametrize("text", ["SHOW TABLES", "DESCRIBE verdicts", "SUMMARIZE verdicts"])

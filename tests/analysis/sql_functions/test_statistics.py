@@ -8,20 +8,13 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from analysis.judging.catalog import VIEWS
-from analysis.sql_functions.functions import register
-
-
-def view(name: str) -> str:
-    return (VIEWS / f"{name}.sql").read_text(encoding="utf-8")
+from tests.analysis.bare import bare, view
 
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(":memory:") as con:
-        register(con)
-        con.execute(f"CREATE TABLE rules AS {view('rules')}")
-        con.execute("CREATE TABLE judging AS SELECT 'r' AS run_id")
+    with bare("sources.rules") as con:
+        con.execute("CREATE TABLE sources.judging AS SELECT 'r' AS run_id")
         yield con
 
 
@@ -32,14 +25,14 @@ def test_bounds_agree_with_scipys_bootstrap_over_cases(con: duckdb.DuckDBPyConne
     clusters = pa.table({"slot": range(60), "positions": sizes.tolist(), "sum_kl": sums.tolist()})
     con.register("clusters", clusters)
     con.execute(
-        "CREATE TABLE numeric_groups AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
+        "CREATE TABLE numeric.groups AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
         "1 AS attempt, 'prefill' AS probe, '*' AS case_group, slot::VARCHAR AS case_id, sum_kl, "
         "positions, sum_kl / positions AS mean_kl, 1.0 AS max_kl, 0 AS flips, 0 AS nonfinite, "
         "NULL AS first_nonfinite, 0 AS worst_position, 'r1' AS reference_id, slot, "
         "60 AS clusters FROM clusters"
     )
-    con.execute(f"CREATE TABLE resamples AS {view('resamples')}")
-    (row,) = con.sql(view("numeric_bounds")).to_arrow_table().to_pylist()
+    con.execute(f"CREATE TABLE numeric.resamples AS {view('numeric.resamples')}")
+    (row,) = con.sql(view("numeric.bounds")).to_arrow_table().to_pylist()
 
     def mean(s: np.ndarray, n: np.ndarray, axis: int) -> np.ndarray:
         return np.sum(s, axis=axis) / np.sum(n, axis=axis)
@@ -54,8 +47,8 @@ def test_bounds_agree_with_scipys_bootstrap_over_cases(con: duckdb.DuckDBPyConne
 
 
 def test_resamples_are_the_same_every_time_and_even(con: duckdb.DuckDBPyConnection) -> None:
-    con.execute("CREATE TABLE numeric_groups AS SELECT 'r' AS run_id, 40 AS clusters")
-    query = f"SELECT * FROM ({view('resamples')}) ORDER BY ALL"
+    con.execute("CREATE TABLE numeric.groups AS SELECT 'r' AS run_id, 40 AS clusters")
+    query = f"SELECT * FROM ({view('numeric.resamples')}) ORDER BY ALL"
     first, again = (con.execute(query).fetchall() for _ in range(2))
     assert first == again
     drawn = np.zeros(40)
@@ -79,28 +72,28 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
     bounds = pa.table({"cell_id": [f"c{i:02}" for i in range(ran)], "mean_kl": kls.tolist()})
     con.register("bounds", bounds)
     con.execute(
-        "CREATE TABLE numeric_bounds AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
+        "CREATE TABLE numeric.bounds AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
         "1 AS attempt, 'prefill' AS probe, '*' AS case_group, mean_kl FROM bounds"
     )
     con.execute(
-        "CREATE TABLE pair_floors AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
+        "CREATE TABLE numeric.pair_floors AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
         "'f1' AS floor_id, 0.0 AS max_flip_margin FROM bounds"
     )
     con.execute(
-        "CREATE TABLE floor_fits AS SELECT 'r' AS run_id, 'f1' AS floor_id, "
+        "CREATE TABLE numeric.floor_fits AS SELECT 'r' AS run_id, 'f1' AS floor_id, "
         "unnest(['prefill', 'decode']) AS probe, 24 AS configurations, "
         "unnest([-10.0, -30.0]) AS mean_x, 0.5 AS sd_x"
     )
     con.execute(
-        "CREATE TABLE planned_probes AS SELECT 'r' AS run_id, 'c' || i AS cell_id, "
+        "CREATE TABLE staging.planned_probes AS SELECT 'r' AS run_id, 'c' || i AS cell_id, "
         "'n' AS node_id, 'prefill' AS probe, []::VARCHAR[] AS tags, 'logits' AS stage "
         f"FROM range({ran + 1}) AS x (i)"
     )
     con.execute(
-        "CREATE TABLE logits_grouped AS SELECT 'r' AS run_id, 'c0' AS cell_id, 'n' AS node_id, "
-        "'prefill' AS probe, unnest(['*', 'tag', '*bound 0']) AS case_group"
+        "CREATE TABLE numeric.logits_grouped AS SELECT 'r' AS run_id, 'c0' AS cell_id, "
+        "'n' AS node_id, 'prefill' AS probe, unnest(['*', 'tag', '*bound 0']) AS case_group"
     )
-    rows = con.sql(f"SELECT * FROM ({view('numeric_tests')}) ORDER BY cell_id").to_arrow_table()
+    rows = con.sql(f"SELECT * FROM ({view('numeric.tests')}) ORDER BY cell_id").to_arrow_table()
     p = stats.t.sf(t, 23)
     truth = stats.false_discovery_control([*p, 1.0, 1.0])[:ran]
     assert np.allclose(rows["p_value"].to_numpy(), p, rtol=1e-6)
@@ -110,14 +103,17 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
 def test_a_floor_of_equal_configurations_still_has_a_spread(
     con: duckdb.DuckDBPyConnection,
 ) -> None:
-    con.execute("CREATE TABLE reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root")
     con.execute(
-        "CREATE TABLE floors AS SELECT 'x' AS root, 'f1' AS floor_id, 'w' AS weights_digest, "
-        "'F32' AS compute_dtype, 'cpu' AS backend, 'smoke' AS suite, 'decode' AS probe, "
+        "CREATE TABLE sources.reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root"
+    )
+    con.execute(
+        "CREATE TABLE sources.floors AS SELECT 'x' AS root, 'f1' AS floor_id, "
+        "'w' AS weights_digest, 'F32' AS compute_dtype, 'cpu' AS backend, "
+        "'smoke' AS suite, 'decode' AS probe, "
         "TIMESTAMP '2026-01-01' AS created, i::VARCHAR AS configuration, 0.0 AS mean_kl, "
         "0.0 AS max_flip_margin FROM range(24) AS x (i)"
     )
-    (row,) = con.sql(view("floor_fits")).to_arrow_table().to_pylist()
+    (row,) = con.sql(view("numeric.floor_fits")).to_arrow_table().to_pylist()
     assert row["configurations"] == 24
     assert row["sd_x"] == 0.05
     assert row["compute_dtype"] == "f32"
@@ -125,19 +121,21 @@ def test_a_floor_of_equal_configurations_still_has_a_spread(
 
 def alarms(con: duckdb.DuckDBPyConnection, kls: np.ndarray, margin: float) -> dict[str, float]:
     """Judge the configurations of a floor against each other."""
-    con.execute("CREATE TABLE reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root")
     con.execute(
-        "CREATE TABLE pairs AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
+        "CREATE TABLE sources.reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root"
+    )
+    con.execute(
+        "CREATE TABLE staging.pairs AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
         "'structure' AS pass, ?::DOUBLE AS margin",
         [margin],
     )
     con.execute(
-        "CREATE TABLE pair_floors AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
+        "CREATE TABLE numeric.pair_floors AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
         "'f1' AS floor_id"
     )
     con.register("kls", pa.table({"i": range(len(kls)), "mean_kl": kls.tolist()}))
     con.execute(
-        "CREATE TABLE floors AS SELECT 'x' AS root, 'f1' AS floor_id, 'prefill' AS probe, "
+        "CREATE TABLE sources.floors AS SELECT 'x' AS root, 'f1' AS floor_id, 'prefill' AS probe, "
         "i::VARCHAR AS configuration, mean_kl FROM kls"
     )
     (row,) = con.sql(view("alarm_rates")).to_arrow_table().to_pylist()
@@ -168,9 +166,7 @@ def test_an_outlier_among_equal_configurations_alarms_and_below_the_margin_it_do
     kls = np.full(20, 1e-9)
     kls[3] = 1e-4
     assert alarms(con, kls, 1e-7)["alarms"] == 1
-    with duckdb.connect(":memory:") as other:
-        register(other)
-        other.execute(f"CREATE TABLE rules AS {view('rules')}")
+    with bare("sources.rules") as other:
         row = alarms(other, kls, 1e-3)
     assert row["alarms"] == 0
     assert row["upper"] == pytest.approx(1 - 0.05 ** (1 / 20))

@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import duckdb
 import pytest
 
-from analysis.judging.catalog import VIEWS
-from tests.analysis.conftest import Judged
+from tests.analysis.bare import bare
+from tests.analysis.conftest import Judged, Together
 from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, runner_up
 from tests.analysis.handmade_sampling import plan_sampling, seeds
 
@@ -49,9 +48,8 @@ def spoil(attempt: Attempt, culprit: str) -> None:
         attempt.fact("rms_eps", 1e-6)
 
 
-def confirmed(
-    bench: Bench, judged: Judge, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]
-) -> dict[str, Any]:
+def arrange(bench: Bench, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]) -> None:
+    """Let one isolate diverge, one answer of the chain be wrong, and swaps answer so."""
     if culprit == "sampling":
         # The same seed gives another answer.
         case = plan_sampling(bench, "seed", "seed", temperature=1.0)
@@ -60,6 +58,12 @@ def confirmed(
     bench.attempt.change("chain", CASE, "whole", **symptom)
     for name, answer in swaps.items():
         swap(bench.attempt, name, answer)
+
+
+def confirmed(
+    bench: Bench, judged: Judge, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]
+) -> dict[str, Any]:
+    arrange(bench, culprit, symptom, swaps)
     cell = judged(bench).cell()
     assert cell["culprit"] == culprit
     return cell
@@ -128,11 +132,17 @@ PROOFS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def proven(together: Together[str]) -> dict[str, Judged]:
+    return together(lambda bench, name: arrange(bench, *PROOFS[name]), PROOFS)
+
+
 @pytest.mark.parametrize("name", PROOFS)
 def test_a_swap_confirms_a_culprit_where_its_placebo_does_not_do_the_same(
-    bench: Bench, judged: Judge, name: str
+    proven: dict[str, Judged], name: str
 ) -> None:
-    cell = confirmed(bench, judged, *PROOFS[name])
+    cell = proven[name].cell()
+    assert cell["culprit"] == PROOFS[name][0]
     assert cell["confirmed"] == "yes"
     assert f"(confirmed in {CASE}: " in cell["explanation"]
 
@@ -146,14 +156,24 @@ ALONE = {
 }
 
 
+@pytest.fixture(scope="module")
+def beside_a_constant(together: Together[str]) -> dict[str, Judged]:
+    """Symptoms beside a swap that changes nothing and so is no contrast to anything."""
+
+    def beside(bench: Bench, name: str) -> None:
+        culprit, symptom, swaps = PROOFS[name]
+        arrange(bench, culprit, symptom, swaps | {"infect/tokenize": RIGHT})
+
+    return together(beside, ALONE)
+
+
 @pytest.mark.parametrize("name", PROOFS)
 def test_an_effect_that_stands_alone_claims_no_contrast(
-    bench: Bench, judged: Judge, name: str
+    proven: dict[str, Judged], beside_a_constant: dict[str, Judged], name: str
 ) -> None:
-    culprit, symptom, swaps = PROOFS[name]
-    # What asks again with nothing changed always answers so, and is no contrast to anything here.
-    constant = {"infect/tokenize": RIGHT} if name in ALONE else {}
-    cell = confirmed(bench, judged, culprit, symptom, swaps | constant)
+    culprit, _, swaps = PROOFS[name]
+    cell = {**proven, **beside_a_constant}[name].cell()
+    assert cell["culprit"] == culprit
     contrast = "nothing to contrast it with: " + ALONE.get(name, "")
     assert (contrast in cell["explanation"]) == (len(swaps) == 1)
     assert "with these prompt ids" not in cell["explanation"] or "tokenize" in name
@@ -182,9 +202,15 @@ DOUBTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def doubted(together: Together[str]) -> dict[str, Judged]:
+    return together(lambda bench, name: arrange(bench, *DOUBTS[name]), DOUBTS)
+
+
 @pytest.mark.parametrize("name", DOUBTS)
-def test_a_swap_without_its_effect_contradicts(bench: Bench, judged: Judge, name: str) -> None:
-    cell = confirmed(bench, judged, *DOUBTS[name])
+def test_a_swap_without_its_effect_contradicts(doubted: dict[str, Judged], name: str) -> None:
+    cell = doubted[name].cell()
+    assert cell["culprit"] == DOUBTS[name][0]
     assert cell["confirmed"] == "no"
     assert "(not confirmed in " in cell["explanation"]
 
@@ -236,12 +262,18 @@ OPEN: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def left_open(together: Together[str]) -> dict[str, Judged]:
+    return together(lambda bench, name: arrange(bench, *OPEN[name][:3]), OPEN)
+
+
 @pytest.mark.parametrize("name", OPEN)
 def test_without_a_symptom_or_a_swap_nothing_is_confirmed_or_denied(
-    bench: Bench, judged: Judge, name: str
+    left_open: dict[str, Judged], name: str
 ) -> None:
-    culprit, symptom, swaps, reason = OPEN[name]
-    cell = confirmed(bench, judged, culprit, symptom, swaps)
+    culprit, *_, reason = OPEN[name]
+    cell = left_open[name].cell()
+    assert cell["culprit"] == culprit
     assert cell["confirmed"] == "not_applicable"
     assert reason in cell["explanation"]
 
@@ -328,7 +360,14 @@ def test_a_declared_difference_upstream_neither_confirms_nor_contradicts(
 
 def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
     """Also between nodes and between attempts, where only what was planned is compared."""
-    kept = ("comparisons", "alignments", "divergences", "chain_compared", "verdicts", "detections")
+    kept = (
+        "compared.comparisons",
+        "alignments",
+        "divergences",
+        "chain.compared",
+        "verdicts",
+        "detections",
+    )
     bench.cells = [
         Cell("c1:0001", "node-a", attempts=[Attempt(), Attempt(2)]),
         Cell("c1:0001", "node-b"),
@@ -339,8 +378,8 @@ def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
 
     def counted() -> dict[str, list[dict[str, Any]]]:
         catalog = judged(bench).catalog
-        left_out = {"comparisons": " EXCLUDE (trace_row, truth_row)"}
-        left_out["alignments"] = left_out["comparisons"]
+        left_out = {"compared.comparisons": " EXCLUDE (trace_row, truth_row)"}
+        left_out["alignments"] = left_out["compared.comparisons"]
         return {
             n: catalog.rows(f"SELECT *{left_out.get(n, '')} FROM {n} ORDER BY ALL") for n in kept
         }
@@ -350,23 +389,24 @@ def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
         swap(attempt, "cure/template", {**WRONG, "output_ids": [index, 1]})
         swap(attempt, "infect/logits", {"error": "the reference is not installed"})
     after = counted()
-    assert len(judged(bench).catalog.rows("SELECT * FROM swaps")) == 2 * len(attempts)
+    assert len(judged(bench).catalog.rows("SELECT * FROM compared.swaps")) == 2 * len(attempts)
     assert repr(after) == repr(before)
 
 
 def test_every_rule_speaks_of_known_swaps_and_of_stages() -> None:
-    with duckdb.connect(":memory:") as con:
-        for name in ("swap_kinds", "swap_rules", "stages", "causes"):
-            con.execute(f"CREATE TABLE {name} AS {(VIEWS / f'{name}.sql').read_text()}")
+    names = ("swap_kinds", "swap_rules", "stages", "causes")
+    with bare(*(f"sources.{name}" for name in names)) as con:
         foreign = con.execute(
-            "SELECT swap FROM swap_rules WHERE swap NOT IN (SELECT swap FROM swap_kinds) UNION "
-            "SELECT p FROM (SELECT unnest(placebos) AS p FROM swap_rules) "
-            "WHERE p NOT IN (SELECT swap FROM swap_kinds) "
-            "UNION SELECT part FROM swap_rules WHERE part NOT IN (SELECT stage FROM stages) "
-            "UNION SELECT stage FROM causes WHERE stage NOT IN (SELECT stage FROM stages)"
+            "WITH swaps AS (SELECT swap FROM sources.swap_kinds), "
+            "known_stages AS (SELECT stage FROM sources.stages) "
+            "SELECT swap FROM sources.swap_rules WHERE swap NOT IN (FROM swaps) UNION "
+            "SELECT p FROM (SELECT unnest(placebos) AS p FROM sources.swap_rules) "
+            "WHERE p NOT IN (FROM swaps) UNION "
+            "SELECT part FROM sources.swap_rules WHERE part NOT IN (FROM known_stages) UNION "
+            "SELECT stage FROM sources.causes WHERE stage NOT IN (FROM known_stages)"
         ).fetchall()
         mute = con.execute(
-            "SELECT * FROM swap_rules "
+            "SELECT * FROM sources.swap_rules "
             "WHERE needed = (alone IS NOT NULL) OR needed AND len(placebos) = 0"
         ).fetchall()
     assert foreign == []

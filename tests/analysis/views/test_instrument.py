@@ -25,7 +25,7 @@ def test_rows_that_stand_one_off_break_the_instrument(
     assert row["verdict"] == "divergent"
     assert "its numbers are shifted by one position" in row["explanation"]
     assert f"the one {where} it 100 %" in row["explanation"]
-    assert found.catalog.rows("SELECT shift FROM shifts") == [{"shift": shift}]
+    assert found.catalog.rows("SELECT shift FROM numeric.shifts") == [{"shift": shift}]
     assert found.verdict("logits") == "inconclusive"
 
 

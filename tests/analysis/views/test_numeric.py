@@ -4,14 +4,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.judging.catalog import VIEWS
+from tests.analysis.bare import bare, view
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
     LOGITS,
@@ -27,16 +26,11 @@ from tests.analysis.handmade import (
 Judge = Callable[[Bench], Judged]
 
 
-def view(name: str) -> str:
-    return (VIEWS / f"{name}.sql").read_text(encoding="utf-8")
-
-
 def kl(p: list[float], q: list[float]) -> dict[str, Any]:
     """Compare two distributions (log-probabilities, the tail last) with ``positions.sql``."""
-    with duckdb.connect(":memory:") as con:
-        con.execute(f"CREATE TABLE rules AS {view('rules')}")
+    with bare("sources.rules") as con:
         con.execute(
-            "CREATE TABLE numeric_inputs AS SELECT 'reference' AS kind, 'r' AS run_id, "
+            "CREATE TABLE numeric.inputs AS SELECT 'reference' AS kind, 'r' AS run_id, "
             "'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
             "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
             "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
@@ -172,7 +166,7 @@ def test_few_cases_are_bounded_by_their_extremes(bench: Bench, judged: Judge) ->
     bench.attempt.logits(0.05)
     row = judged(bench).stage("logits", "short")
     worst = judged(bench).catalog.rows(
-        "SELECT max(max_kl) AS high FROM numeric_cases "
+        "SELECT max(max_kl) AS high FROM numeric.cases "
         "WHERE case_id < 'logits/l3' AND probe = 'prefill'"
     )[0]
     assert row["ci_high"] == worst["high"] > row["effect"]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.judging.catalog import VIEWS
+from tests.analysis.bare import bare, view
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import LOGITS, Bench, distribution, true_ids, true_logits
 
@@ -17,14 +17,9 @@ Judge = Callable[[Bench], Judged]
 POSITIONS = 400
 
 
-def view(name: str) -> str:
-    return (VIEWS / f"{name}.sql").read_text(encoding="utf-8")
-
-
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(":memory:") as con:
-        con.execute(f"CREATE TABLE rules AS {view('rules')}")
+    with bare("sources.rules") as con:
         yield con
 
 
@@ -66,20 +61,23 @@ def profiles(
     )
     con.execute(f"CREATE TABLE traces AS SELECT '{json.dumps({'start': start})}' AS value")
     con.execute(
-        f"CREATE TABLE observations AS SELECT DISTINCT {keys}, true AS judged, 'logits' AS stage, "
-        "'prefill' AS probe, case_id, 0 AS repeat, 'numeric' AS outcome, 0 AS trace_row "
+        f"CREATE TABLE staging.observations AS SELECT DISTINCT {keys}, true AS judged, "
+        "'logits' AS stage, 'prefill' AS probe, case_id, 0 AS repeat, 'numeric' AS outcome, "
+        "0 AS trace_row "
         "FROM numbers"
     )
     con.execute(
-        f"CREATE TABLE config_compared AS SELECT {keys}, true AS judged, "
+        f"CREATE TABLE compared.config AS SELECT {keys}, true AS judged, "
         "'config/sliding_window' AS case_id, ?::VARCHAR AS seen, NULL::VARCHAR AS expected",
         [None if window is None else str(window)],
     )
-    con.execute(f"CREATE TABLE pairs AS SELECT {keys}, 1 AS judged_attempt, 'llama_cpp' AS engine")
+    con.execute(
+        f"CREATE TABLE staging.pairs AS SELECT {keys}, 1 AS judged_attempt, 'llama_cpp' AS engine"
+    )
     con.execute(f"CREATE TABLE attempts AS SELECT {keys}, '{{}}' AS probe_overrides")
     config = {"matrix": {"engines": [{"engine": "llama_cpp", "options": options or {}}]}}
     con.execute(f"CREATE TABLE runs AS SELECT 'r' AS run_id, '{json.dumps(config)}' AS config")
-    return [dict(row) for row in con.sql(view("profiles")).to_arrow_table().to_pylist()]
+    return [dict(row) for row in con.sql(view("numeric.profiles")).to_arrow_table().to_pylist()]
 
 
 def level(cases: int = 6) -> np.ndarray:
@@ -204,5 +202,5 @@ def test_even_noise_says_nothing_of_positions(bench: Bench, judged: Judge) -> No
     found = judged(bench)
     assert found.cell()["culprit"] == "logits"
     assert "spread evenly" not in found.cell()["explanation"]
-    (shape,) = found.catalog.rows("SELECT DISTINCT shape FROM profiles")
+    (shape,) = found.catalog.rows("SELECT DISTINCT shape FROM numeric.profiles")
     assert shape["shape"] == "flat"

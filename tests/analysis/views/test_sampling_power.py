@@ -42,14 +42,14 @@ NAN = float("nan")
 
 def told(found: Judged, name: str, repeat: int = 0) -> dict[str, Any]:
     (row,) = found.catalog.rows(
-        "SELECT * FROM sampling_compared WHERE case_id = ? AND repeat = ?",
+        "SELECT * FROM compared.sampling WHERE case_id = ? AND repeat = ?",
         [f"sampling/{name}", repeat],
     )
     return row
 
 
 def outcomes(found: Judged) -> list[str]:
-    return [r["outcome"] for r in found.catalog.rows("SELECT outcome FROM sampling_compared")]
+    return [r["outcome"] for r in found.catalog.rows("SELECT outcome FROM compared.sampling")]
 
 
 # Borders
@@ -136,7 +136,8 @@ def test_rare_tokens_are_tested_together(bench: Bench, judged: Judge) -> None:
     assert told(found, "right")["outcome"] == "match"
     assert told(found, "wrong")["outcome"] == "mismatch"
     (degrees,) = {
-        r["degrees"] for r in found.catalog.rows("SELECT degrees FROM draw_tests WHERE n = 200")
+        r["degrees"]
+        for r in found.catalog.rows("SELECT degrees FROM numeric.draw_tests WHERE n = 200")
     }
     assert degrees > 8
 

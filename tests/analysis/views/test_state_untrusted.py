@@ -15,7 +15,7 @@ Judge = Callable[[Bench], Judged]
 
 
 def outcomes(found: Judged, kind: str) -> dict[int, str]:
-    rows = found.catalog.rows("SELECT * FROM state_compared WHERE probe = ?", [kind])
+    rows = found.catalog.rows("SELECT * FROM compared.state WHERE probe = ?", [kind])
     return {row["repeat"]: row["outcome"] for row in rows}
 
 
@@ -50,7 +50,7 @@ def test_a_secret_is_found_beside_an_answer_that_is_missing(bench: Bench, judged
     change(bench.attempt, "concurrent", 1, **answers(f"I keep {CANARIES[0]}", None))
     found = judged(bench)
     assert outcomes(found, "concurrent")[1] == "mismatch"
-    assert [r["leak"] for r in found.catalog.rows("SELECT leak FROM state_compared WHERE leak")]
+    assert [r["leak"] for r in found.catalog.rows("SELECT leak FROM compared.state WHERE leak")]
 
 
 @pytest.mark.parametrize("secret", ["\u6771\u4eac", 'say "heron"'])
@@ -72,7 +72,7 @@ def test_no_bound_excuses_nan(bench: Bench, judged: Judge) -> None:
     bench.expected = [{"stage": "state", "bound": 1e-3, "reason": "batch rounding"}]
     found = judged(bench)
     assert found.verdict("state") == "divergent"
-    (row,) = found.catalog.rows("SELECT effect FROM state_compared WHERE outcome = 'mismatch'")
+    (row,) = found.catalog.rows("SELECT effect FROM compared.state WHERE outcome = 'mismatch'")
     assert row["effect"] is None
 
 

@@ -2,17 +2,15 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 
-import analysis
+from analysis.judging.relations import Relations
+from tests.analysis.bare import bare
 
-VIEWS = Path(analysis.__file__).parent / "views"
 LEVELS = ("prompt", "item", "engine", "hardware", "value")
 SCHEMA = pa.schema([*((name, pa.string()) for name in LEVELS[:-1]), ("value", pa.float64())])
 Outcome = tuple[str, str, str, str, float]
@@ -21,15 +19,14 @@ Outcome = tuple[str, str, str, str, float]
 
 def components(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     """Return the rows of ``variance_components`` over these outcomes, by component."""
-    with duckdb.connect() as con:
+    with bare() as con:
         rows = [dict(zip(LEVELS, row, strict=True)) for row in outcomes]
         con.register("simulated", pa.Table.from_pylist(rows, SCHEMA))
         con.execute(
-            "CREATE TABLE outcomes AS SELECT 'v' AS suite, 1 AS suite_version, 'm' AS model,"
-            " 'structure' AS pass, 'right' AS outcome, * FROM simulated"
+            "CREATE TABLE staging.outcomes AS SELECT 'v' AS suite, 1 AS suite_version, "
+            "'m' AS model, 'structure' AS pass, 'right' AS outcome, * FROM simulated"
         )
-        for name in ("shared_factors", "variance_components"):
-            con.execute(f"CREATE TABLE {name} AS {(VIEWS / f'{name}.sql').read_text()}")
+        Relations(con).build("variance_components")
         found = con.sql("FROM variance_components").to_arrow_table().to_pylist()
     return {row["component"]: row for row in found}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from analysis.judging.catalog import VIEWS
+from tests.analysis.bare import bare, view
 
 _VERDICTS = (
     "run_id VARCHAR, cell_id VARCHAR, node_id VARCHAR, stage VARCHAR, case_group VARCHAR, "
@@ -15,11 +15,11 @@ _VERDICTS = (
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(":memory:") as con:
-        con.execute(f"CREATE TABLE exact_verdicts ({_VERDICTS})")
-        con.execute(f"CREATE TABLE logits_verdicts ({_VERDICTS})")
+    with bare() as con:
+        con.execute(f"CREATE TABLE verdicts.exact ({_VERDICTS})")
+        con.execute(f"CREATE TABLE verdicts.logits ({_VERDICTS})")
         con.execute(
-            "CREATE TABLE state_compared (run_id VARCHAR, cell_id VARCHAR, node_id VARCHAR, "
+            "CREATE TABLE compared.state (run_id VARCHAR, cell_id VARCHAR, node_id VARCHAR, "
             "judged BOOLEAN, leak BOOLEAN, chat BOOLEAN, outcome VARCHAR, tags VARCHAR[])"
         )
         yield con
@@ -33,10 +33,10 @@ def judged(
     rows += [] if instrument is None else [("instrument", instrument, "repeats say so")]
     for name, said, why in rows:
         con.execute(
-            "INSERT INTO exact_verdicts VALUES ('r', 'c', 'n', ?, '*', ?, ?, ?)",
+            "INSERT INTO verdicts.exact VALUES ('r', 'c', 'n', ?, '*', ?, ?, ?)",
             [name, said, why if said != "divergent" else "1 of 4 differ", "asked again: other"],
         )
-    query = f"SELECT verdict, reason FROM ({(VIEWS / 'isolate_verdicts.sql').read_text()}) "
+    query = f"SELECT verdict, reason FROM ({view('verdicts.isolates')}) "
     ((found, reason),) = con.execute(f"{query} WHERE stage = ?", [stage]).fetchall()
     return found, reason
 
@@ -86,7 +86,7 @@ def test_a_foreign_secret_is_no_number_and_stays_a_fault(
     con: duckdb.DuckDBPyConnection, leak: bool, verdict: str
 ) -> None:
     con.execute(
-        "INSERT INTO state_compared VALUES ('r', 'c', 'n', true, ?, false, 'mismatch', [])", [leak]
+        "INSERT INTO compared.state VALUES ('r', 'c', 'n', true, ?, false, 'mismatch', [])", [leak]
     )
     assert judged(con, "divergent", "state", "divergent")[0] == verdict
 
@@ -104,6 +104,6 @@ def test_equal_texts_need_no_numbers_unless_those_are_known_to_be_unsteady(
 ) -> None:
     for chat in chats:
         con.execute(
-            "INSERT INTO state_compared VALUES ('r', 'c', 'n', true, false, ?, 'match', [])", [chat]
+            "INSERT INTO compared.state VALUES ('r', 'c', 'n', true, false, ?, 'match', [])", [chat]
         )
     assert judged(con, instrument, "state", "qualified")[0] == verdict

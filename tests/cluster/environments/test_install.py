@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from cluster.environments.doctor import examine
+from cluster.environments.doctor import check_machine
 from cluster.environments.install import NotInstalled, install
 from cluster.environments.interpreter import interpreter
 from cluster.environments.inventory import environments, remove
 from cluster.environments.recipes import recipe, recipes
-from runner.engines.registry import DECLARATIONS
+from runner.engines.registry import DECLARATIONS, folder_of
 from suites.errors import UserError
 from tests.paths import ROOT
 
@@ -120,8 +120,8 @@ def test_a_known_version_is_pinned_and_no_index_is_named(monkeypatch: pytest.Mon
             pins = recipe(name, version, "cpu").pins
             assert any(pin.startswith("numpy==") for pin in pins), (name, version)
             assert all("==" in pin and "://" not in pin for pin in pins), (name, version)
-    for path in (ROOT / "cluster" / "recipes").iterdir():
-        assert "://" not in path.read_text()
+        for path in (folder_of(name) / "recipe.yaml", *(folder_of(name) / "pins").iterdir()):
+            assert "://" not in path.read_text()
 
 
 def test_what_was_installed_is_recorded_listed_used_and_removed(uv: FakeUv, root: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_failed_installation_says_why_and_leaves_only_its_log(uv: FakeUv, root
     with pytest.raises(NotInstalled) as failed:
         install("mlx==0.99", "cpu")
     text = str(failed.value)
-    assert "no package index that was reached has mlx-lm==0.99 for Python" in text.splitlines()[0]
+    assert "no package index has mlx-lm==0.99 for Python" in text.splitlines()[0]
     assert "command: " in text
     assert f"log: {root / 'mlx-0.99.log'}" in text
     assert [p.name for p in root.iterdir()] == ["mlx-0.99.log"]
@@ -258,7 +258,7 @@ def test_another_backend_or_a_hand_made_environment_is_replaced_only_on_demand(
     uv: FakeUv, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install("transformers==5.19.0", "cpu")
-    with pytest.raises(UserError, match="made for cpu") as refused:
+    with pytest.raises(UserError, match="for cpu, and a machine has only one") as refused:
         install("transformers==5.19.0", "cuda")
     assert "--replace" in refused.value.fix
     assert "for cuda" in install("transformers==5.19.0", "cuda", replace=True)
@@ -324,7 +324,7 @@ def test_only_what_lies_beneath_the_root_is_removed(uv: FakeUv, root: Path, aske
     with pytest.raises(UserError, match="is a path"):
         remove(asked)
     (root / "mlx-0.1").symlink_to(root.parent / "outside")
-    with pytest.raises(UserError, match="is a link"):
+    with pytest.raises(UserError, match="is a symbolic link"):
         remove("mlx==0.1")
     assert (root.parent / "outside").is_dir()
     assert "mlx-0.32.2" in {Path(e.where).name for e in environments()}
@@ -347,7 +347,7 @@ def test_doctor_shows_each_environment_and_what_adds_a_missing_engine(
     install("mlx==0.31.3", "cpu")
     (root / "vllm-0.32.0").mkdir()
     (root / "vllm-0.32.0" / "fleetqual-unfinished").touch()
-    rows = [f for f in examine(str(tmp_path)) if f.kind == "engine"]
+    rows = [f for f in check_machine(str(tmp_path)) if f.kind == "engine"]
     mlx = [(f.ok, f.value) for f in rows if f.name == "mlx"]
     assert mlx == [(True, f"{v} · cpu · in_process, managed") for v in ("0.31.3", "0.32.2")]
     (vllm,) = (f for f in rows if f.name == "vllm")
@@ -384,7 +384,7 @@ def test_pip_serves_where_there_is_no_uv(root: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     with pytest.raises(NotInstalled) as failed:
         install("mlx==0.32.2", "cpu")
-    assert "no package index that was reached has mlx-lm==0.32.2" in str(failed.value)
+    assert "no package index has mlx-lm==0.32.2" in str(failed.value)
     assert "-m pip install" in str(failed.value)
     assert environments() == []
 
@@ -397,4 +397,4 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 def _no_environments(root: Path) -> tuple[str, str]:
-    return f"no environments in {root}; `fleetqual doctor` shows how to add\n", ""
+    return f"no environments in {root}; `fleetqual doctor` shows how to add one\n", ""

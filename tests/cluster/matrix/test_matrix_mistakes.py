@@ -39,6 +39,12 @@ def served(m: dict[str, Any], engine: str, **options: Any) -> None:
     m["engines"].append({"engine": engine, "name": "s", "serving": "managed", "options": options})
 
 
+def faulty(m: dict[str, Any], engine: str, at: str, how: str) -> None:
+    """Add an engine's own server with a fault in its adapter."""
+    served(m, engine)
+    m["engines"][-1]["fault"] = {"at": at, "how": how}
+
+
 #: What is spoiled, the key that the message must name, and what it must say.
 MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ("unknown key", lambda m: m.update(coverge="any"), "coverge", "'coverage'"),
@@ -46,6 +52,18 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ("unknown variant key", lambda m: variant(m).update(ggufs="x"), "variants[0].ggufs", "'gguf'"),
     ("unknown engine key", lambda m: engine(m).update(pases=[]), "engines[0].pases", "'passes'"),
     ("unknown engine", lambda m: engine(m).update(engine="lama_cpp"), "engine", "'llama_cpp'"),
+    (
+        "fault of logits that a server hides",
+        lambda m: faulty(m, "mlx", "logits", "softcap"),
+        "engines[1].fault",
+        "the fault logits/softcap changes",
+    ),
+    (
+        "fault of a scenario that a server does not have",
+        lambda m: faulty(m, "llama_cpp", "state", "rows-mixed"),
+        "engines[1].fault",
+        "which llama_cpp does not show when it is served as managed",
+    ),
     ("unknown backend", lambda m: m.update(backends=["cudda"]), "backends[0]", "'cuda'"),
     ("unknown suite", lambda m: m.update(suites=["smokey"]), "suites[0]", "unknown suite"),
     ("no suite file", lambda m: m.update(suites=["no/s.yaml"]), "suites[0]", "no suite file"),
@@ -56,7 +74,12 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ("unknown option", lambda m: engine(m)["options"].update(nctx=1), "options.nctx", "'n_ctx'"),
     ("no model folder", lambda m: m["models"][0].update(hf="no"), "models[0].hf", "no folder"),
     ("no gguf file", lambda m: variant(m).update(gguf="no.gguf"), "variants[0].gguf", "no file"),
-    ("gguf is a folder", lambda m: variant(m).update(gguf="."), "variants[0].gguf", "is no file"),
+    (
+        "gguf is a folder",
+        lambda m: variant(m).update(gguf="."),
+        "variants[0].gguf",
+        "is not a file",
+    ),
     ("both hf and gguf", lambda m: variant(m).update(hf="."), "variants[0].hf", "exactly one"),
     ("neither hf nor gguf", lambda m: variant(m).pop("gguf"), "variants[0]", "exactly one"),
     ("negative margin", lambda m: variant(m).update(margin=-1), "variants[0].margin", "greater"),
@@ -89,7 +112,7 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "address of an in-process engine",
         lambda m: engine(m).update(base_url="http://127.0.0.1:1/v1"),
         "engines[0].base_url",
-        "no meaning",
+        "has no effect",
     ),
     (
         "no url",
@@ -218,7 +241,7 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "proxy in process",
         lambda m: engine(m).update(proxy={"how": "tools-dropped"}),
         "engines[0].proxy",
-        "before a server",
+        "needs a server",
     ),
     ("dialect that nobody speaks", lambda m: external(m, dialect="tgi"), "dialect", "'tgi'"),
     ("port too large", lambda m: external(m, base_url="http://h:99999/v1"), "base_url", "65535"),
@@ -235,7 +258,7 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "reference that reads GGUF alone",
         lambda m: m.update(reference={"engine": "llama_cpp"}),
         "reference.engine",
-        "the model's own folder",
+        "Hugging Face folders",
     ),
     (
         "option of the library at mlx's server",
@@ -361,4 +384,4 @@ def test_a_reference_at_a_url_is_refused_before_anything_is_frozen(
     code, out, err = exit_of("reference", "freeze", path)
     assert (code, out) == (2, "")
     assert f"{path}:" in err
-    assert "reference.engine: openai can make no reference" in err
+    assert "reference.engine: openai cannot compute a reference" in err

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from cluster.matrix.schema import Dialect, EngineEntry, EngineKind, load_matrix
+from cluster.matrix.engine_entry import EngineEntry
+from cluster.matrix.schema import load_matrix
 from cluster.matrix.secret_names import is_secret_name
-from runner.engines.registry import DECLARATIONS
-from runner.engines.servers.connect import DIALECTS
+from runner.engines.registry import DECLARATIONS, DIALECTS
 from tests.paths import ROOT
 
 SHIPPED = sorted((ROOT / "infra" / "matrices").glob("*.yaml"))
@@ -58,12 +58,17 @@ def test_shipped_matrices_hold_only_known_keys_and_are_named_as_their_files(path
     assert load_matrix(path)[0].name == path.stem
 
 
-def test_every_dialect_that_is_spoken_may_be_named_and_no_other() -> None:
-    assert set(get_args(Dialect)) == {"auto", *DIALECTS}
+@pytest.mark.parametrize("dialect", ["auto", *DIALECTS])
+def test_every_dialect_that_is_spoken_may_be_named(dialect: str) -> None:
+    entry = {"engine": "openai", "base_url": "http://here:8000/v1", "dialect": dialect}
+    assert EngineEntry(**entry).dialect == dialect
 
 
-def test_every_engine_that_is_declared_may_be_named_and_no_other() -> None:
-    assert set(get_args(EngineKind)) == set(DECLARATIONS)
+@pytest.mark.parametrize("engine", DECLARATIONS)
+def test_every_engine_that_is_declared_may_be_named(engine: str) -> None:
+    """It is served as the engine declares first, where an entry does not say."""
+    url = {"base_url": "http://here:8000/v1"} if engine == "openai" else {}
+    assert EngineEntry(engine=engine, **url).served == DECLARATIONS[engine].servings[0]
 
 
 @pytest.mark.parametrize(

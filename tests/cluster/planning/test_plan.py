@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.matrix.engine_entry import EngineEntry
+from cluster.matrix.injected_faults import AdapterFault
 from cluster.matrix.resolve import (
     GoldenTruth,
     Resolved,
@@ -16,13 +18,12 @@ from cluster.matrix.resolve import (
     ResolvedSuite,
     ResolvedVariant,
 )
-from cluster.matrix.schema import Coverage, EngineEntry, Exclusion, Matrix
+from cluster.matrix.schema import Coverage, Exclusion, Matrix
 from cluster.planning.node import Node
 from cluster.planning.plan import Plan, PlannedCell
 from cluster.planning.planner import make_plan
 from cluster.planning.selection import parse_selection
 from cluster.running.orders import make_orders
-from fleetqual.selftest.catalogue import AdapterFault
 from runner.order import Model, Variant
 from suites.errors import UserError
 from suites.stages import Backend, Pass

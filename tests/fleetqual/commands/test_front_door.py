@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import fleetqual
+from fleetqual.commands.app import with_all_verbs
 from fleetqual.selftest.findings import Assessment
 from tests.paths import ROOT
 
@@ -80,10 +82,9 @@ def test_every_verb_has_its_options_and_says_what_it_does(
 
 
 def test_all_commands_are_listed_here() -> None:
-    listed = {
-        c.name or c.callback.__name__ for c in fleetqual.app.registered_commands if c.callback
-    }
-    groups = {g.name: g.typer_instance for g in fleetqual.app.registered_groups}
+    app = with_all_verbs()
+    listed = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    groups = {g.name: g.typer_instance for g in app.registered_groups}
     assert {verb[0] for verb in VERBS} == listed | set(groups)
     inner = {(n, c.name) for n, group in groups.items() for c in group.registered_commands}
     assert {verb for verb in VERBS if len(verb) == 2} == inner
@@ -136,7 +137,7 @@ def test_a_fault_of_our_own_is_no_verdict_either(
     monkeypatch.setattr("cluster.running.run.plan_matrix", broken)
     code, out, err = answer(capsys, "plan", "m.yaml")
     assert (code, out) == (3, "")
-    assert err.startswith("error: could not go on: ValueError: two lines")
+    assert err.startswith("error: internal error: ValueError: two lines")
     assert len(err.splitlines()) == 1
     monkeypatch.setenv("FLEETQUAL_DEBUG", "1")
     code, _, err = answer(capsys, "plan", "m.yaml")
@@ -198,8 +199,8 @@ def test_results_come_from_the_environment_unless_given(
 def test_the_page_of_a_self_test_names_its_command_and_no_place_of_this_machine(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("fleetqual.selftest.matrices.run_faults", lambda *_: iter(()))
-    monkeypatch.setattr("fleetqual.selftest.findings.assess", lambda *_: Assessment([], [], {}, []))
+    monkeypatch.setattr("fleetqual.selftest.run.run_faults", lambda *_: iter(()))
+    monkeypatch.setattr("fleetqual.selftest.run.assess", lambda *_: Assessment([], [], {}, []))
     page = tmp_path / "docs" / "page.md"
     given = ("--servers", "--fault", "gateway-strips-reasoning", "--fault", "gateway-drops-tools")
     monkeypatch.chdir(ROOT)
@@ -232,3 +233,14 @@ def test_help_answers_at_once_and_loads_neither_ray_nor_duckdb() -> None:
         check=True,
     )
     assert done.stdout.strip().endswith("set()")
+
+
+def test_python_m_fleetqual_is_the_command_and_shows_the_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fleetqual", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"fleetqual {version('fleetqual')}\n"

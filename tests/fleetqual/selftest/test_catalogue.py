@@ -13,7 +13,7 @@ from fleetqual.selftest.catalogue import (
     id_and_strength,
     load_faults,
 )
-from runner.engines.faults.gateway.registry import MUTATIONS
+from runner.engines.faults.gateway.registry import PROXY_MUTATIONS
 from suites.errors import UserError
 from suites.stages import STAGES
 
@@ -101,9 +101,9 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, tol
         (
             "    serving: managed\n",
             "",
-            ":7: faults[0].inject.proxy: a proxy stands before a server",
+            ":7: faults[0].inject.proxy: a proxy needs a server",
         ),
-        ("llama_cpp", "transformers", ":7: faults[0].serving: transformers brings no server"),
+        ("llama_cpp", "transformers", ":7: faults[0].serving: transformers has no server"),
         ("managed", "external", ":7: faults[0].serving: unknown serving 'external'"),
         ("how: limit-capped, ", "", ":8: faults[0].inject.proxy: the key 'how' is missing"),
         ("by: 16", "bye: 16", "did you mean 'by'?"),
@@ -131,14 +131,14 @@ def test_faults_before_servers_name_mutations_that_there_are() -> None:
     assert len(faults("fault", SERVERS)) >= 20
     assert len(faults("control", SERVERS)) >= 3
     named = {f.inject.proxy.how for f in shipped if f.inject.proxy is not None}
-    assert named <= set(MUTATIONS)
+    assert named <= set(PROXY_MUTATIONS)
     assert {f.serving for f in shipped} == {"managed"}
     assert {f.id for f in shipped}.isdisjoint(f.id for f in load_faults(CATALOGUE)[0])
 
 
 def test_two_faults_of_one_name_are_refused(tmp_path: Path) -> None:
     twice = RIGHT + RIGHT.removeprefix("faults:\n")
-    with pytest.raises(UserError, match=r":9: faults\[1\]\.id: fault 'scaled' is there twice"):
+    with pytest.raises(UserError, match=r":9: faults\[1\]\.id: fault id 'scaled' is used twice"):
         load_faults(written(tmp_path, twice))
 
 
@@ -155,9 +155,9 @@ def test_a_sweep_becomes_one_fault_for_each_strength(tmp_path: Path) -> None:
 def test_a_fault_is_asked_by_the_suites_that_can_show_it() -> None:
     state = next(f for f in faults("fault") if f.stages == ("state",))
     template = next(f for f in faults("fault") if f.stages == ("template",))
-    assert state.asked == ("smoke", "state")
-    assert template.asked == ("smoke",)
-    assert faults("control")[0].asked == ("smoke", "state", "sampling")
+    assert state.suite_names == ("smoke", "state")
+    assert template.suite_names == ("smoke",)
+    assert faults("control")[0].suite_names == ("smoke", "state", "sampling")
 
 
 def test_every_fault_says_where_its_incident_was_reported() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from fleetqual.selftest.assess import comparison_key, finding_of, merge_sweeps
 from fleetqual.selftest.catalogue import Fault
-from fleetqual.selftest.findings import Assessment, Finding, _finding, _place, _swept
-from fleetqual.selftest.judged_cells import Cell
-from fleetqual.selftest.page import Made, markdown, tell
+from fleetqual.selftest.findings import Assessment, Finding, SelftestRun
+from fleetqual.selftest.judged_cells import JudgedCell
+from fleetqual.selftest.page import page, print_selftest
 
 
 def fault(name: str = "scaled", **keys: Any) -> Fault:
@@ -25,7 +26,7 @@ def fault(name: str = "scaled", **keys: Any) -> Fault:
     return Fault.model_validate(body).model_copy(update={"id": name})
 
 
-def cell(engine: str, suite: str = "smoke", **keys: Any) -> Cell:
+def cell(engine: str, suite: str = "smoke", **keys: Any) -> JudgedCell:
     values: dict[str, Any] = {
         "run_id": "r",
         "cell_id": f"c1:{engine}-{suite}",
@@ -42,10 +43,10 @@ def cell(engine: str, suite: str = "smoke", **keys: Any) -> Cell:
         "error": None,
         **keys,
     }
-    return Cell(**values)
+    return JudgedCell(**values)
 
 
-def diverging(engine: str, *stages: str, suite: str = "smoke", cases: int = 1) -> Cell:
+def diverging(engine: str, *stages: str, suite: str = "smoke", cases: int = 1) -> JudgedCell:
     hits = {
         (stage, f"{stage}/{n}"): {"seconds": 0.1 * (n + 1), "tokens": 10}
         for stage in stages
@@ -63,8 +64,8 @@ def diverging(engine: str, *stages: str, suite: str = "smoke", cases: int = 1) -
     )
 
 
-def found(one: Fault, *cells: Cell) -> Finding:
-    return _finding(one, cells, {_place(c): c for c in cells if "+clean-" in c.engine})
+def found(one: Fault, *cells: JudgedCell) -> Finding:
+    return finding_of(one, cells, {comparison_key(c): c for c in cells if "+clean-" in c.engine})
 
 
 def test_a_cell_that_diverges_where_the_untouched_one_does_not_is_a_detection() -> None:
@@ -129,7 +130,7 @@ def test_an_untouched_cell_that_diverges_is_a_false_alarm_and_hides_no_control()
 def test_a_sweep_counts_once_and_tells_its_smallest_strength() -> None:
     cells = [diverging("scaled@0.1", "weights"), cell("scaled@0.01"), cell("clean-structure")]
     strengths = [fault(f"scaled@{by}") for by in ("0.1", "0.01")]
-    (whole,) = _swept([found(one, *cells) for one in strengths])
+    (whole,) = merge_sweeps([found(one, *cells) for one in strengths])
     assert (whole.fault.id, whole.detected, whole.smallest) == ("scaled", True, 0.1)
     assert whole.weaker == {0.1: True, 0.01: False}
 
@@ -178,42 +179,42 @@ def test_the_smallest_set_of_cases_detects_everything_cheaply() -> None:
     ]
 
 
-MADE = Made(
+MADE = SelftestRun(
     command="fleetqual selftest -o page.md",
     seconds=130,
     not_run={"behind-a": "the matrix names no a", "behind-a-too": "the matrix names no a"},
-    asked_in_part={"f0": "state, sampling"},
+    without_suites={"f0": "state, sampling"},
 )
 
 
 def test_the_page_says_how_it_is_made_and_what_was_not_run() -> None:
-    page = markdown(replace(assessment(2, 1, alarms=1), rules="r9"), MADE)
-    assert "Made by `fleetqual selftest -o page.md` in 2 minutes; rules r9." in page
-    assert "- 2 faults not run: the matrix names no a\n" in page
-    assert "- 1 fault run without state, sampling: not in the matrix" in page
-    assert "held out" not in page
-    assert "held out" in markdown(assessment(1, 0), replace(MADE, held_out=True)).splitlines()[0]
+    text = page(replace(assessment(2, 1, alarms=1), rules="r9"), MADE)
+    assert "Made by `fleetqual selftest -o page.md` in 2 minutes; rules r9." in text
+    assert "- 2 faults not run: the matrix names no a\n" in text
+    assert "- 1 fault run without state, sampling, which the matrix does not name" in text
+    assert "held-out" not in text
+    assert "held-out" in page(assessment(1, 0), replace(MADE, held_out=True)).splitlines()[0]
 
 
 def test_controls_are_named_ones_and_untouched_cells() -> None:
     found = replace(assessment(1, 0, alarms=2), clean=[cell("clean-structure")])
     told = "2 alarms of 3 (named controls: 2, untouched cells: 1)"
-    assert f"- benign controls: {told}" in markdown(found, MADE)
+    assert f"- benign controls: {told}" in page(found, MADE)
 
 
 def test_json_names_what_was_not_run(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(assessment(1, 0), MADE, "results", as_json=True, minimal=False)
+    print_selftest(assessment(1, 0), MADE, "results", as_json=True, minimal=False)
     told = json.loads(capsys.readouterr().out)
     assert set(told) == {"totals", "faults", "not_run"}
     assert told["not_run"] == ["behind-a", "behind-a-too"]
 
 
 def test_the_page_tells_every_fault_and_every_miss() -> None:
-    page = markdown(assessment(2, 1, alarms=1), MADE)
-    assert "all faults: 2 of 3 detected, 2 of 2 placed where they are" in page
-    assert "| f1 | I051 | options | llama_cpp | yes | weights | yes |" in page
-    assert "- `m0`: smoke: qualified: all agrees" in page
-    assert "| c0 | I051 | llama_cpp | yes |" in page
+    text = page(assessment(2, 1, alarms=1), MADE)
+    assert "all faults: 2 of 3 detected, 2 of 2 placed at an accepted stage" in text
+    assert "| f1 | I051 | options | llama_cpp | yes | weights | yes |" in text
+    assert "- `m0`: smoke: qualified: all agrees" in text
+    assert "| c0 | I051 | llama_cpp | yes |" in text
 
 
 def test_a_fault_behind_a_server_is_placed_where_its_stage_is_among_the_suspects() -> None:
@@ -225,14 +226,14 @@ def test_a_fault_behind_a_server_is_placed_where_its_stage_is_among_the_suspects
     new = {("chain", "chain/name"): {"seconds": 0.1, "tokens": 0, "detail": "other words"}}
     later = {"chain/name": frozenset({"logits/state/sampling"})}
     hit = cell("scaled", **usual, hits={**shown, **new}, sets={**sets, **later})
-    place = {_place(clean): clean}
-    found = _finding(fault(stages=["sampling"]), [clean, hit], place)
+    place = {comparison_key(clean): clean}
+    found = finding_of(fault(stages=["sampling"]), [clean, hit], place)
     assert (found.culprit, found.placed, found.in_set) == ("logits/state/sampling", True, True)
-    wrong = _finding(fault(stages=["template"]), [clean, hit], place)
+    wrong = finding_of(fault(stages=["template"]), [clean, hit], place)
     assert (wrong.detected, wrong.placed) == (True, False)
     totals = Assessment([found, wrong], [], {}, []).totals
     assert (totals["placed"], totals["placed_in_sets"]) == (1, 1)
-    assert "1 among stages that the server hides" in markdown(Assessment([found], [], {}, []), MADE)
+    assert "1 among stages that the server hides" in page(Assessment([found], [], {}, []), MADE)
 
 
 def test_the_earliest_of_several_sets_is_blamed() -> None:
@@ -246,4 +247,4 @@ def test_the_earliest_of_several_sets_is_blamed() -> None:
         hits=hits,
         sets=sets,
     )
-    assert _finding(fault(), [found_cell], {}).culprit == "template/tokenize"
+    assert finding_of(fault(), [found_cell], {}).culprit == "template/tokenize"

@@ -12,19 +12,15 @@ import yaml
 
 from cluster.matrix.resolve import resolve
 from cluster.planning.planner import make_plan
-from cluster.running.dispatch import DispatchOptions, _fits, _Flight, _State
+from cluster.running.dispatch import DispatchOptions
+from cluster.running.node_room import has_room
 from cluster.running.orders import PlacedOrder, make_orders
 from cluster.running.run import RunOptions, run_matrix
+from fleetqual.selftest.base_matrix import base_matrix
 from fleetqual.selftest.catalogue import CATALOGUE, SERVERS
+from fleetqual.selftest.chosen_faults import choose, not_run, run_without_suites, runnable
 from fleetqual.selftest.clean_matrices import run_clean
-from fleetqual.selftest.matrices import (
-    asked_in_part,
-    base_of,
-    choose,
-    not_run,
-    run_faults,
-    runnable,
-)
+from fleetqual.selftest.matrices import run_faults
 from suites.errors import UserError
 from tests.cluster.conftest import FakeSupervisor
 from tests.cluster.planning.test_plan import node
@@ -63,7 +59,9 @@ def test_each_fault_is_an_entry_of_its_own_beside_untouched_ones(
 ) -> None:
     ids = ["eot-not-in-file", "hidden-top-k", "two-threads", "bos-added-twice"]
     plans: list[Any] = list(
-        run_faults(choose((CATALOGUE,), ids), base_of(None), str(tmp_path / "r"), tmp_path / "f")
+        run_faults(
+            choose((CATALOGUE,), ids), base_matrix(None), str(tmp_path / "r"), tmp_path / "f"
+        )
     )
     entries = {e["name"]: e for body, _ in asked for e in body["engines"]}
     assert set(entries) == {
@@ -81,7 +79,7 @@ def test_each_fault_is_an_entry_of_its_own_beside_untouched_ones(
     # Every entry serves its own variant only, and the truth is the shipped folder in each matrix.
     pairs = {(p.cell.entry.label, p.cell.variant.variant.name) for m in plans for p in m.pairs}
     assert len(pairs) == len(entries)
-    shipped = base_of(None).hf
+    shipped = base_matrix(None).hf
     assert {m.cell.model.model.hf for plan in plans for m in plan.pairs} == {shipped}
 
 
@@ -89,7 +87,7 @@ def test_a_matrix_narrows_engines_and_suites(
     asked: list[tuple[dict[str, Any], str | None]], tmp_path: Path
 ) -> None:
     narrow = tmp_path / "narrow.yaml"
-    base = base_of(None)
+    base = base_matrix(None)
     variant = {"name": "f32", "gguf": base.variants["f32"]["gguf"]}
     body = {
         "name": "narrow",
@@ -98,9 +96,9 @@ def test_a_matrix_narrows_engines_and_suites(
         "engines": [{"engine": "llama_cpp", "options": {"n_ctx": 1024}}],
     }
     narrow.write_text(yaml.safe_dump(body), encoding="utf-8")
-    chosen = runnable(choose((CATALOGUE,), ["hidden-top-k", "two-threads"]), base_of(narrow))
+    chosen = runnable(choose((CATALOGUE,), ["hidden-top-k", "two-threads"]), base_matrix(narrow))
     assert [fault.id for fault in chosen] == ["two-threads"]
-    list(run_faults(chosen, base_of(narrow), str(tmp_path / "r"), tmp_path / "f"))
+    list(run_faults(chosen, base_matrix(narrow), str(tmp_path / "r"), tmp_path / "f"))
     ((made, _),) = asked
     assert made["suites"] == ["smoke"]
     assert [e["name"] for e in made["engines"]] == [
@@ -110,55 +108,55 @@ def test_a_matrix_narrows_engines_and_suites(
 
 
 def test_faults_of_engines_that_the_matrix_does_not_name_are_told_and_not_dropped() -> None:
-    chosen, base = choose((SERVERS,)), base_of(None)
+    chosen, base = choose((SERVERS,)), base_matrix(None)
     left_out = not_run(chosen, base)
     assert {"gateway-shifts-logprobs", "gateway-strips-reasoning"} <= set(left_out)
     assert not set(left_out) & {fault.id for fault in runnable(chosen, base)}
     assert not any("@" in name for name in left_out), "a sweep is one fault"
     assert set(left_out.values()) == {
         "the matrix names no vllm, mlx "
-        "(fleetqual selftest infra/matrices/gateways.yaml --servers runs them)"
+        "(`fleetqual selftest infra/matrices/gateways.yaml --servers` runs them)"
     }
     assert not not_run(choose((CATALOGUE,)), base)
 
 
 def test_the_matrix_that_is_recommended_for_them_runs_them_with_all_that_they_ask() -> None:
     chosen = choose((SERVERS,))
-    base = base_of(ROOT / "infra" / "matrices" / "gateways.yaml")
+    base = base_matrix(ROOT / "infra" / "matrices" / "gateways.yaml")
     assert not not_run(chosen, base)
-    assert not asked_in_part(chosen, base)
+    assert not run_without_suites(chosen, base)
 
 
 def test_a_matrix_of_fewer_suites_says_what_it_does_not_ask() -> None:
     chosen = choose((SERVERS,))
-    lacking = asked_in_part(chosen, base_of(ROOT / "infra" / "matrices" / "engines.yaml"))
+    lacking = run_without_suites(chosen, base_matrix(ROOT / "infra" / "matrices" / "engines.yaml"))
     assert lacking["gateway-drops-seed"] == "sampling"
-    assert not asked_in_part(chosen, base_of(None)), "the shipped one narrows no suites"
+    assert not run_without_suites(chosen, base_matrix(None)), "the shipped one narrows no suites"
 
 
 def test_faults_none_of_whose_suites_is_asked_are_told(
     right_matrix: dict[str, Any], write_matrix: Write
 ) -> None:
     right_matrix["suites"] = ["smoke"]
-    base = base_of(write_matrix(right_matrix))
+    base = base_matrix(write_matrix(right_matrix))
     (fault,) = choose((CATALOGUE,), ["two-threads"])
     elsewhere = fault.model_copy(update={"suites": ("numerics",)})
     assert not_run([fault, elsewhere], base) == {
-        "two-threads": "the matrix asks none of their suites"
+        "two-threads": "the matrix names none of their suites"
     }
 
 
 def test_without_a_checkout_a_matrix_must_be_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("fleetqual.selftest.matrices.WEEKLY", tmp_path / "weekly.yaml")
+    monkeypatch.setattr("fleetqual.selftest.base_matrix.WEEKLY", tmp_path / "weekly.yaml")
     with pytest.raises(UserError, match="fleetqual selftest MATRIX"):
-        base_of(None)
+        base_matrix(None)
 
 
 def test_a_matrix_that_can_show_none_of_them_is_refused() -> None:
     with pytest.raises(UserError, match="none of the faults"):
-        runnable([], base_of(None))
+        runnable([], base_matrix(None))
 
 
 @pytest.mark.parametrize(
@@ -177,15 +175,15 @@ def test_an_unknown_mutation_is_told_with_its_line(tmp_path: Path) -> None:
         "  inject: {wrap: {at: logits, how: softcapp}}\n",
         encoding="utf-8",
     )
-    with pytest.raises(UserError, match=r":7: faults\[0\]\.inject\.wrap\.how: unknown mutation"):
+    with pytest.raises(UserError, match=r":7: faults\[0\]\.inject\.wrap\.how: unknown fault"):
         choose((path,))
 
 
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ({"at": "logits", "how": "softcapp"}, "engines[0].fault.how: unknown mutation at logits"),
-        ({"at": "weights", "how": "x"}, "engines[0].fault.at: unknown stage of a mutation"),
+        ({"at": "logits", "how": "softcapp"}, "engines[0].fault.how: unknown fault at logits"),
+        ({"at": "weights", "how": "x"}, "engines[0].fault.at: unknown stage of a fault"),
         ({"at": "logits", "how": "softcap", "bye": 1}, "engines[0].fault.bye: unknown key 'bye'"),
     ],
 )
@@ -245,13 +243,10 @@ def test_two_untimed_children_share_a_cpu_node_where_the_terms_say_so(
     running, waiting = (
         replace(placed, order=placed.order.model_copy(update={"pass_": p})) for p in passes
     )
-    options = DispatchOptions(results="r", cpu_slots=slots)
-    # No time is needed: nothing is late here.
-    state = _State([], {"ref": _Flight(running, None, 0.0)})  # type: ignore[arg-type]
-    assert _fits(state, options, waiting) is fits
+    assert has_room(waiting, [running], slots) is fits
     engine = replace(waiting.order.engine, options={"n_threads": 2})
     threaded = replace(waiting, order=waiting.order.model_copy(update={"engine": engine}))
-    assert not _fits(state, options, threaded)
+    assert not has_room(threaded, [running], slots)
 
 
 def test_clean_cells_vary_benign_options_and_nodes(
@@ -276,7 +271,7 @@ def test_cells_of_a_run_may_share_the_cpu(
     seen: list[int] = []
     monkeypatch.setattr("cluster.running.run.ray_session", lambda *_: nullcontext())
 
-    def note(_orders: object, options: DispatchOptions, _watcher: object) -> list[Any]:
+    def note(_orders: object, options: DispatchOptions, _listener: object) -> list[Any]:
         seen.append(options.cpu_slots)
         return []
 

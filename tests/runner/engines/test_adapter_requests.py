@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from runner.engines.llama_cpp.sampling import stated_defaults
-from runner.engines.messages import canonical_message
 from runner.engines.shared.streamed import StreamedMessage
+from runner.stored.canonical import canonical_message
 from tests.paths import ROOT
 from tests.runner.asking import ENGINES, ask
 
 #: A prompt after which the model hesitates once its logits are divided by 3.
-_PROMPT = "prompt = adapter.encode_text('Count and')\n"
+_PROMPT = "prompt = adapter.tokenizer.encode_text('Count and')\n"
 
 
 @ENGINES
@@ -23,11 +23,11 @@ def test_draws_come_from_the_distribution_and_equal_seeds_give_equal_ones(engine
     counts, again, other, expected = ask(
         engine,
         _PROMPT + "asked = dict(temperature=3.0, top_k=4, top_p=1.0, min_p=0.0)\n"
-        "z = np.sort(adapter.prefill(prompt)[-1].astype(float) / 3)[::-1][:4]\n"
-        "a, b = (adapter.draw(prompt, asked, 2000, 1) for _ in range(2))\n"
+        "z = np.sort(adapter.distribution.prefill(prompt)[-1].astype(float) / 3)[::-1][:4]\n"
+        "a, b = (adapter.sampler.draw(prompt, asked, 2000, 1) for _ in range(2))\n"
         "counts = sorted((a.count(t) for t in set(a)), reverse=True)\n"
         "p = np.exp(z - z[0])\n"
-        "answer = [counts, a == b, a == adapter.draw(prompt, asked, 2000, 2),\n"
+        "answer = [counts, a == b, a == adapter.sampler.draw(prompt, asked, 2000, 2),\n"
         "          (p / p.sum()).tolist()]\n",
     )
     assert again
@@ -41,16 +41,17 @@ def test_draws_come_from_the_distribution_and_equal_seeds_give_equal_ones(engine
 def test_a_bias_adds_to_its_logit_and_to_no_other(engine: str) -> None:
     forced, banned, greedy, ratio = ask(
         engine,
-        _PROMPT + "z = adapter.prefill(prompt)[-1].astype(float)\n"
+        _PROMPT + "z = adapter.distribution.prefill(prompt)[-1].astype(float)\n"
         "first, second = np.argsort(-z)[:2].tolist()\n"
         "half = dict(temperature=1.0, top_k=2, top_p=1.0, min_p=0.0,\n"
         "            logit_bias={second: float(z[first] - z[second])})\n"
-        "answer = [set(adapter.draw(prompt, {'temperature': 1.0, 'logit_bias': {7: 100.0}}, 50, 1))"
-        " == {7},\n"
-        "  first in adapter.draw(prompt, {'temperature': 1.0, 'logit_bias': {first: -100.0}}, 200,"
-        " 1),\n"
-        "  adapter.generate(prompt, {'temperature': 0.0, 'logit_bias': {7: 100.0}}, 4, None),\n"
-        "  adapter.draw(prompt, half, 1000, 1).count(second) / 1000]\n",
+        "draw, generate = adapter.sampler.draw, adapter.sampler.generate\n"
+        "to_7 = {'logit_bias': {7: 100.0}}\n"
+        "banned = {'temperature': 1.0, 'logit_bias': {first: -100.0}}\n"
+        "answer = [set(draw(prompt, {'temperature': 1.0, **to_7}, 50, 1)) == {7},\n"
+        "  first in draw(prompt, banned, 200, 1),\n"
+        "  generate(prompt, {'temperature': 0.0, **to_7}, 4, None),\n"
+        "  draw(prompt, half, 1000, 1).count(second) / 1000]\n",
     )
     assert forced
     assert not banned
@@ -64,8 +65,9 @@ def test_an_answer_is_drawn_again_by_its_seed_and_is_greedy_at_temperature_0(eng
         engine,
         "reply = adapter.chat(Request(USER)); prompt = reply.prompt_ids\n"
         "asked = dict(temperature=4.0, top_k=1000, top_p=1.0, min_p=0.0)\n"
-        "answer = [[adapter.generate(prompt, asked, 12, seed) for seed in (5, 5, 6)],\n"
-        "          adapter.generate(prompt, {'temperature': 0.0}, 64, None), reply.output_ids]\n",
+        "generate = adapter.sampler.generate\n"
+        "answer = [[generate(prompt, asked, 12, seed) for seed in (5, 5, 6)],\n"
+        "          generate(prompt, {'temperature': 0.0}, 64, None), reply.output_ids]\n",
     )
     assert hot[0] == hot[1] != hot[2]
     assert greedy == chat
@@ -74,10 +76,10 @@ def test_an_answer_is_drawn_again_by_its_seed_and_is_greedy_at_temperature_0(eng
 def test_what_is_not_asked_for_is_left_to_the_engine_s_own_defaults() -> None:
     """Both cut: llama-cpp-python by min_p and more, transformers to 50 ids. That is to be seen."""
     program = _PROMPT + (
-        "z = adapter.prefill(prompt)[-1][:200].astype(float)\n"
+        "z = adapter.distribution.prefill(prompt)[-1][:200].astype(float)\n"
         "flat = {i: float(100 - z[i] - i / 1000) for i in range(200)}\n"
         "asked = {'temperature': 1.0, 'logit_bias': flat}\n"
-        "drawn = adapter.draw(prompt, asked, 3000, 1)\n"
+        "drawn = adapter.sampler.draw(prompt, asked, 3000, 1)\n"
         "answer = [len(set(drawn)), max(drawn)]\n"
     )
     assert ask("transformers", program) == [50, 49]
@@ -90,8 +92,8 @@ def test_a_prompt_put_in_place_is_what_the_engine_answers(engine: str) -> None:
     found = ask(
         engine,
         "other = Request([{'role': 'user', 'content': 'Is 48 greater than 17?'}])\n"
-        "truth = adapter.chat(other); text = adapter.render(other)\n"
-        "script = [*adapter.encode_output('Hello'), adapter.eos_ids()[1]]\n"
+        "truth = adapter.chat(other); text = adapter.template.render(other)\n"
+        "script = [*adapter.vocabulary.ids_of('Hello'), adapter.vocabulary.eos_ids()[1]]\n"
         "answer = []\n"
         "for stream in (False, True):\n"
         "    for swap in ({'prompt_text': text}, {'prompt_ids': truth.prompt_ids}):\n"
@@ -106,10 +108,11 @@ def test_a_prompt_put_in_place_is_what_the_engine_answers(engine: str) -> None:
 
 _DATED = "It is {{ strftime_now('%Y-%m-%d %H:%M:%S') }}."
 _SET_TEMPLATE = {
-    "transformers": f'adapter._tokenizer.chat_template = "{_DATED}"\n',
-    "llama_cpp": "form = adapter._lib.llama_chat_format.Jinja2ChatFormatter(\n"
+    "transformers": f'adapter.template._tokenizer.chat_template = "{_DATED}"\n',
+    "llama_cpp": "lib, llama = adapter.template._lib, adapter.template._llama\n"
+    "form = lib.llama_chat_format.Jinja2ChatFormatter(\n"
     f'    template="{_DATED}", eos_token="", bos_token="")\n'
-    "adapter._llama._chat_handlers[adapter._llama.chat_format] = form.to_chat_handler()\n",
+    "llama._chat_handlers[llama.chat_format] = form.to_chat_handler()\n",
 }
 
 
@@ -119,11 +122,12 @@ def test_a_template_that_prints_the_date_is_the_same_on_every_day(engine: str) -
         engine,
         _SET_TEMPLATE[engine] + "import datetime\n"
         "from runner.engines.shared.clock import FROZEN_AT\n"
-        "module = {'llama_cpp': lambda: adapter._lib.llama_chat_format,\n"
-        f"    'transformers': lambda: adapter._lib.utils.chat_template_utils}}[{engine!r}]()\n"
-        "text = adapter.render(Request(USER))\n"
+        "lib = adapter.template._lib\n"
+        "module = {'llama_cpp': lambda: lib.llama_chat_format,\n"
+        f"    'transformers': lambda: lib.utils.chat_template_utils}}[{engine!r}]()\n"
+        "text = adapter.template.render(Request(USER))\n"
         "reply = adapter.chat(Request(USER, max_tokens=1))\n"
-        "answer = [text, reply.prompt_ids == adapter.encode_chat(text),\n"
+        "answer = [text, reply.prompt_ids == adapter.tokenizer.encode_chat(text),\n"
         "          module.datetime is datetime.datetime]\n",
     )
     assert rendered == "It is 2025-01-02 03:04:05."
@@ -171,8 +175,8 @@ def test_transformers_parses_what_was_streamed_and_not_the_ids_behind_it() -> No
     call = json.dumps('<tool_call>\n{"name": "x", "arguments": {}}\n</tool_call>')
     whole, streamed = ask(
         "transformers",
-        f"script = adapter.encode_output({call})\n"
-        "from runner.engines.registry import transformers as module\n"
+        f"script = adapter.vocabulary.ids_of({call})\n"
+        "from runner.engines.transformers import chat_path as module\n"
         "def lossy(lib, tokenizer, started, pieces):\n"
         "    pieces.append((0.0, 'lost'))\n"
         "    return real(lib, tokenizer, started, [])\n"
@@ -226,7 +230,7 @@ def test_llama_cpp_hands_markup_out_as_content() -> None:
 def test_without_a_response_template_there_is_no_message() -> None:
     assert ask(
         "transformers",
-        "adapter._tokenizer.response_template = None\n"
+        "adapter.template._tokenizer.response_template = None\n"
         "answer = adapter.chat(Request(USER)).message is None\n",
     )
 

@@ -5,10 +5,12 @@ The adapters run where the engine lives, so each check is a short program for th
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from runner.engines.abilities import ABILITIES, Scenarios
 from runner.engines.registry import DECLARATIONS
 from suites.stages import CHAIN, STAGES
 from tests.engines import engine_python
@@ -20,9 +22,9 @@ from tests.runner.asking import ARTIFACTS, ENGINES, ask
 def test_prefill_and_decode_agree_with_each_other(engine: str) -> None:
     worst = ask(
         engine,
-        "ids = adapter.encode_chat(adapter.render(Request(USER)))\n"
-        "whole = adapter.prefill(ids)\n"
-        "steps = adapter.decode(ids[:6], ids[6:])\n"
+        "ids = adapter.tokenizer.encode_chat(adapter.template.render(Request(USER)))\n"
+        "whole = adapter.distribution.prefill(ids)\n"
+        "steps = adapter.distribution.decode(ids[:6], ids[6:])\n"
         "answer = float(np.abs(whole[5:-1] - steps).max())\n",
     )
     assert worst < 1e-3
@@ -32,22 +34,24 @@ def test_prefill_and_decode_agree_with_each_other(engine: str) -> None:
 def test_asking_cold_changes_nothing_that_matters(engine: str) -> None:
     worst = ask(
         engine,
-        "ids = adapter.encode_text('The river leaves the hill')\n"
-        "answer = float(np.abs(adapter.prefill(ids) - adapter.prefill(ids, cold=True)).max())\n",
+        "ids = adapter.tokenizer.encode_text('The river leaves the hill')\n"
+        "prefill = adapter.distribution.prefill\n"
+        "answer = float(np.abs(prefill(ids) - prefill(ids, cold=True)).max())\n",
     )
     assert worst < 1e-3
 
 
 @ENGINES
 def test_a_script_goes_through_the_engine_s_own_loop_and_stops_there(engine: str) -> None:
-    found = ask(
+    text, reason, output, wanted = ask(
         engine,
-        "script = adapter.encode_output('Hello there') + [adapter.eos_ids()[1]]\n"
-        "script += adapter.encode_output(' never')\n"
+        "until = adapter.vocabulary.ids_of('Hello there') + [adapter.vocabulary.eos_ids()[1]]\n"
+        "script = until + adapter.vocabulary.ids_of(' never')\n"
         "reply = adapter.chat(Request(USER, max_tokens=len(script), script=script))\n"
-        "answer = [reply.text, reply.finish_reason, reply.output_ids == script[:len(script)-1]]\n",
+        "answer = [reply.text, reply.finish_reason, reply.output_ids, until]\n",
     )
-    assert found[:2] == ["Hello there", "stop"]
+    assert (text, reason) == ("Hello there", "stop")
+    assert output == wanted, "nothing of the script comes out behind its EOS"
 
 
 @ENGINES
@@ -64,7 +68,7 @@ def test_streamed_and_whole_replies_are_the_same_and_arrivals_ascend(engine: str
 
 @ENGINES
 def test_the_model_s_facts_are_loaded(engine: str) -> None:
-    facts, eos = ask(engine, "answer = [adapter.facts(), adapter.eos_ids()]")
+    facts, eos = ask(engine, "answer = [adapter.facts(), adapter.vocabulary.eos_ids()]")
     assert facts["rope_theta"] == 500000.0
     assert facts["rms_eps"] == 1e-5
     assert facts["add_bos"] is True
@@ -77,7 +81,7 @@ def test_an_accelerator_that_is_not_there_is_refused_not_replaced(engine: str) -
     message = ask(
         engine,
         "try:\n"
-        f"    adapter_maker({engine!r}, 'in_process')(Load("
+        f"    load_adapter(Load("
         f"        path={str(ARTIFACTS[engine])!r}, backend='metal',\n"
         f"        pass_='structure', weights_type='f32', engine=Engine('e', {engine!r})))\n"
         "    answer = 'it loaded'\n"
@@ -90,12 +94,13 @@ def test_an_accelerator_that_is_not_there_is_refused_not_replaced(engine: str) -
 def test_transformers_options_that_make_floors_are_benign() -> None:
     worst = ask(
         "transformers",
-        "ids = adapter.encode_text('The river leaves the hill at dawn')\n"
-        "truth, steps = adapter.prefill(ids), adapter.decode(ids[:4], ids[4:])\n"
+        "ids = adapter.tokenizer.encode_text('The river leaves the hill at dawn')\n"
+        "forced = adapter.distribution\n"
+        "truth, steps = forced.prefill(ids), forced.decode(ids[:4], ids[4:])\n"
         "answer = []\n"
         "for options in ({'padding': 5}, {'prefill_chunk': 3}, {'attn_implementation': 'eager'},\n"
         "                {'mkldnn': False}, {'threads': 1}):\n"
-        "    other = make(**options)\n"
+        "    other = make(**options).distribution\n"
         "    answer.append(float(np.abs(other.prefill(ids) - truth).max()))\n"
         "    answer.append(float(np.abs(other.decode(ids[:4], ids[4:]) - steps).max()))\n",
     )
@@ -105,9 +110,10 @@ def test_transformers_options_that_make_floors_are_benign() -> None:
 def test_rounded_activations_are_close_to_the_exact_ones_but_not_equal() -> None:
     worst = ask(
         "transformers",
-        "ids = adapter.encode_text('The river leaves the hill at dawn')\n"
-        "truth = adapter.prefill(ids)\n"
-        "answer = float(np.abs(make(activations='q8_0').prefill(ids) - truth).max())\n",
+        "ids = adapter.tokenizer.encode_text('The river leaves the hill at dawn')\n"
+        "truth = adapter.distribution.prefill(ids)\n"
+        "other = make(activations='q8_0').distribution\n"
+        "answer = float(np.abs(other.prefill(ids) - truth).max())\n",
     )
     assert 1e-4 < worst < 5
 
@@ -126,7 +132,7 @@ def test_llama_cpp_states_the_types_that_it_loaded_not_those_that_were_ordered()
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='Q8_0',\n"
         "            engine=Engine('e', 'llama_cpp', options={'type_k': 8, 'type_v': 1,\n"
         "                          'flash_attn': True, 'n_ctx': 300}))\n"
-        "other = adapter_maker('llama_cpp', 'in_process')(load)\n"
+        "other = load_adapter(load)\n"
         "answer = [[a.facts()[k] for k in ('compute_dtype', 'kv_dtype')] for a in (adapter, other)]"
         "\nanswer.append(other.facts()['context_length'])\n",
     )
@@ -138,7 +144,7 @@ def test_packed_weights_load_in_the_dtype_of_their_checkpoint() -> None:
         "transformers",
         "load = Load(path=sys.argv[1], backend='cpu', pass_='deployed', weights_type='awq',\n"
         "            engine=Engine('e', 'transformers'))\n"
-        "answer = adapter_maker('transformers', 'in_process')(load).loaded.compute_dtype\n",
+        "answer = load_adapter(load).loaded.compute_dtype\n",
     )
     assert found == "f32"
 
@@ -152,6 +158,14 @@ def test_an_unknown_dtype_is_refused_with_the_choices() -> None:
         "    answer = str(error)\n",
     )
     assert message == "option dtype is 'fp32'; choose one of bf16, f16, f32"
+
+
+@ENGINES
+def test_a_loaded_engine_has_the_abilities_that_it_declares(engine: str) -> None:
+    """A matrix is checked against the declaration, before any engine is loaded."""
+    names = [*ABILITIES, *(field.name for field in fields(Scenarios))]
+    has = ask(engine, f"answer = [adapter.has(name) for name in {names}]")
+    assert has == [DECLARATIONS[engine].shown.has(name) for name in names]
 
 
 def test_every_declaration_names_every_stage() -> None:
@@ -185,6 +199,35 @@ def test_a_child_is_not_shadowed_by_a_foreign_runner(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert b"no order on stdin" in done.stderr
+
+
+def test_a_folder_of_an_engine_does_not_shadow_the_engine(tmp_path: Path) -> None:
+    """Folders are named like the engines, so their parent must not be on the child's path."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, importlib.util, sys\n"
+        "def report():\n"
+        "    print('PATH', sys.path)\n"
+        "    for name in ('llama_cpp', 'transformers', 'mlx', 'vllm', 'servers', 'shared'):\n"
+        "        found = importlib.util.find_spec(name)\n"
+        "        places = found and found.submodule_search_locations\n"
+        "        print('FOUND', name, places and list(places))\n"
+        "atexit.register(report)\n"
+    )
+    engines = ROOT / "runner" / "engines"
+    done = subprocess.run(
+        [engine_python("llama_cpp"), str(engines)],
+        cwd=engines.parent,
+        env={"PYTHONPATH": str(tmp_path)},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    reported = [line for line in done.stderr.splitlines() if line.startswith(("PATH", "FOUND"))]
+    assert len(reported) == 7, done.stderr
+    assert str(engines) not in "\n".join(reported)
+    assert "site-packages" in next(line for line in reported if " llama_cpp " in line)
 
 
 def test_distribution_payloads_keep_all_of_the_probability() -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from runner.engines.registry import DECLARATIONS
-from runner.engines.servers.connect import managed_shown
+from runner.engines.registry import DECLARATIONS, shown_as
 from runner.supervisor import execute
 from suites.stages import CHAIN, STAGES, Serving
 from tests.runner.conftest import OrderMaker
@@ -42,11 +41,9 @@ class Evidence:
     @property
     def declared(self) -> dict[str, str]:
         """What the engine says beforehand that it shows."""
-        declaration = DECLARATIONS[self.engine]
-        if self.serving == "in_process":
-            return declaration.shown.stages
-        assert declaration.dialect is not None
-        return managed_shown(declaration.dialect).stages
+        shown = shown_as(self.engine, self.serving)
+        assert shown is not None
+        return shown.stages
 
 
 @pytest.fixture(scope="module", params=SERVED, ids=lambda served: "-".join(served))

@@ -26,12 +26,12 @@ os.dup2(2, 1)
 sys.path.append(sys.argv[1])
 from runner.engines.base import Load, Request, Unseen
 from runner.engines.engine import Engine
-from runner.engines.mlx.adapter import Mlx
+from runner.engines.registry import load_adapter
 import numpy as np
 
 def make(pass_="structure", backend="cpu", **options):
     engine = Engine("mlx", "mlx", options=options)
-    return Mlx(Load(sys.argv[2], backend, pass_, "f32", engine))
+    return load_adapter(Load(sys.argv[2], backend, pass_, "f32", engine))
 
 def raised(call):
     try:
@@ -48,41 +48,41 @@ told["version"], told["type"] = adapter.loaded.engine_version, adapter.loaded.co
 told["device"] = adapter.loaded.device
 
 USER = [{"role": "user", "content": "What is 3 + 4?"}]
-told["opened"] = adapter.render(Request(USER)).endswith("<think>\\n")
+told["opened"] = adapter.template.render(Request(USER)).endswith("<think>\\n")
 plain = Request(USER, template_options={"enable_thinking": False})
-told["asked_not_to"] = adapter.render(plain).endswith("<think>\\n")
+told["asked_not_to"] = adapter.template.render(plain).endswith("<think>\\n")
 
-hello = adapter.encode_output("Hello there")
+hello = adapter.vocabulary.ids_of("Hello there")
 told["stop_string"] = raised(lambda: adapter.chat(Request(USER, script=hello, stop=["there"])))
-ended = adapter.chat(Request(USER, script=[*hello, adapter.eos_ids()[1], *hello]))
+ended = adapter.chat(Request(USER, script=[*hello, adapter.vocabulary.eos_ids()[1], *hello]))
 told["ended"] = [ended.text, ended.finish_reason, ended.message]
 cut = adapter.chat(Request(USER, script=[*hello, *hello], max_tokens=len(hello)))
 told["cut"] = [cut.text, cut.finish_reason]
 
-ids = adapter.encode_chat(adapter.render(plain))
+ids = adapter.tokenizer.encode_chat(adapter.template.render(plain))
 pairs = [(ids, hello), (ids[:7], ids[7:]), (ids[:2], []), (ids[:9], [5])]
 told["batched"] = max(
-    worst(seen, adapter.prefill([*prompt, *output], cold=True)[: len(seen)])
-    for (prompt, output), seen in zip(pairs, adapter.batch(pairs))
+    worst(seen, adapter.distribution.prefill([*prompt, *output], cold=True)[: len(seen)])
+    for (prompt, output), seen in zip(pairs, adapter.scenarios.batched(pairs))
 )
-told["lengths"] = [len(rows) for rows in adapter.batch(pairs)]
+told["lengths"] = [len(rows) for rows in adapter.scenarios.batched(pairs)]
 told["asked"] = [len(prompt) + len(output) - 1 for prompt, output in pairs]
 prompts = [ids, ids[:9], ids[:5], ids]
-told["served"] = [adapter.serve(prompts, n, 8) for n in (1, 3)]
+told["served"] = [adapter.scenarios.concurrent(prompts, n, 8) for n in (1, 3)]
 
-told["undecided"] = len(set(adapter.draw(hello, {}, 50, 1)))
-told["drawn"] = [adapter.draw(hello, {"temperature": 1.0}, 300, seed) for seed in (1, 1, 2)]
+told["undecided"] = len(set(adapter.sampler.draw(hello, {}, 50, 1)))
+told["drawn"] = [adapter.sampler.draw(hello, {"temperature": 1.0}, 300, seed) for seed in (1, 1, 2)]
 known = []
 
 def note(tokens, logits):
     known.append(len(tokens))
     return logits
 
-adapter._loop.sample_first(ids, lambda logprobs: logprobs.argmax(axis=-1), [note])
+adapter.sampler._loop.sample_first(ids, lambda logprobs: logprobs.argmax(axis=-1), [note])
 told["known"] = known
 
 short = make("deployed", prefill_step_size=6, kv_bits=8, kv_group_size=32, quantized_kv_start=0)
-sizes, kind = [], type(short._model)
+sizes, kind = [], type(short.sampler._loop.model)
 forward = kind.__call__
 
 def counted(model, tokens, *arguments, **named):
@@ -90,15 +90,15 @@ def counted(model, tokens, *arguments, **named):
     return forward(model, tokens, *arguments, **named)
 
 kind.__call__ = counted
-rows = short.prefill(ids)
+rows = short.distribution.prefill(ids)
 kind.__call__ = forward
 told["sizes"], told["ids"] = sizes, len(ids)
-told["quantised"] = [worst(rows, adapter.prefill(ids)), short.loaded.kv_dtype]
-told["no_batch"] = raised(lambda: short.batch([(ids, hello)]))
+told["quantised"] = [worst(rows, adapter.distribution.prefill(ids)), short.loaded.kv_dtype]
+told["no_batch"] = raised(lambda: short.scenarios.batched([(ids, hello)]))
 told["kept_whole"] = make(kv_bits=8, quantized_kv_start=0).loaded.overrides
 half = make("deployed", dtype="bf16")
 told["half"] = [half.loaded.compute_dtype, half.loaded.kv_dtype]
-told["half"].append(worst(half.prefill(ids), adapter.prefill(ids)))
+told["half"].append(worst(half.distribution.prefill(ids), adapter.distribution.prefill(ids)))
 told["no_dtype"] = raised(lambda: make("deployed", dtype="fp16"))
 print(json.dumps(told), file=answers, flush=True)
 """

@@ -67,15 +67,25 @@ def test_a_frame_cut_off_anywhere_is_refused() -> None:
     "claim",
     [
         b'{"arrays": [["x", "<f4", [1099511627776]]]}',
+        b'{"arrays": [["x", "<f4", [200000000]], ["y", "<f4", [200000000]]]}',
         b'{"arrays": [["x", "<f4", [-4]]]}',
+        b'{"arrays": [["x", "<f4", [-2, -2]]]}',
+        b'{"arrays": [["x", "<f4", [-1, 0]]]}',
+        b'{"arrays": [["x", "<f4", [1, 1, 4]]]}',
+        b'{"arrays": [["x", "<f4", [Infinity]]]}',
+        b'{"arrays": [["x", "<f4", [true]]]}',
         b'{"arrays": [["x", "O", [1]]]}',
+        b'{"arrays": [[1, "<f4", [1]]]}',
         b'{"arrays": 3}',
         b'{"no": "arrays"}',
+        b"[" * 100_000,
     ],
 )
 def test_impossible_arrays_are_refused_before_they_are_read(claim: bytes) -> None:
+    stream = io.BytesIO(MAGIC + struct.pack("<I", len(claim)) + claim + bytes(64))
     with pytest.raises(ProtocolError):
-        read_frame(io.BytesIO(MAGIC + struct.pack("<I", len(claim)) + claim))
+        read_frame(stream)
+    assert len(stream.read()) == 64
 
 
 def test_a_header_over_the_limit_is_refused_before_it_is_read() -> None:

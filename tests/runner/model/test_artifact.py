@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from fleetqual.selftest.catalogue import GgufInjection, TensorEdit
 from fleetqual.selftest.files.gguf import faulty_gguf
+from fleetqual.selftest.injections import GgufInjection, TensorEdit
 from runner.model.artifact import GgufFile, HfFolder, describe_variant, model_digests
 from runner.model.copies import with_weights
 from runner.model.weights import tensor_facts

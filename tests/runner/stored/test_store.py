@@ -1,6 +1,7 @@
 """Parquet appears whole or not at all, and a damaged page is never read as data."""
 
 import datetime as dt
+import os
 import random
 from pathlib import Path
 
@@ -54,6 +55,29 @@ def test_every_table_carries_the_keys_and_its_declared_columns() -> None:
         assert names[:5] == ["schema_version", "run_id", "cell_id", "node_id", "attempt"]
         assert len(names) == len(row.model_fields)
     assert "pass" in arrow_schema(TABLES["plan"]).names
+
+
+def test_a_file_is_whole_and_synced_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, int, int]] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        seen = os.fstat(descriptor)
+        steps.append(("synced", seen.st_ino, seen.st_size))
+
+    def renamed(source: str, target: Path) -> None:
+        seen = os.stat(source)
+        steps.append(("renamed", seen.st_ino, seen.st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    Store(str(tmp_path)).write("r", "traces", "a", [_trace()])
+    found = (tmp_path / "runs/r/traces/a.parquet").stat()
+    assert steps == [(step, found.st_ino, found.st_size) for step in ("synced", "renamed")]
 
 
 def test_an_unfinished_file_is_not_listed(tmp_path: Path) -> None:

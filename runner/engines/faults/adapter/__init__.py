@@ -1,25 +1,30 @@
-"""Known faults as mutations of a loaded engine's adapter, for the self-test.
+"""Known faults of a loaded engine, for the self-test: each replaces the abilities that it harms.
 
-A mutation acts where that stage of the engine would, so that isolate and chain show it alike; it
+A fault acts where that stage of the engine would, so that isolate and chain show it alike; it
 needs the standard library and numpy only, and does the same each time it is given the same calls.
 """
 
 from typing import Any
 
-from runner.engines.base import Adapter
-from runner.engines.faults.adapter import instrument, logits, sampling, state
-from runner.engines.faults.adapter.answer import DETOKENIZE, PARSE, STOP
-from runner.engines.faults.adapter.base import Mutated, Spec
-from runner.engines.faults.adapter.prompt import TEMPLATE, TOKENIZE
+from runner.engines.abilities import ABILITIES, Adapter
+from runner.engines.faults.adapter.answer import DETOKENIZE, STOP
+from runner.engines.faults.adapter.base import AdapterMutation, AdapterMutationOptions
+from runner.engines.faults.adapter.instrument import INSTRUMENT
+from runner.engines.faults.adapter.logits import LOGITS
+from runner.engines.faults.adapter.parsed import PARSE
+from runner.engines.faults.adapter.prompt import TEMPLATE
+from runner.engines.faults.adapter.prompt_ids import TOKENIZE
+from runner.engines.faults.adapter.sampling import SAMPLING
+from runner.engines.faults.adapter.state import STATE
 
-#: Stage → name of a mutation → its class.
-MUTATIONS: dict[str, dict[str, type[Mutated]]] = {
-    "instrument": instrument.MUTATIONS,
+#: Stage → name of a fault → its class.
+ADAPTER_MUTATIONS: dict[str, dict[str, type[AdapterMutation]]] = {
+    "instrument": INSTRUMENT,
     "template": TEMPLATE,
     "tokenize": TOKENIZE,
-    "logits": logits.MUTATIONS,
-    "state": state.MUTATIONS,
-    "sampling": sampling.MUTATIONS,
+    "logits": LOGITS,
+    "state": STATE,
+    "sampling": SAMPLING,
     "stop": STOP,
     "detokenize": DETOKENIZE,
     "parse": PARSE,
@@ -27,10 +32,19 @@ MUTATIONS: dict[str, dict[str, type[Mutated]]] = {
 
 
 def mutated(adapter: Adapter, fault: dict[str, Any]) -> Adapter:
-    """Return the adapter with a fault in it: ``at`` and ``how`` name it, the rest says how strong.
+    """Return the adapter with a fault in it: ``at`` and ``how`` name it, the rest are its options.
 
     Raises:
-        KeyError: there is no such mutation.
+        KeyError: there is no such fault.
+        ValueError: it works on an ability that this engine does not have, as it is served.
     """
-    spec = {key: value for key, value in fault.items() if key not in ("at", "how")}
-    return MUTATIONS[fault["at"]][fault["how"]](adapter, Spec(**spec))
+    options = {key: value for key, value in fault.items() if key not in ("at", "how")}
+    kind = ADAPTER_MUTATIONS[fault["at"]][fault["how"]]
+    for name in kind.needs:
+        if not adapter.has(name):
+            what = ABILITIES.get(name, f"the scenario {name!r}")
+            raise ValueError(
+                f"the fault {fault['at']}/{fault['how']} cannot be put into this engine, "
+                f"which does not show {what}"
+            )
+    return kind(adapter, AdapterMutationOptions(**options)).applied()

@@ -2,16 +2,39 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from runner.engines.base import Adapter, Logits
-from runner.engines.faults.adapter.base import Mutated, Spec
-from runner.engines.faults.adapter.logits import noise
+from runner.engines.abilities import Adapter, Distribution, distribution_of
+from runner.engines.base import Logits
+from runner.engines.faults.adapter.base import AdapterMutation, AdapterMutationOptions
+from runner.engines.faults.adapter.harmed_logits import noise
 
 
-class Misread(Mutated):
+class _Reported:
+    """What an engine reports of its distributions."""
+
+    def __init__(self, engine: Distribution, fault: "Misread") -> None:
+        self._engine, self._fault = engine, fault
+
+    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
+        rows = self._engine.prefill(ids, cold=cold)
+        return self._fault.misread(rows, ids[1:], cold=cold)
+
+    def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
+        rows = self._engine.decode(prompt, output)
+        return self._fault.misread(rows, output, cold=False)
+
+
+class Misread(AdapterMutation):
     """What prefill and decode report is changed; nothing else is."""
+
+    needs = ("distribution",)
+
+    def applied(self) -> Adapter:
+        engine = distribution_of(self.inner)
+        return replace(self.inner, distribution=_Reported(engine, self))
 
     @abstractmethod
     def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
@@ -22,12 +45,6 @@ class Misread(Mutated):
             following: the ids that the rows predict, as far as they are known (n or n - 1).
             cold: whether caches were to be left out.
         """
-
-    def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
-        return self.misread(self.inner.prefill(ids, cold=cold), ids[1:], cold=cold)
-
-    def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
-        return self.misread(self.inner.decode(prompt, output), output, cold=False)
 
 
 class RowsShifted(Misread):
@@ -57,7 +74,7 @@ class OrderNoise(Misread):
     def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
         self._calls += 1
         places = np.arange(len(rows), dtype=np.int64)
-        return noise(rows, places, self.by, self.spec.seed + self._calls)
+        return noise(rows, places, self.by, self.options.seed + self._calls)
 
 
 class WarmNoise(Misread):
@@ -67,14 +84,14 @@ class WarmNoise(Misread):
 
     def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
         places = np.arange(len(rows), dtype=np.int64)
-        return rows if cold else noise(rows, places, self.by, self.spec.seed)
+        return rows if cold else noise(rows, places, self.by, self.options.seed)
 
 
 class StaleRows(Misread):
     """The first quarter of the rows is what the request before left in the buffer."""
 
-    def __init__(self, inner: Adapter, spec: Spec) -> None:
-        super().__init__(inner, spec)
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
+        super().__init__(adapter, options)
         self._before: Logits | None = None
 
     def misread(self, rows: Logits, following: Sequence[int], *, cold: bool) -> Logits:
@@ -95,7 +112,7 @@ class Tempered(Misread):
         return (rows / self.by).astype(np.float32)
 
 
-MUTATIONS: dict[str, type[Mutated]] = {
+INSTRUMENT: dict[str, type[AdapterMutation]] = {
     "rows-shifted": RowsShifted,
     "logprob-zero": LogprobZero,
     "order-noise": OrderNoise,

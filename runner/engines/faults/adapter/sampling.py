@@ -2,17 +2,56 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
+from runner.engines.abilities import Adapter, Sampler, distribution_of, sampler_of, vocabulary_of
 from runner.engines.base import Logits
-from runner.engines.faults.adapter.base import Mutated, OwnAnswers
+from runner.engines.faults.adapter.base import (
+    AdapterMutation,
+    AdapterMutationOptions,
+    answering_with,
+)
 
 Asked = dict[str, Any]
 
 
-class OtherAsked(Mutated):
+class SamplerMutation(AdapterMutation):
+    """The sampler is harmed."""
+
+    needs: ClassVar[tuple[str, ...]] = ("sampler",)
+
+    def __init__(self, adapter: Adapter, options: AdapterMutationOptions) -> None:
+        super().__init__(adapter, options)
+        self.engine: Sampler = sampler_of(adapter)
+        self.parameters = self.engine.parameters
+
+    @abstractmethod
+    def draw(self, prompt: Sequence[int], asked: Asked, n: int, seed: int) -> list[int]:
+        """Return what is drawn, as ``Sampler.draw`` does."""
+
+    @abstractmethod
+    def generate(
+        self, prompt: Sequence[int], asked: Asked, max_tokens: int, seed: int | None
+    ) -> list[int]:
+        """Return one answer, as ``Sampler.generate`` does."""
+
+    def applied(self) -> Adapter:
+        return replace(self.inner, sampler=self)
+
+
+class GreedySamplerMutation(SamplerMutation):
+    """The sampler is harmed in greedy answers too, so the chat path takes its tokens from it."""
+
+    needs: ClassVar[tuple[str, ...]] = ("template", "tokenizer", "sampler")
+
+    def applied(self) -> Adapter:
+        return replace(self.inner, sampler=self, chat=answering_with(self.inner, self.generate))
+
+
+class OtherAsked(SamplerMutation):
     """The engine's sampler is asked for something else."""
 
     @abstractmethod
@@ -20,15 +59,15 @@ class OtherAsked(Mutated):
         """Return what reaches the sampler."""
 
     def draw(self, prompt: Sequence[int], asked: Asked, n: int, seed: int) -> list[int]:
-        return self.inner.draw(prompt, self.instead(asked), n, seed)
+        return self.engine.draw(prompt, self.instead(asked), n, seed)
 
     def generate(
         self, prompt: Sequence[int], asked: Asked, max_tokens: int, seed: int | None
     ) -> list[int]:
-        return self.inner.generate(prompt, self.instead(asked), max_tokens, seed)
+        return self.engine.generate(prompt, self.instead(asked), max_tokens, seed)
 
 
-class RepetitionPenalty(OtherAsked, OwnAnswers):
+class RepetitionPenalty(OtherAsked, GreedySamplerMutation):
     """A repetition penalty that nobody asked for, in greedy answers too."""
 
     strength = 1.1
@@ -37,7 +76,7 @@ class RepetitionPenalty(OtherAsked, OwnAnswers):
         return {**asked, "repetition_penalty": asked.get("repetition_penalty", 1.0) * self.by}
 
 
-class ZeroIsUnset(OtherAsked, OwnAnswers):
+class ZeroIsUnset(OtherAsked, GreedySamplerMutation):
     """Temperature 0 is falsy, so it is not passed on."""
 
     def instead(self, asked: Asked) -> Asked:
@@ -47,7 +86,9 @@ class ZeroIsUnset(OtherAsked, OwnAnswers):
         self, prompt: Sequence[int], asked: Asked, max_tokens: int, seed: int | None
     ) -> list[int]:
         # A greedy request brings no seed; the fault must draw the same each time nevertheless.
-        return super().generate(prompt, asked, max_tokens, self.spec.seed if seed is None else seed)
+        return super().generate(
+            prompt, asked, max_tokens, self.options.seed if seed is None else seed
+        )
 
 
 class Dropped(OtherAsked):
@@ -118,50 +159,56 @@ class DefaultMinP(Default):
     name, strength = "min_p", 0.05
 
 
-class SeedIgnored(Mutated):
+class SeedIgnored(SamplerMutation):
     """Every request takes the next number of one generator, whatever seed it brings."""
 
     _requests = 0
 
     def _next(self) -> int:
         self._requests += 1
-        return self.spec.seed * 100_003 + self._requests
+        return self.options.seed * 100_003 + self._requests
 
     def draw(self, prompt: Sequence[int], asked: Asked, n: int, seed: int) -> list[int]:
-        return self.inner.draw(prompt, asked, n, self._next())
+        return self.engine.draw(prompt, asked, n, self._next())
 
     def generate(
         self, prompt: Sequence[int], asked: Asked, max_tokens: int, seed: int | None
     ) -> list[int]:
-        return self.inner.generate(prompt, asked, max_tokens, self._next())
+        return self.engine.generate(prompt, asked, max_tokens, self._next())
 
 
-class Slips(OwnAnswers):
+class Slips(GreedySamplerMutation):
     """Now and then (with probability ``by``) a token is taken that the sampler did not choose."""
+
+    needs = ("template", "tokenizer", "vocabulary", "distribution", "sampler")
 
     @abstractmethod
     def slip(self, row: Logits, chosen: int, rng: np.random.Generator) -> int:
         """Return the token that is taken, from one row of logits [V]."""
 
     def draw(self, prompt: Sequence[int], asked: Asked, n: int, seed: int) -> list[int]:
-        drawn, row = self.inner.draw(prompt, asked, n, seed), self.inner.prefill(prompt)[-1]
-        rng = np.random.default_rng([self.spec.seed, seed])
+        drawn, row = self.engine.draw(prompt, asked, n, seed), self._row(prompt)
+        rng = np.random.default_rng([self.options.seed, seed])
         return [self.slip(row, t, rng) if rng.random() < self.by else t for t in drawn]
 
     def generate(
         self, prompt: Sequence[int], asked: Asked, max_tokens: int, seed: int | None
     ) -> list[int]:
-        rng = np.random.default_rng([self.spec.seed, len(prompt), *prompt[-8:]])
-        ends, found = set(self.eos_ids()), list[int]()
+        rng = np.random.default_rng([self.options.seed, len(prompt), *prompt[-8:]])
+        ends, found = set(vocabulary_of(self.inner).eos_ids()), list[int]()
         while len(found) < max_tokens and not ends & set(found[-1:]):
             so_far = [*prompt, *found]
-            rest = self.inner.generate(so_far, asked, max_tokens - len(found), seed)
+            rest = self.engine.generate(so_far, asked, max_tokens - len(found), seed)
             place = next((i for i in range(len(rest)) if rng.random() < self.by), None)
             if place is None:
                 return found + rest
-            row = self.inner.prefill([*so_far, *rest[:place]])[-1]
+            row = self._row([*so_far, *rest[:place]])
             found += [*rest[:place], self.slip(row, rest[place], rng)]
         return found
+
+    def _row(self, ids: Sequence[int]) -> Logits:
+        row: Logits = distribution_of(self.inner).prefill(ids)[-1]
+        return row
 
 
 class ArgmaxRemoved(Slips):
@@ -192,7 +239,7 @@ class StrayToken(Slips):
 
 _GREEDY = ("temperature", 0)
 
-MUTATIONS: dict[str, type[Mutated]] = {
+SAMPLING: dict[str, type[AdapterMutation]] = {
     "repetition-penalty": RepetitionPenalty,
     "zero-is-unset": ZeroIsUnset,
     "temperature-ignored": TemperatureIgnored,

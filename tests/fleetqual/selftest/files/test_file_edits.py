@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from fleetqual.selftest.catalogue import GgufInjection, HfInjection, TensorEdit
 from fleetqual.selftest.files.gguf import faulty_gguf
 from fleetqual.selftest.files.hf import faulty_folder
-from fleetqual.selftest.files.tensors import Place, edited
+from fleetqual.selftest.files.tensors import EditContext, edited
+from fleetqual.selftest.injections import GgufInjection, HfInjection, TensorEdit
 from runner.model.artifact import GgufFile, HfFolder
 from suites.errors import UserError
 from tests.paths import TINY_CHAT
@@ -66,15 +66,15 @@ def test_a_piece_of_the_template_is_replaced_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
-        ({"template": ["no such text", ""]}, "template holds no"),
+        ({"template": ["no such text", ""]}, "template does not contain"),
         ({"fields": {"no.such.key": 1}}, "has no metadata 'no.such.key'"),
         ({"tensors": [{"name": "nothing.*", "op": "transpose"}]}, "no tensor is called"),
-        ({"tensors": [{"name": UP, "op": "transpose"}]}, "no square matrix"),
-        ({"tensors": [{"name": UP, "op": "unpermute"}]}, "are not interleaved"),
-        ({"tensors": [{"name": UP, "op": "flip_block", "block": 0}]}, "does not apply"),
+        ({"tensors": [{"name": UP, "op": "transpose"}]}, "needs a square matrix"),
+        ({"tensors": [{"name": UP, "op": "unpermute"}]}, "needs interleaved rows"),
+        ({"tensors": [{"name": UP, "op": "flip_block", "block": 0}]}, "needs quantised blocks"),
         ({"tensors": [{"name": UP, "op": "scale", "by": 1.0}]}, "changes nothing"),
-        ({"fields": {"general.architecture": "llama"}}, "there already"),
-        ({"tensors": [{"name": UP, "op": "copy", "of": "output.weight"}]}, "another shape"),
+        ({"fields": {"general.architecture": "llama"}}, "value already"),
+        ({"tensors": [{"name": UP, "op": "copy", "of": "output.weight"}]}, "change the shape"),
     ],
 )
 def test_what_the_file_does_not_have_is_refused(
@@ -162,7 +162,7 @@ def test_reordering_keeps_every_value(op: str, seed: int, rows: int, columns: in
     edit = TensorEdit.model_validate(
         {"name": "x", "op": op, "seed": seed, "by": seed, "rows": [0, rows - 1]}
     )
-    found = edited("x", values, edit, Place(lambda _: values, {}))
+    found = edited("x", values, edit, EditContext(lambda _: values, {}))
     assert sorted(found.ravel()) == sorted(values.ravel())
 
 
@@ -171,7 +171,7 @@ def test_reordering_keeps_every_value(op: str, seed: int, rows: int, columns: in
 def test_noise_has_the_size_that_is_asked_for(by: float, seed: int) -> None:
     values = np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)
     edit = TensorEdit(name="x", op="noise", by=by, seed=seed)
-    found = edited("x", values, edit, Place(lambda _: values, {}))
+    found = edited("x", values, edit, EditContext(lambda _: values, {}))
     size = float(np.linalg.norm(found - values) / np.linalg.norm(values))
     assert size == pytest.approx(by, rel=0.1)
 

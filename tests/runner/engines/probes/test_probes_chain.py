@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fleetqual.selftest.catalogue import HfInjection
 from fleetqual.selftest.files.hf import faulty_folder
+from fleetqual.selftest.injections import HfInjection
 from runner.freeze import freeze
 from runner.stored.store import Store
 from runner.supervisor import execute

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from runner.engines.base import Adapter, Logits, Reply, Request, Shown
+from runner.engines.abilities import Adapter, Ask, Chunked, Scenarios
+from runner.engines.base import Loaded, Logits, Reply, Request
+from runner.engines.declaration import Shown
 from runner.engines.orders import CaseInput, Scenario, Truth
 from runner.engines.probes.run import FACTS, probe_cell, probe_engine
 from runner.engines.probes.subject import Subject, greedy_ids
@@ -25,6 +27,36 @@ class Counting:
     def __init__(self, failing: Exception | None = None) -> None:
         self.failing, self.passes = failing, 0
 
+    def adapter(self) -> Adapter:
+        return Adapter(
+            loaded=Loaded("1.0", "", "f32", "f32", [], {}),
+            shown=self.shown,
+            facts=self.facts,
+            chat=self.chat,
+            template=self,
+            vocabulary=self,
+            distribution=self,
+            scenarios=self.scenarios(),
+        )
+
+    def scenarios(self) -> Scenarios:
+        return Scenarios(chunked=Chunked(self.chunked, self.chunk_size))
+
+    def facts(self) -> dict[str, Any]:
+        raise AssertionError("nobody asked for facts")
+
+    def render(self, request: Request) -> str:
+        raise AssertionError("nobody asked for a prompt")
+
+    def chat(self, request: Request) -> Reply:
+        raise AssertionError("nobody asked for an answer")
+
+    def chunk_size(self, asked: int | None) -> int | None:
+        raise ValueError("no chunks here")
+
+    def chunked(self, ids: Sequence[int], size: int) -> Logits:
+        raise AssertionError("nobody asked for chunks")
+
     def eos_ids(self) -> list[int]:
         return [EOS]
 
@@ -35,8 +67,8 @@ class Counting:
         return np.eye(16, dtype=np.float32)[[i + 1 for i in ids]]
 
 
-def _adapter(failing: Exception | None = None) -> Any:
-    return cast(Adapter, Counting(failing))
+def _adapter(failing: Exception | None = None) -> Adapter:
+    return Counting(failing).adapter()
 
 
 def _case(name: str, ids: list[int]) -> CaseInput:
@@ -44,7 +76,7 @@ def _case(name: str, ids: list[int]) -> CaseInput:
     return CaseInput(name, "state", 4, truth, scenario=Scenario("chunked", sizes=[2]))
 
 
-def _traces(adapter: Any, cases: list[CaseInput]) -> list[Trace]:
+def _traces(adapter: Adapter, cases: list[CaseInput]) -> list[Trace]:
     subject = Subject(adapter)
     return list(probe_cell(subject, cases, lambda _: None))
 
@@ -55,11 +87,8 @@ def test_what_a_probe_raises_is_its_case_s_error_and_the_next_case_is_asked() ->
     assert (failed.case_id, failed.probe) == ("state/long", "*")
     assert failed.error == "ValueError: too long"
     assert (alone.case_id, alone.probe, alone.error) == ("state/short", "alone", None)
-    # It has no chunks: what was seen before stays.
-    assert (lacking.probe, lacking.error) == (
-        "*",
-        "AttributeError: 'Counting' object has no attribute 'chunk_size'",
-    )
+    # What was seen before stays.
+    assert (lacking.probe, lacking.error) == ("*", "ValueError: no chunks here")
     assert all(p.seconds is not None and p.seconds >= 0 for p in (failed, alone, lacking))
 
 
@@ -74,9 +103,9 @@ def test_a_lack_of_memory_ends_the_cell() -> None:
 def test_the_argmax_is_found_whatever_is_guessed_and_sooner_with_a_good_guess(
     guess: tuple[int, ...], passes: int
 ) -> None:
-    adapter = _adapter()
-    assert greedy_ids(adapter, [4, 5], 12, guess) == [6, 7, 8, EOS]
-    assert adapter.passes == passes
+    engine = Counting()
+    assert greedy_ids(engine.adapter(), [4, 5], 12, guess) == [6, 7, 8, EOS]
+    assert engine.passes == passes
 
 
 class Mute(Counting):
@@ -88,7 +117,7 @@ class Mute(Counting):
 
 def test_without_any_logits_the_search_for_the_argmax_ends() -> None:
     with pytest.raises(ValueError, match="no logits came for position 1"):
-        greedy_ids(cast(Adapter, Mute()), [4, 5], 12)
+        greedy_ids(Mute().adapter(), [4, 5], 12)
 
 
 class Chunking(Counting):
@@ -107,7 +136,7 @@ def test_a_chunk_that_cuts_nothing_otherwise_than_alone_is_not_observed(
 ) -> None:
     scenario = Scenario("chunked", sizes=[2, 3, 4, 8])
     case = replace(_case("state/sizes", list(range(length))), scenario=scenario)
-    alone, *forms = _traces(Chunking(), [case])
+    alone, *forms = _traces(Chunking().adapter(), [case])
     assert (alone.probe, alone.unseen) == ("alone", None)
     assert [form.repeat for form in forms] == [0, 1, 2, 3]
     for form in forms:
@@ -132,7 +161,7 @@ class Chatting(Counting):
 @pytest.mark.parametrize("truth", [Truth(text="right", output_ids=[6]), Truth()])
 def test_what_is_only_timed_is_neither_instrumented_nor_swapped(truth: Truth) -> None:
     case = CaseInput("chain/a", "chain", 4, truth)
-    subject = Subject(cast(Adapter, Chatting()), timed=True)
+    subject = Subject(Chatting().adapter(), timed=True)
     found = list(probe_cell(subject, [case], lambda _: None))
     # The stream, which tells the times, comes before the engine can have seen the prompt.
     assert [(p.probe, p.error) for p in found] == [("stream", None), ("whole", None)]
@@ -148,7 +177,7 @@ class Stating(Counting):
 
 
 def test_a_configuration_that_cannot_be_read_is_the_error_of_each_fact() -> None:
-    found = list(probe_engine(Subject(cast(Adapter, Stating())), [], {"config"}, lambda _: None))
+    found = list(probe_engine(Subject(Stating().adapter()), [], {"config"}, lambda _: None))
     assert [p.case_id for p in found] == [f"config/{name}" for name in FACTS]
     assert {p.error for p in found} == {"ValueError: no JSON came"}
 
@@ -161,14 +190,17 @@ class Thinking(Counting):
     def __init__(self, thought: str | None) -> None:
         self.message = {"content": None, "reasoning_content": thought}
 
-    def converse(self, requests: Sequence[Request], slots: int) -> list[Reply]:
+    def scenarios(self) -> Scenarios:
+        return Scenarios(chats=self.together)
+
+    def together(self, ask: Ask, requests: Sequence[Request], slots: int) -> list[Reply]:
         return [Reply(None, None, "", self.message, "length", [], 0.0) for _ in requests]
 
 
 @pytest.mark.parametrize("thought", ["Let me see", None])
 def test_a_chat_that_says_nothing_has_no_text_that_could_agree(thought: str | None) -> None:
     case = replace(_case("state/chats", []), scenario=Scenario("concurrent", sizes=[2]))
-    alone, together = _traces(Thinking(thought), [case])
+    alone, together = _traces(Thinking(thought).adapter(), [case])
     assert alone.text == together.text == thought
 
 

@@ -4,16 +4,21 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from runner.engines.base import Adapter, Load, Request, Unseen
+from runner.engines.abilities import ABILITIES, Scenarios
+from runner.engines.base import Load, Request, Unseen
 from runner.engines.engine import Engine
-from runner.engines.servers.connect import DIALECTS, dialect_class, open_server
-from runner.engines.servers.http_client import ServerFailure
+from runner.engines.registry import DIALECTS
+from runner.engines.servers.connect import connected
+from runner.engines.servers.plain import Plain
+from runner.engines.servers.server_errors import ServerFailure
 from suites.stages import CHAIN, STAGES
 from tests.runner.engines.servers.fake_dialects import (
     BOS,
@@ -28,7 +33,7 @@ from tests.runner.engines.servers.fake_dialects import (
 )
 from tests.runner.engines.servers.fake_servers import FakeHandler, FakeOpenAI, serving
 
-Opener = Callable[..., Adapter]
+Opener = Callable[..., Any]
 USER = [{"role": "user", "content": "abc"}]
 IDS = [BOS, 1, 4, EOS, 2, 0, 5]
 
@@ -39,7 +44,7 @@ def opened(tmp_path: Path) -> Iterator[Opener]:
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": SIZE}))
     with ExitStack() as stack:
 
-        def open_(server: FakeOpenAI, dialect: str = "auto") -> Adapter:
+        def open_(server: FakeOpenAI, dialect: str = "auto") -> Plain:
             stack.enter_context(serving(server))
             load = Load(
                 path=str(tmp_path),
@@ -54,7 +59,7 @@ def opened(tmp_path: Path) -> Iterator[Opener]:
                     dialect=dialect,
                 ),
             )
-            return open_server(load)
+            return connected(load, DIALECTS)
 
         yield open_
 
@@ -71,15 +76,15 @@ def opened(tmp_path: Path) -> Iterator[Opener]:
 def test_a_server_s_dialect_is_found_by_what_it_answers(
     server: type[FakeOpenAI], name: str, opened: Opener
 ) -> None:
-    assert type(opened(server())) is dialect_class(name)
+    assert type(opened(server())) is DIALECTS[name]
 
 
 def test_mlx_is_asked_for_its_own_model_and_not_for_one_of_the_cache(opened: Opener) -> None:
     models = {"data": [{"id": "hub/another"}, {"id": "/its/own"}]}
     server = FakeOpenAI(**{"/v1/models": models, "/health": {"status": "ok"}})
     adapter = opened(server)
-    assert type(adapter) is dialect_class("mlx")
-    assert cast(Any, adapter).model == "default_model"
+    assert type(adapter) is DIALECTS["mlx"]
+    assert adapter.model == "default_model"
 
 
 @pytest.mark.parametrize("said", [{"error": "no such model"}, {"tokens": ["a"]}, [1, 2]])
@@ -101,7 +106,7 @@ def test_llama_server_may_keep_its_ends_to_itself(opened: Opener) -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_a_dialect_names_every_stage_and_the_call_that_shows_it(name: str) -> None:
-    shown = dialect_class(name).shown
+    shown = DIALECTS[name].shown
     assert set(shown.stages) == {*STAGES, CHAIN}
     seen = {s for s, how in shown.stages.items() if how in ("path", "endpoint", "reenacted")}
     assert set(shown.calls) == seen
@@ -130,8 +135,8 @@ def test_llama_server_s_prompt_is_shown_with_the_bos_that_its_tokenizer_adds(
     assert text == "<s>abcg"
     assert adapter.encode_chat(text) == [BOS, 0, 1, 2, 6]
     assert adapter.encode_text("ab") == [BOS, 0, 1]
-    assert adapter.encode_output("a</s>") == [0, EOS]
-    assert adapter.decode_ids([BOS, 0]) == "<s>a"
+    assert adapter.ids_of("a</s>") == [0, EOS]
+    assert adapter.text_of([BOS, 0]) == "<s>a"
 
 
 @pytest.mark.parametrize("cold", [False, True])
@@ -220,7 +225,7 @@ def test_a_distribution_of_another_shape_is_the_server_s_failure(
     adapter = opened(FakeLlamaServer())
     assert adapter.eos_ids()
     broken = opened(FakeLlamaServer(**{"/completion": answer}))
-    broken._eos = adapter.eos_ids()  # type: ignore[attr-defined]  # known before it broke
+    broken._eos = adapter.eos_ids()  # known before it broke
     with pytest.raises(ServerFailure):
         broken.prefill(IDS)
 
@@ -275,7 +280,7 @@ def test_sglang_states_and_tokenizes_what_its_version_can(opened: Opener) -> Non
     assert adapter.loaded.engine_version == "0.5.9"
     assert adapter.facts() == {"compute_dtype": "bf16", "kv_dtype": "bf16", "context_length": 64}
     assert adapter.encode_chat("<s>ab") == adapter.encode_text("ab") == [BOS, 0, 1]
-    assert adapter.decode_ids([BOS, 0]) == "<s>a"
+    assert adapter.text_of([BOS, 0]) == "<s>a"
     older = FakeSGLang()
     del older.answers["/tokenize"]
     with pytest.raises(Unseen, match="this version has no /tokenize"):
@@ -294,5 +299,23 @@ def test_what_these_servers_cannot_show_is_said_and_not_guessed(opened: Opener) 
     for adapter in (opened(FakeOllama()), opened(FakeSGLang()), opened(FakeOpenAI())):
         with pytest.raises(Unseen):
             adapter.chat(Request(USER, script=[1]))
-        with pytest.raises(Unseen):
-            adapter.eos_ids()
+        vocabulary = adapter.adapter().vocabulary
+        if vocabulary is not None:
+            with pytest.raises(Unseen):
+                vocabulary.eos_ids()
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_dialect_has_the_abilities_that_it_declares(name: str) -> None:
+    """What a dialect shows is known before a server is asked, so both must agree."""
+    dialect = DIALECTS[name]
+    server = dialect.__new__(dialect)  # nothing is asked of a server to name its abilities
+    server.loaded = None
+    if name == "vllm":
+        server.numbers = SimpleNamespace(vocabulary=16)
+    adapter, shown = server.adapter(), dialect.shown
+    hidden = {"sglang": {"vocabulary"}}.get(name, set())  # it decodes ids, but hides its EOS ids
+    abilities = {*ABILITIES, *(field.name for field in fields(Scenarios))}
+    assert {a for a in abilities if adapter.has(a)} - hidden == {
+        a for a in abilities if shown.has(a)
+    }

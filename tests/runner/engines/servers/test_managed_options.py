@@ -19,10 +19,12 @@ os.dup2(2, 1)
 sys.path.append(sys.argv[1])
 from runner.engines.base import Load
 from runner.engines.engine import Engine
+from runner.engines.registry import DECLARATIONS
 from runner.engines.servers.managed import Managed
 path, engine = json.loads(sys.argv[2])
 engine = Engine(name="served", serving="managed", **engine)
-server = Managed(Load(path, backend="cpu", pass_="deployed", weights_type="f32", engine=engine))
+load = Load(path, backend="cpu", pass_="deployed", weights_type="f32", engine=engine)
+server = Managed(load, DECLARATIONS[engine.engine].own_server)
 messages = [{"role": "user", "content": "What is 3 + 4?"}]
 body = {"model": path, "messages": messages, "max_tokens": 4, "temperature": 0}
 headers = {"Content-Type": "application/json"}

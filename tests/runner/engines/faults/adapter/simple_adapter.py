@@ -1,13 +1,15 @@
-"""An adapter small enough to know by heart: 16 tokens, logits that depend on all ids so far."""
+"""An engine small enough to know by heart: 16 tokens, logits that depend on all ids so far."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from runner.engines.base import Adapter, Load, Logits, Reply, Request, Shown
+from runner.engines.abilities import Adapter, Ask, Chunked, Scenarios
+from runner.engines.base import Loaded, Logits, Reply, Request
+from runner.engines.declaration import Shown, all_stages
 
 VOCABULARY = 16
 BOS, EOS, HIDDEN = 0, 1, 2
@@ -15,15 +17,36 @@ PIECES = ["<|bos|>", "<|end|>", "<|role|>", " a", "b", " c", "d", "é", "\ufffd"
 PIECES += [":", "1", "x", "y"]
 
 
-class Simple(Adapter):
+class Simple:
     """Greedy and seeded draws over made-up logits; chat text is the pieces of the answer."""
 
-    def __init__(self, load: Load | None = None) -> None:
+    parameters = ("temperature", "top_k")
+
+    def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.message: dict[str, Any] | None = None
 
-    loaded = None  # type: ignore[assignment]  # nothing is loaded
-    shown = Shown(stages={}, calls={})
+    def adapter(self) -> Adapter:
+        """Return all its abilities."""
+        return Adapter(
+            loaded=Loaded("1.0", "", "f32", "f32", [], {}),
+            shown=Shown(all_stages("path"), {}),
+            facts=self.facts,
+            chat=self.chat,
+            template=self,
+            tokenizer=self,
+            vocabulary=self,
+            distribution=self,
+            sampler=self,
+            scenarios=Scenarios(
+                batched=self.batch,
+                chunked=Chunked(self.chunked),
+                prefix=self.warm,
+                reused=self.reused,
+                concurrent=self.serve,
+                chats=self.chats,
+            ),
+        )
 
     def facts(self) -> dict[str, Any]:
         return {"bos_id": BOS, "vocab_size": VOCABULARY}
@@ -39,10 +62,10 @@ class Simple(Adapter):
     def encode_text(self, text: str) -> list[int]:
         return self.encode_chat(text)
 
-    def encode_output(self, text: str) -> list[int]:
+    def ids_of(self, text: str) -> list[int]:
         return [3 + ord(c) % 12 for c in text]
 
-    def decode_ids(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int]) -> str:
         text, places = "", list(ids)
         while places:
             if places[:2] == [8, 9]:
@@ -50,6 +73,9 @@ class Simple(Adapter):
             else:
                 text, places = text + PIECES[places[0]], places[1:]
         return text
+
+    def eos_ids(self) -> list[int]:
+        return [EOS]
 
     def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
         rows = []
@@ -82,6 +108,10 @@ class Simple(Adapter):
     ) -> list[list[int]]:
         return [self.generate(p, {"temperature": 0.0}, max_tokens, None) for p in prompts]
 
+    def chats(self, ask: Ask, requests: Sequence[Request], slots: int) -> list[Reply]:
+        with ThreadPoolExecutor(slots) as pool:
+            return list(pool.map(ask, requests))
+
     def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
         self.asked.append({**asked, "seed": seed})
         return [int(t) for t in np.random.default_rng(seed).integers(3, VOCABULARY, n)]
@@ -102,9 +132,9 @@ class Simple(Adapter):
         wanted = wanted[: request.max_tokens]
         if EOS in wanted:
             wanted = wanted[: wanted.index(EOS) + 1]
-        said = self.decode_ids([i for i in wanted if i > HIDDEN])
+        said = self.text_of([i for i in wanted if i > HIDDEN])
         ends = [said.find(stop) for stop in request.stop if stop in said]
-        reply = Reply(
+        return Reply(
             prompt_ids=prompt,
             output_ids=wanted,
             text=said[: min(ends)] if ends else said,
@@ -113,7 +143,3 @@ class Simple(Adapter):
             arrivals_s=[],
             total_s=0.0,
         )
-        return replace(reply, message=self.message) if self.message else reply
-
-    def eos_ids(self) -> list[int]:
-        return [EOS]

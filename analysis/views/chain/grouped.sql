@@ -1,0 +1,13 @@
+-- The chain's rows of `compared.grouped`, once ties are told from symptoms.
+SELECT
+    g.* REPLACE (
+        coalesce(c.outcome, g.outcome) AS outcome,
+        coalesce(c.detail, g.detail) AS detail,
+        g.is_divergent AND coalesce(c.outcome = 'mismatch', true) AS is_divergent,
+        g.is_expected AND coalesce(c.outcome = 'mismatch', true) AS is_expected,
+        g.is_gap OR coalesce(c.outcome = 'no_truth', false) AS is_gap
+    ),
+    c.symptom
+FROM compared.grouped AS g
+LEFT JOIN chain.compared AS c USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+WHERE g.stage = 'chain'

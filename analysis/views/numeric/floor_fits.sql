@@ -1,0 +1,13 @@
+-- Each floor, prefill and decode apart, as the parameters of its prediction t: x = ln(mean KL + offset)
+-- over B configurations.
+SELECT
+    o.run_id, f.floor_id, f.weights_digest, lower(f.compute_dtype) AS compute_dtype, f.backend,
+    f.suite, f.probe, min(o.rank) AS rank, max(f.created) AS created,
+    count(DISTINCT f.configuration) AS configurations,
+    avg(ln(greatest(f.mean_kl, 0) + r.kl_offset)) AS mean_x,
+    greatest(coalesce(stddev_samp(ln(greatest(f.mean_kl, 0) + r.kl_offset)), 0), any_value(r.min_floor_sd)) AS sd_x,
+    max(f.mean_kl) AS max_mean_kl, max(f.max_flip_margin) AS max_flip_margin
+FROM sources.floors AS f
+INNER JOIN sources.reference_roots AS o ON f.root = o.root
+CROSS JOIN sources.rules AS r
+GROUP BY o.run_id, f.floor_id, f.weights_digest, lower(f.compute_dtype), f.backend, f.suite, f.probe

@@ -1,0 +1,4 @@
+-- The newest judgement of every run, one row per (cell, node).
+SELECT * FROM sources.stored_qualification
+UNION ALL BY NAME
+SELECT * FROM verdicts.qualification

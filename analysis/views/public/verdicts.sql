@@ -1,0 +1,4 @@
+-- The newest judgement of every run.
+SELECT * FROM sources.stored_verdicts
+UNION ALL BY NAME
+SELECT * FROM verdicts.verdicts

@@ -1,0 +1,10 @@
+-- The reference trace of each key as seen by each run: its first reference root that has one wins.
+SELECT
+    o.run_id, r.weights_digest, r.tokenizer_digest, r.case_digest, r.stage, r.probe,
+    r.rowid AS truth_row, r.reference_id
+FROM sources.reference_traces AS r
+INNER JOIN sources.reference_roots AS o ON r.root = o.root
+QUALIFY row_number() OVER (
+    PARTITION BY o.run_id, r.weights_digest, r.tokenizer_digest, r.case_digest, r.stage, r.probe
+    ORDER BY o.rank, r.created DESC, r.rowid DESC
+) = 1

@@ -1,0 +1,84 @@
+-- The chain: qualified when every answer is equal or a tie; a symptom that declared upstream
+-- differences account for is `expected`; one under a broken instrument is inconclusive; any other is
+-- divergent. A case that the engine cannot be asked (a server takes no such option) is named and judges nothing.
+WITH counted AS (
+    SELECT
+        g.run_id, g.cell_id, g.node_id, g.attempt, g.case_group,
+        count(*) FILTER (WHERE g.outcome <> 'not_observed') AS n,
+        count(*) FILTER (WHERE g.is_divergent OR g.is_expected) AS mismatches,
+        count(*) FILTER (WHERE g.is_divergent AND s.cause IS NULL) AS unexplained,
+        count(*) FILTER (WHERE g.is_divergent AND s.cause_verdict = 'divergent' AND s.cause <> 'instrument') AS caused,
+        count(*) FILTER (WHERE g.is_divergent AND s.cause = 'instrument') AS unsteady,
+        count(*) FILTER (WHERE g.is_divergent AND s.cause_verdict = 'expected') AS declared,
+        count(*) FILTER (WHERE g.is_expected) AS expected,
+        count(*) FILTER (WHERE g.outcome = 'tie') AS ties,
+        count(*) FILTER (WHERE g.is_gap) AS gaps,
+        count(*) FILTER (WHERE g.outcome = 'missing') AS missing,
+        count(*) FILTER (WHERE g.outcome = 'error') AS failed,
+        count(*) FILTER (WHERE g.outcome = 'no_truth') AS without_truth,
+        count(*) FILTER (WHERE g.observed = 'reenacted') AS reenacted,
+        string_agg(DISTINCT s.cause, ', ' ORDER BY s.cause) FILTER (WHERE s.cause <> 'instrument') AS causes,
+        string_agg(DISTINCT g.expected_reason, '; ' ORDER BY g.expected_reason) AS expected_reasons,
+        string_agg(DISTINCT g.observed, ', ' ORDER BY g.observed) FILTER (WHERE g.outcome <> 'missing') AS observed,
+        coalesce(
+            min(g.case_id) FILTER (WHERE g.is_divergent AND s.cause IS NULL),
+            min(g.case_id) FILTER (WHERE g.is_divergent), min(g.case_id) FILTER (WHERE g.is_expected),
+            min(g.case_id) FILTER (WHERE g.is_gap), min(g.case_id) FILTER (WHERE g.outcome = 'tie')
+        ) AS first_case,
+        min_by(g.detail, (s.cause IS NOT NULL, g.case_id, g.detail)) FILTER (WHERE g.is_divergent) AS first_detail,
+        min_by(g.case_id || coalesce(': ' || g.detail, ''), (g.case_id, g.detail)) FILTER (WHERE g.is_gap) AS first_gap,
+        string_agg(DISTINCT g.case_id, ', ' ORDER BY g.case_id) FILTER (WHERE g.outcome = 'not_observed') AS unseen_cases,
+        min(g.reference_id) AS reference_id
+    FROM chain.grouped AS g
+    LEFT JOIN chain.symptoms AS s USING (run_id, cell_id, node_id, attempt, probe, case_id, repeat)
+    GROUP BY g.run_id, g.cell_id, g.node_id, g.attempt, g.case_group
+),
+
+judged AS (
+    SELECT
+        g.run_id, g.cell_id, g.node_id, g.attempt, g.stage, g.star, g.star_error, g.lost_traces, g.planned,
+        coalesce(c.case_group, '*') AS case_group,
+        c.* EXCLUDE (run_id, cell_id, node_id, attempt, case_group, observed),
+        coalesce(g.star, c.observed) AS observed, f.floor_id,
+        CASE WHEN c.gaps > 0 THEN format(', {} could not be compared', c.gaps) ELSE '' END AS left_out,
+        CASE
+            WHEN g.star IS NOT NULL THEN 'not_observed'
+            WHEN g.planned = 0 THEN 'not_observed'
+            WHEN c.unexplained > 0 OR c.caused > 0 THEN 'divergent'
+            WHEN coalesce(c.n, 0) = 0 AND c.unseen_cases IS NOT NULL THEN 'not_observed'
+            WHEN coalesce(c.n, 0) = 0 OR c.gaps > 0 OR c.reenacted > 0 OR c.unsteady > 0 THEN 'inconclusive'
+            WHEN c.declared > 0 OR c.expected > 0 THEN 'expected'
+            ELSE 'qualified'
+        END AS verdict
+    FROM staging.stage_grid AS g
+    LEFT JOIN counted AS c USING (run_id, cell_id, node_id)
+    LEFT JOIN numeric.pair_floors AS f USING (run_id, cell_id, node_id)
+    WHERE g.stage = 'chain'
+)
+
+SELECT
+    run_id, cell_id, node_id, attempt, stage, case_group, verdict,
+    CASE
+        WHEN star IS NOT NULL THEN star || coalesce(': ' || star_error, '')
+        WHEN planned = 0 THEN 'not_probed: the suite has no case for it'
+        WHEN verdict = 'divergent' AND unexplained > 0 THEN format('{} of {} answers differ, {} of them with no isolate to account for it', mismatches, n, unexplained) || left_out
+        WHEN verdict = 'divergent' THEN format('{} of {} answers differ, accounted for by {}', mismatches, n, causes) || left_out
+        WHEN verdict = 'expected' THEN format('{} of {} answers differ as declared', mismatches, n)
+        WHEN verdict = 'not_observed' THEN 'hidden: none of its cases can be asked here'
+        WHEN coalesce(n, 0) = 0 THEN coalesce(lost_traces, 'the attempt left no trace of this stage')
+        WHEN gaps > 0
+            THEN format('{} of {} not compared ({} missing, {} failed, {} without truth); first: {}', gaps, n, missing, failed, without_truth, first_gap)
+                || coalesce('; ' || lost_traces, '')
+        WHEN unsteady > 0 THEN format('{} of {} answers have other tokens, and the instrument is broken', unsteady, n)
+        WHEN verdict = 'inconclusive' THEN format('{} of {} are reenacted, which never alone qualifies', reenacted, n)
+    END AS reason,
+    observed, n, mismatches, first_case,
+    CASE
+        WHEN verdict = 'divergent' THEN format('{}: {}', first_case, coalesce(first_detail, 'the answer differs')) || CASE WHEN failed > 0 THEN format(' ({} failed; first: {})', failed, first_gap) ELSE '' END
+        WHEN verdict = 'expected' THEN coalesce('accounted for by ' || causes, expected_reasons)
+        WHEN verdict = 'qualified' THEN format('all {} answers agree', n)
+    END
+    || CASE WHEN ties > 0 THEN format(' ({} ties)', ties) ELSE '' END
+    || CASE WHEN unseen_cases IS NOT NULL AND star IS NULL THEN format(' (not to be asked here: {})', unseen_cases) ELSE '' END AS explanation,
+    reference_id, floor_id, unexplained
+FROM judged

@@ -1,0 +1,36 @@
+-- One verdict per (cell, node): its culprit, whether that is confirmed, and its scope.
+SELECT
+    q.run_id, q.cell_id, q.series_id, q.suite, q.model, q.variant, q.engine, q.engine_version,
+    q.engine_build, q.serving, q.backend, q.pass, q.compute_dtype, q.kv_dtype, q.hardware, q.node_id,
+    q.device_count, q.driver, q.attempt, q.verdict, q.culprit,
+    coalesce(q.culprits, q.culprit) AS culprits,
+    coalesce(c.confirmed, 'not_applicable') AS confirmed,
+    array_to_string(q.required, ', ') AS required,
+    format('{} of {}', coalesce(q.observed, 0), (SELECT count(*) FROM sources.stages WHERE stage <> 'chain')) AS observed_stages,
+    CASE q.verdict
+        WHEN 'error' THEN 'nothing to judge: ' || q.failure
+        WHEN 'divergent' THEN
+            CASE
+                WHEN q.is_set
+                    THEN q.culprit || ': ' || q.set_says || CASE WHEN q.set_cases > 1 THEN format(' (and {} more cases)', q.set_cases - 1) ELSE '' END
+                        || CASE WHEN contains(q.culprit, '/') THEN '; which of these it was is hidden here' ELSE '; it is hidden here, and what else could do that agrees' END
+                WHEN q.culprit = 'interface' THEN 'every observed stage agrees, the chain does not: ' || q.chain_says
+                WHEN q.culprit IS NULL THEN 'the chain differs (' || q.chain_says || ') and the stages that could place it were not judged: ' || CASE WHEN q.pass = 'timed' THEN 'the timed pass isolates none' ELSE coalesce(q.open, 'see the verdicts') END
+                WHEN q.earliest = 'config' AND q.culprit <> 'config' THEN q.culprit || ': ' || q.fact_details || coalesce(' (' || w.explanation || ')', '')
+                ELSE q.culprit || ': ' || coalesce(h.hints || '; ', '') || coalesce(w.explanation, w.reason, 'it differs')
+            END
+        WHEN 'not_observed' THEN 'timed only: whether its answers are right is for the other passes to say'
+        WHEN 'qualified' THEN 'every required stage agrees' || coalesce(', but for declared differences: ' || q.declared, '')
+        ELSE 'could not judge ' || coalesce(q.open, 'the cell: ' || q.disagreement, 'anything: no stage is required')
+    END
+    || coalesce(' (' || c.told || ')', '')
+    || CASE WHEN q.verdict = 'error' OR q.verdict = 'inconclusive' AND list_contains(q.required, 'chain') THEN '' ELSE coalesce('; ' || q.chain_failed, '') END AS explanation
+FROM verdicts.blamed AS q
+LEFT JOIN verdicts.confirmations AS c
+    ON c.run_id = q.run_id AND c.cell_id = q.cell_id AND c.node_id = q.node_id
+LEFT JOIN verdicts.verdicts AS w
+    ON w.run_id = q.run_id AND w.cell_id = q.cell_id AND w.node_id IS NOT DISTINCT FROM q.node_id
+    AND w.stage = q.culprit AND w.case_group = '*'
+LEFT JOIN compared.differing_facts AS h
+    ON h.run_id = q.run_id AND h.cell_id = q.cell_id AND h.node_id = q.node_id AND h.stage = q.culprit
+ORDER BY q.run_id, q.suite, q.model, q.variant, q.engine, q.pass, q.cell_id, q.node_id
