@@ -58,7 +58,7 @@ def judged() -> Iterator[Callable[[Bench], Judged]]:
         yield judge
 
 
-Together = Callable[[Callable[[Bench, Key], None], Iterable[Key]], dict[Key, Judged]]
+Together = Callable[[Callable[[Bench, Key], object], Iterable[Key]], dict[Key, Judged]]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,9 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together[Any]
     """
     with ExitStack() as stack:
 
-        def judge(arrange: Callable[[Bench, Key], None], table: Iterable[Key]) -> dict[Key, Judged]:
+        def judge(
+            arrange: Callable[[Bench, Key], object], table: Iterable[Key]
+        ) -> dict[Key, Judged]:
             root = tmp_path_factory.mktemp("together")
             runs: dict[Key, str] = {}
             for number, key in enumerate(table):
