@@ -170,7 +170,11 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
     for cell_id, record in records.items():
         asked = []
         for planned in record.completeness.planned:
-            case = with_truth(planned, order, references)
+            try:
+                case = with_truth(planned, order, references)
+            except ValueError as error:
+                record.miss(planned, f"no truth to ask with: {error}")
+                continue
             lacking = None if order.freeze else lacks_truth(case)
             if lacking is None:
                 asked.append(case)

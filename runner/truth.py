@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from runner.engines.orders import CaseInput, Scenario, Script, Truth
+from runner.engines.typed_json import from_json, to_json
 from runner.order import WorkOrder
 from runner.stored.references import References
 from suites import suite
@@ -39,7 +40,19 @@ def _scenario(scenario: suite.Scenario) -> Scenario:
 
 
 def with_truth(case: Case, order: WorkOrder, references: References) -> CaseInput:
-    """Return a case with the truth's input to its stage, as far as it is known."""
+    """Return a case with the truth's input to its stage, as far as it is known.
+
+    Raises:
+        ValueError: what is frozen for it is malformed.
+    """
+    try:
+        found = _truth(case, order, references)
+        return replace(question(case), truth=from_json(Truth, to_json(found)))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"its frozen reference is malformed: {error}") from error
+
+
+def _truth(case: Case, order: WorkOrder, references: References) -> Truth:
     golden = case.golden if order.golden_model else Golden()
     find = _FROZEN.get(case.stage)
     truth = Truth() if find is None else find(case, references)
@@ -52,7 +65,7 @@ def with_truth(case: Case, order: WorkOrder, references: References) -> CaseInpu
         ids = golden.script_ids
         found = _json(frozen).get("script_ids") if ids is None else list(ids)
         truth = replace(truth, script_ids=found)
-    return replace(question(case), truth=truth)
+    return truth
 
 
 def lacks_truth(case: CaseInput) -> str | None:

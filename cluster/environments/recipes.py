@@ -92,11 +92,9 @@ class Recipe(Frozen):
 
 @functools.cache
 def recipes() -> dict[str, EngineRecipe]:
-    """Return engine → recipe, for every engine that is installed."""
-    files = {
-        name: folder_of(name) / "recipe.yaml" for name in DECLARATIONS if not _needs_none(name)
-    }
-    return {name: load_yaml(path, EngineRecipe) for name, path in files.items()}
+    """Return engine → recipe, for every engine whose folder has one."""
+    files = ((name, folder_of(name) / "recipe.yaml") for name in DECLARATIONS)
+    return {name: load_yaml(path, EngineRecipe) for name, path in files if path.is_file()}
 
 
 def parse_spec(text: str) -> tuple[str, str]:

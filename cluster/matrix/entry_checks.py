@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from runner.engines.abilities import ABILITIES
 from runner.engines.faults.adapter import ADAPTER_MUTATIONS
-from runner.engines.faults.gateway.registry import MUTATIONS as GATEWAYS
+from runner.engines.faults.gateway.registry import PROXY_MUTATIONS
 from runner.engines.registry import DECLARATIONS, DIALECTS, shown_as
 from suites.mistakes import Mistake
 from suites.stages import Serving
@@ -105,9 +105,9 @@ def misplaced_adapter_fault(
 
 def unknown_proxy_fault(proxy: ProxyFault) -> Mistake | None:
     """Return what is wrong with the name of a proxy's fault; None if the fault exists."""
-    if proxy.how in GATEWAYS:
+    if proxy.how in PROXY_MUTATIONS:
         return None
-    return Mistake.unknown(("how",), "fault of a proxy", proxy.how, tuple(GATEWAYS))
+    return Mistake.unknown(("how",), "fault of a proxy", proxy.how, tuple(PROXY_MUTATIONS))
 
 
 def refuse_duplicates(kind: str, key: str, names: Sequence[str]) -> None:

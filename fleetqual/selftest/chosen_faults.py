@@ -7,7 +7,7 @@ from cluster.matrix.entry_checks import unknown_adapter_fault, unknown_proxy_fau
 from fleetqual.selftest.base_matrix import BaseMatrix
 from fleetqual.selftest.catalogue import Fault, id_and_strength, load_faults
 from suites.errors import UserError
-from suites.loading import error_at, unknown_name
+from suites.loading import unknown_name
 from suites.mistakes import Mistake
 
 #: The shipped matrix with the engines that the weekly one lacks, as a user types it.
@@ -39,7 +39,7 @@ def _checked(path: Path) -> Sequence[Fault]:
             mistake = unknown_proxy_fault(proxy)
         if mistake is not None:
             key = ("faults", index, "inject", fault.inject.depth, *mistake.key)
-            raise error_at(document, Mistake(key, mistake.what, mistake.known, mistake.fix))
+            raise document.error(Mistake(key, mistake.what, mistake.known, mistake.fix))
     return faults
 
 

@@ -47,20 +47,17 @@ def from_json(kind: type[T], value: Any) -> T:
 
 def _read(kind: Any, value: Any, where: str) -> Any:
     origin, of = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if kind in _PLAIN:
-        if type(value) in _PLAIN[kind]:
-            return value
-    elif origin is Literal:
-        if value in of:
-            return value
-    elif origin in (Union, types.UnionType):
+    if is_dataclass(kind):
+        return _object(kind, value, where)
+    if origin in _READERS:
+        return _READERS[origin](of, value, where)
+    if origin in (Union, types.UnionType):
         (inner,) = (choice for choice in of if choice is not types.NoneType)
         return None if value is None else _read(inner, value, where)
-    else:
-        reader = _READERS[origin or dict]
-        return _object(kind, value, where) if is_dataclass(kind) else reader(of, value, where)
+    if kind is Any or type(value) in _PLAIN.get(kind, ()):
+        return value
+    if origin is Literal and any(type(value) is type(one) and value == one for one in of):
+        return value
     raise _wrong(kind, value, where)
 
 

@@ -317,6 +317,8 @@ class Bench:
 
     root: Path
     run_id: str = RUN
+    references: str = "references"
+    """The folder below the root that holds this run's references."""
     cells: list[Cell] = field(default_factory=lambda: [Cell()])
     expected: list[dict[str, Any]] = field(default_factory=list)
     floors: int = 24
@@ -351,7 +353,7 @@ class Bench:
         config = {
             "matrix_path": "matrix.yaml",
             "expected": self.expected,
-            "references": [f"{self.results}/references"],
+            "references": [f"{self.results}/{self.references}"],
             "only": None,
         }
         run = RunRow(run_id=self.run_id, config=json.dumps(config), code_version="0", started=NOW)
@@ -364,8 +366,8 @@ class Bench:
         for cell in self.cells:
             for attempt in cell.attempts:
                 self._write_attempt(store, cell, attempt)
-        store.write_to("references/frozen.parquet", self._references(), ReferenceRow)
-        store.write_to("references/floors/floor.parquet", self._floors(), FloorRow)
+        store.write_to(f"{self.references}/frozen.parquet", self._references(), ReferenceRow)
+        store.write_to(f"{self.references}/floors/floor.parquet", self._floors(), FloorRow)
         return self.results
 
     def _case(self, case_id: str) -> CaseRow:

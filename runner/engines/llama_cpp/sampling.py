@@ -75,7 +75,7 @@ class LlamaSampler:
 def stated_defaults(metadata: dict[str, str]) -> dict[str, Any] | None:
     """Return the sampling defaults that a GGUF file states; None if it states none.
 
-    A file that states them wants to be sampled from, which is what ``do_sample`` says elsewhere.
+    A file that states them asks for sampling, which other formats write as ``do_sample``.
     """
     found: dict[str, Any] = {}
     for key, name in _STATED.items():

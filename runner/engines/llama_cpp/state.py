@@ -1,9 +1,9 @@
 """llama.cpp with several sequences: batches, slots that are used again, continuous batching.
 
-llama-cpp-python's own ``Llama`` knows one sequence only. So the model that it loaded gets contexts
-of our own beside it, made as its own context is but for several sequences, and fed through
-llama.cpp's batch interface: token, position, sequence, and whether its logits are wanted. What one
-sequence can show (chunks, a warm prefix) is asked of the ``Llama`` itself.
+llama-cpp-python's own ``Llama`` knows one sequence only. So the loaded model gets further contexts,
+which are made like the ``Llama``'s own, except that they hold several sequences. They are fed
+through llama.cpp's batch interface: token, position, sequence, and whether its logits are needed.
+What one sequence can show (chunks, a warm prefix) is asked of the ``Llama`` itself.
 """
 
 from collections import deque

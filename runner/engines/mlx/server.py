@@ -17,7 +17,7 @@ class MlxServer(Plain):
         stages={**HIDDEN_STAGES, "state": "endpoint", "chain": "endpoint"},
         calls={
             "state": "POST chat/completions, several at once",
-            "chain": "POST chat/completions with logprobs, which tell the ids",
+            "chain": "POST chat/completions with logprobs, which show the ids",
         },
         scenarios=("chats",),
     )
@@ -39,9 +39,9 @@ class MlxServer(Plain):
         return body if self.load.pass_ == "timed" else {**body, "logprobs": True}
 
     def output_ids(self, choices: Sequence[dict[str, Any]]) -> list[int] | None:
-        told = [
+        shown = [
             c["logprobs"]["content"] for c in choices if (c.get("logprobs") or {}).get("content")
         ]
-        if not told:
+        if not shown:
             return None
-        return numbered(token.get("id") for tokens in told for token in tokens)
+        return numbered(token.get("id") for tokens in shown for token in tokens)

@@ -1,4 +1,4 @@
-"""A server as an adapter: started or only addressed, asked what it is, and then asked the cases."""
+"""A server as an adapter: it is started or only addressed, and asked which dialect it speaks."""
 
 import atexit
 import importlib.metadata
@@ -10,9 +10,10 @@ from runner.engines.abilities import Adapter
 from runner.engines.base import EngineGone, Load
 from runner.engines.declaration import Declaration, Shown
 from runner.engines.faults.gateway.proxy import Proxy
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.managed import Managed
 from runner.engines.servers.plain import Plain, answers
+from runner.engines.servers.server_errors import Refused, ServerFailure
 
 _LEAST_S, _MOST_S, _SHARE = 5.0, 120.0, 1 / 3
 Dialects = Mapping[str, type[Plain]]
@@ -73,7 +74,7 @@ def managed_shown(declaration: Declaration) -> Shown | None:
 
 
 def with_weights(shown: Shown) -> Shown:
-    """Add that the artifact which a server was started with is at hand, as in process."""
+    """Add that the artifact of a managed server can be read, as in process."""
     return replace(
         shown,
         stages={**shown.stages, "weights": "path"},

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from runner.engines.base import Logits, Unseen
-from runner.engines.servers.http_client import Client, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import numbered
+from runner.engines.servers.server_errors import ServerFailure
 
 GREEDY = {"temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0}
 #: Below the logarithm of the least float32, which is all that is known of what underflowed.
@@ -22,7 +23,7 @@ class Completion:
     """The endpoint; ``eos_ids`` are asked for when a sequence is to be forced."""
 
     def __init__(self, client: Client, size: Any, eos_ids: Callable[[], list[int]]) -> None:
-        """``size`` is the number of ids in the vocabulary, as the server tells it."""
+        """``size`` is the number of ids in the vocabulary, as the server states it."""
         self._client, self._size, self._eos_ids = client, size, eos_ids
         self._texts: dict[int, str] = {}
 
@@ -97,7 +98,7 @@ class Completion:
             )
             if len(rows) != stop - first:
                 raise ServerFailure(
-                    f"/completion told of {len(rows)} positions, not {stop - first}"
+                    f"/completion returned {len(rows)} positions, not {stop - first}"
                 )
         return np.stack(rows)
 
@@ -106,7 +107,7 @@ class Completion:
     ) -> dict[str, Any]:
         """Let the server generate exactly ``following``, and one id more.
 
-        That one is forced too: of a part of a character no probabilities would be told.
+        That one is forced too: of a part of a character no probabilities would come.
         """
         ids = [*following, self._filler()]
         body = {
@@ -129,11 +130,11 @@ class Completion:
         found, size = list[Logits](), self._vocabulary
         try:
             for position in answer["completion_probabilities"]:
-                told = position["top_logprobs"]
+                entries = position["top_logprobs"]
                 row = np.full(size, np.nan, np.float32)
-                row[[entry["id"] for entry in told]] = [entry["logprob"] for entry in told]
-                if len(told) != size:
-                    raise ValueError(f"{len(told)} of {size} probabilities came")
+                row[[entry["id"] for entry in entries]] = [entry["logprob"] for entry in entries]
+                if len(entries) != size:
+                    raise ValueError(f"{len(entries)} of {size} probabilities came")
                 found.append(np.maximum(row, _LEAST))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise ServerFailure(
@@ -145,7 +146,7 @@ class Completion:
     def _vocabulary(self) -> int:
         size = self._size
         if not isinstance(size, int) or size < 1:
-            raise Unseen("hidden", "this version does not tell how large its vocabulary is")
+            raise Unseen("hidden", "this version does not state the size of its vocabulary")
         if size > _LARGEST_VOCABULARY:
             raise Unseen("hidden", f"{size} probabilities at every position are too much JSON")
         return size

@@ -1,4 +1,4 @@
-"""An engine's own server, started for one child: its command, its health, and its end.
+"""An engine's own server, started for one child: from its command to its end.
 
 It stays in the child's process group, which the supervisor kills as a whole, so nothing of it
 outlives the child, whatever ends that. What it prints goes where the child's own words go.

@@ -12,7 +12,7 @@ from runner.engines.base import Message
 
 
 def openai_messages(messages: Sequence[Message]) -> list[Message]:
-    """Return the messages as a client sends them; what is in that form stays as it is."""
+    """Return the messages as a client sends them; those already in that form do not change."""
     found: list[Message] = []
     waiting: list[str] = []
     for message in messages:

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 from runner.engines.abilities import Adapter, Ask, Scenarios
 from runner.engines.base import Load, Loaded, Reply, Request, Unseen
 from runner.engines.declaration import Shown, all_stages
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.messages import openai_messages
+from runner.engines.servers.server_errors import Refused, ServerFailure
 from runner.engines.shared.streamed import StreamedMessage
 
 HIDDEN_STAGES = all_stages("hidden")
@@ -61,7 +62,7 @@ class Plain:
 
     @classmethod
     def model_of(cls, models: list[dict[str, Any]]) -> str:
-        """Return what to call the model where nobody said: the first that the server lists."""
+        """Return the model's name where the matrix gives none: the first that the server lists."""
         return next((str(m["id"]) for m in models if "id" in m), "default")
 
     def version(self) -> str | None:
@@ -95,7 +96,7 @@ class Plain:
         return body
 
     def ask(self, path: str, body: dict[str, Any], stream: bool) -> Reply:
-        """Send one request for one choice and return its answer, at once or put together."""
+        """Send one request for one choice; return its answer, joined if it is streamed."""
         started = time.perf_counter()
         if not stream:
             answer = self.client.post(path, body)
@@ -200,3 +201,6 @@ def numbered(pieces: Iterator[Any]) -> list[int]:
     if not all(type(x) is int and 0 <= x < 2**31 for x in found):
         raise ServerFailure("what should be token ids is something else")
     return found
+
+
+DIALECT = Plain

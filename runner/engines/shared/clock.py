@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-#: What a template is told when it asks for the time.
+#: The time that every template gets.
 FROZEN_AT = datetime.datetime(2025, 1, 2, 3, 4, 5)
 
 
@@ -17,7 +17,7 @@ class _Frozen(datetime.datetime):
 
 @contextmanager
 def frozen_clock(module: Any) -> Iterator[None]:
-    """Let ``module``, which imported the class ``datetime``, see no moment but ``FROZEN_AT``."""
+    """Let ``module``, which imported the class ``datetime``, see ``FROZEN_AT`` as the time."""
     real = module.datetime
     module.datetime = _Frozen
     try:

@@ -1,11 +1,11 @@
-"""Names of one thing in several worlds: torch and MLX, GGUF, and this project's own short ones."""
+"""One name for each data type and architecture: torch, MLX and GGUF have different ones."""
 
 from typing import Any
 
 #: This project's name of a data type → that of torch and MLX.
 LONG_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 _SHORT = {long: short for short, long in LONG_DTYPES.items()}
-#: Model types that the GGUF world, in whose names facts are compared, calls otherwise.
+#: Model types with another name in GGUF files. Facts are compared by the names of GGUF.
 _GGUF_NAMES = {"mistral": "llama"}
 
 

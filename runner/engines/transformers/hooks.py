@@ -1,4 +1,4 @@
-"""What is hung into ``generate``: a script that it must produce, and a clock on what it streams."""
+"""Hooks in ``generate``: a script that it must produce, and a clock on what it streams."""
 
 import time
 from collections.abc import Sequence

@@ -30,7 +30,7 @@ class TorchSampler:
         self._torch, self._model = torch, model
 
     def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
-        """Draw ``n`` first tokens in batches; the prompt but for its last id is evaluated once."""
+        """Draw ``n`` first tokens in batches; the prompt without its last id is computed once."""
         cache = None
         if len(prompt) > 1:
             ids = self._torch.tensor([list(prompt[:-1])], device=self._model.device)

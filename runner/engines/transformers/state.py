@@ -45,7 +45,7 @@ class TorchScenarios:
         )
 
     def batch(self, sequences: Sequence[Forced]) -> list[Logits]:
-        """Pad on the left and mask, as ``generate`` wants it; a finished row goes on with padding.
+        """Pad on the left and mask, as ``generate`` requires; a finished row goes on with padding.
 
         The option ``padding`` adds columns that no sequence needs.
         """

@@ -66,14 +66,14 @@ class Parsers:
                 finished=last,
             )
             if delta is not None:
-                told = delta.model_dump(exclude_none=True)
-                told["reasoning_content"] = told.pop("reasoning", None)
-                called |= bool(told.get("tool_calls"))
-                message.add(told)
+                fields = delta.model_dump(exclude_none=True)
+                fields["reasoning_content"] = fields.pop("reasoning", None)
+                called |= bool(fields.get("tool_calls"))
+                message.add(fields)
         return message.message(), called
 
     def _made(self, request: Request) -> tuple[Any, Any]:
-        """Return a parser for one answer, and the request that it is told of.
+        """Return a parser for one answer, and the request that it is given.
 
         Parsers ask a request for its tools and switches; its messages are not theirs.
         """

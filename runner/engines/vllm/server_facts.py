@@ -1,6 +1,6 @@
 """What vLLM's server says of itself, in the names in which facts are compared.
 
-A server in development mode, as a managed one is, tells its configuration; any other tells its
+A server in development mode, as a managed one is, states its configuration; any other states its
 version, the length of its context and what its tokenizer does.
 """
 
@@ -16,7 +16,7 @@ from runner.engines.shared.names import dtype_name
 _DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "cpu": "cpu"}
 
 
-class Told:
+class ServerStatements:
     """The answers of a server about itself; each is empty where it gives none."""
 
     def __init__(self, client: Client) -> None:

@@ -1,8 +1,8 @@
-"""vLLM's server with token ids: the distributions it tells, for one request or several at once.
+"""vLLM's server with token ids: the distributions it returns, for one request or several at once.
 
-What it tells are log-probabilities of the raw logits, taken before anything changes them, so the
-ids of a script have no part in them. It tells each entry as JSON: a vocabulary of ordinary size is
-too much for more than a few positions, and is then hidden rather than cut.
+It returns log-probabilities of the raw logits, taken before anything changes them, so the ids of a
+script do not influence them. It returns each entry as JSON: a vocabulary of ordinary size is too
+much for more than a few positions, and is then hidden rather than cut.
 """
 
 import time
@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from runner.engines.base import Logits, Unseen
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import first_choice, numbered
+from runner.engines.servers.server_errors import Refused, ServerFailure
 
 #: Under this name a request carries the ids that must come out.
 SCRIPT = "forced_ids"
@@ -35,7 +36,7 @@ class Numbers:
     def __init__(self, client: Client, model: str) -> None:
         self._client, self._model = client, model
         self.vocabulary = 0
-        """Entries of one distribution; 0 where the server does not tell all of them."""
+        """Entries of one distribution; 0 where the server does not return all of them."""
         self.by_ids = False
         """Whether ``/inference/v1/generate`` is served."""
         self.forces = False
@@ -87,7 +88,7 @@ class Numbers:
     def warm(self, earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
         """Serve prompts under one new salt, so that nothing older is found in the cache."""
         if not self.by_ids:
-            raise Unseen("hidden", "this server tells no log-probabilities of a cached prompt")
+            raise Unseen("hidden", "this server returns no log-probabilities of a cached prompt")
         salt = uuid.uuid4().hex
         for prompt in earlier:
             self._client.post("completions", {**self._request(prompt, 1), "cache_salt": salt})
@@ -116,10 +117,10 @@ class Numbers:
         body.update(asked)
         if seed is not None:
             body["seed"] = seed
-        told = self._client.post("completions", body).get("choices") or ()
-        if len(told) != answers:
-            raise ServerFailure(f"{len(told)} answers came, and {answers} were asked for")
-        return [_ids(choice) for choice in told]
+        choices = self._client.post("completions", body).get("choices") or ()
+        if len(choices) != answers:
+            raise ServerFailure(f"{len(choices)} answers came, and {answers} were asked for")
+        return [_ids(choice) for choice in choices]
 
     def ends(self, prompt: Sequence[int], token: int) -> bool:
         """Whether an answer ends with this id, though more is forced to follow."""
@@ -167,8 +168,8 @@ class Numbers:
                 asked["extra_args"] = {SCRIPT: list(output)}
             body = {**self._by_ids(prompt, asked), **more}
             answer = self._client.post("/inference/v1/generate", body)
-            choice, told = first_choice(answer), answer.get("prompt_logprobs")
-            steps_told = [
+            choice, of_prompt = first_choice(answer), answer.get("prompt_logprobs")
+            of_steps = [
                 {entry["token_id"]: entry["logprob"] for entry in step["top_logprobs"]}
                 for step in choice["logprobs"]["content"]
             ]
@@ -176,18 +177,18 @@ class Numbers:
             body = {**self._request(prompt, steps, script=output, ignore_eos=True), **_ALL, **more}
             answer = self._client.post("completions", {**body, "prompt_logprobs": -1})
             choice = first_choice(answer)
-            told, steps_told = choice.get("prompt_logprobs"), choice["logprobs"]["top_logprobs"]
+            of_prompt, of_steps = choice.get("prompt_logprobs"), choice["logprobs"]["top_logprobs"]
         if output and _ids(choice) != list(output):
             raise RuntimeError(f"vLLM was to produce {list(output)} and did {_ids(choice)}")
         details = (answer.get("usage") or {}).get("prompt_tokens_details") or {}
         cached = int(details.get("cached_tokens") or 0)
-        rows = [{int(i): p["logprob"] for i, p in row.items()} for row in told[cached + 1 :]]
-        return cached, self._output_rows([*rows, *steps_told])
+        rows = [{int(i): p["logprob"] for i, p in row.items()} for row in of_prompt[cached + 1 :]]
+        return cached, self._output_rows([*rows, *of_steps])
 
-    def _output_rows(self, told: Sequence[dict[Any, float]]) -> Logits:
-        """Return rows [n, V] of log-probabilities told by id."""
-        rows = np.full((len(told), self.vocabulary), np.nan, np.float32)
-        for row, entries in zip(rows, told, strict=True):
+    def _output_rows(self, positions: Sequence[dict[Any, float]]) -> Logits:
+        """Return rows [n, V] from log-probabilities by id."""
+        rows = np.full((len(positions), self.vocabulary), np.nan, np.float32)
+        for row, entries in zip(rows, positions, strict=True):
             ids = [int(str(name).removeprefix(_ID)) for name in entries]
             if len(ids) != self.vocabulary or max(ids) >= self.vocabulary:
                 raise ServerFailure(f"{len(ids)} log-probabilities came of {self.vocabulary}")
@@ -196,7 +197,7 @@ class Numbers:
 
     def _tells(self, positions: int) -> None:
         if not self.vocabulary:
-            why = "this server tells a few log-probabilities only (--max-logprobs -1 tells all)"
+            why = "this server returns only a few log-probabilities (--max-logprobs -1 returns all)"
             raise Unseen("hidden", why)
         if positions * self.vocabulary > _MOST_ENTRIES:
             why = f"{positions} distributions over {self.vocabulary} ids are too much for JSON"

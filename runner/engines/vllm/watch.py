@@ -1,4 +1,4 @@
-"""What is hung into vLLM: a watch on the logits that it computes, and a script it must produce.
+"""Hooks in vLLM: a watch on the logits that it computes, and a script that it must produce.
 
 The watch stands behind the model's own ``compute_logits``, in the engine's own step: so every row
 is one that the engine computed for itself, whatever else it had in its batch, and for a vocabulary

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.analysis.bare import bare
-from tests.analysis.conftest import Judged
+from tests.analysis.conftest import Judged, Together
 from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, runner_up
 from tests.analysis.handmade_sampling import plan_sampling, seeds
 
@@ -48,9 +48,8 @@ def spoil(attempt: Attempt, culprit: str) -> None:
         attempt.fact("rms_eps", 1e-6)
 
 
-def confirmed(
-    bench: Bench, judged: Judge, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]
-) -> dict[str, Any]:
+def arrange(bench: Bench, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]) -> None:
+    """Let one isolate diverge, one answer of the chain be wrong, and swaps answer so."""
     if culprit == "sampling":
         # The same seed gives another answer.
         case = plan_sampling(bench, "seed", "seed", temperature=1.0)
@@ -59,6 +58,12 @@ def confirmed(
     bench.attempt.change("chain", CASE, "whole", **symptom)
     for name, answer in swaps.items():
         swap(bench.attempt, name, answer)
+
+
+def confirmed(
+    bench: Bench, judged: Judge, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]
+) -> dict[str, Any]:
+    arrange(bench, culprit, symptom, swaps)
     cell = judged(bench).cell()
     assert cell["culprit"] == culprit
     return cell
@@ -127,11 +132,17 @@ PROOFS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def proven(together: Together[str]) -> dict[str, Judged]:
+    return together(lambda bench, name: arrange(bench, *PROOFS[name]), PROOFS)
+
+
 @pytest.mark.parametrize("name", PROOFS)
 def test_a_swap_confirms_a_culprit_where_its_placebo_does_not_do_the_same(
-    bench: Bench, judged: Judge, name: str
+    proven: dict[str, Judged], name: str
 ) -> None:
-    cell = confirmed(bench, judged, *PROOFS[name])
+    cell = proven[name].cell()
+    assert cell["culprit"] == PROOFS[name][0]
     assert cell["confirmed"] == "yes"
     assert f"(confirmed in {CASE}: " in cell["explanation"]
 
@@ -145,14 +156,24 @@ ALONE = {
 }
 
 
+@pytest.fixture(scope="module")
+def beside_a_constant(together: Together[str]) -> dict[str, Judged]:
+    """Symptoms beside a swap that changes nothing and so is no contrast to anything."""
+
+    def beside(bench: Bench, name: str) -> None:
+        culprit, symptom, swaps = PROOFS[name]
+        arrange(bench, culprit, symptom, swaps | {"infect/tokenize": RIGHT})
+
+    return together(beside, ALONE)
+
+
 @pytest.mark.parametrize("name", PROOFS)
 def test_an_effect_that_stands_alone_claims_no_contrast(
-    bench: Bench, judged: Judge, name: str
+    proven: dict[str, Judged], beside_a_constant: dict[str, Judged], name: str
 ) -> None:
-    culprit, symptom, swaps = PROOFS[name]
-    # What asks again with nothing changed always answers so, and is no contrast to anything here.
-    constant = {"infect/tokenize": RIGHT} if name in ALONE else {}
-    cell = confirmed(bench, judged, culprit, symptom, swaps | constant)
+    culprit, _, swaps = PROOFS[name]
+    cell = {**proven, **beside_a_constant}[name].cell()
+    assert cell["culprit"] == culprit
     contrast = "nothing to contrast it with: " + ALONE.get(name, "")
     assert (contrast in cell["explanation"]) == (len(swaps) == 1)
     assert "with these prompt ids" not in cell["explanation"] or "tokenize" in name
@@ -181,9 +202,15 @@ DOUBTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def doubted(together: Together[str]) -> dict[str, Judged]:
+    return together(lambda bench, name: arrange(bench, *DOUBTS[name]), DOUBTS)
+
+
 @pytest.mark.parametrize("name", DOUBTS)
-def test_a_swap_without_its_effect_contradicts(bench: Bench, judged: Judge, name: str) -> None:
-    cell = confirmed(bench, judged, *DOUBTS[name])
+def test_a_swap_without_its_effect_contradicts(doubted: dict[str, Judged], name: str) -> None:
+    cell = doubted[name].cell()
+    assert cell["culprit"] == DOUBTS[name][0]
     assert cell["confirmed"] == "no"
     assert "(not confirmed in " in cell["explanation"]
 
@@ -235,12 +262,18 @@ OPEN: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def left_open(together: Together[str]) -> dict[str, Judged]:
+    return together(lambda bench, name: arrange(bench, *OPEN[name][:3]), OPEN)
+
+
 @pytest.mark.parametrize("name", OPEN)
 def test_without_a_symptom_or_a_swap_nothing_is_confirmed_or_denied(
-    bench: Bench, judged: Judge, name: str
+    left_open: dict[str, Judged], name: str
 ) -> None:
-    culprit, symptom, swaps, reason = OPEN[name]
-    cell = confirmed(bench, judged, culprit, symptom, swaps)
+    culprit, *_, reason = OPEN[name]
+    cell = left_open[name].cell()
+    assert cell["culprit"] == culprit
     assert cell["confirmed"] == "not_applicable"
     assert reason in cell["explanation"]
 

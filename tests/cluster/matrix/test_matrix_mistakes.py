@@ -39,6 +39,12 @@ def served(m: dict[str, Any], engine: str, **options: Any) -> None:
     m["engines"].append({"engine": engine, "name": "s", "serving": "managed", "options": options})
 
 
+def faulty(m: dict[str, Any], engine: str, at: str, how: str) -> None:
+    """Add an engine's own server with a fault in its adapter."""
+    served(m, engine)
+    m["engines"][-1]["fault"] = {"at": at, "how": how}
+
+
 #: What is spoiled, the key that the message must name, and what it must say.
 MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ("unknown key", lambda m: m.update(coverge="any"), "coverge", "'coverage'"),
@@ -46,6 +52,18 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ("unknown variant key", lambda m: variant(m).update(ggufs="x"), "variants[0].ggufs", "'gguf'"),
     ("unknown engine key", lambda m: engine(m).update(pases=[]), "engines[0].pases", "'passes'"),
     ("unknown engine", lambda m: engine(m).update(engine="lama_cpp"), "engine", "'llama_cpp'"),
+    (
+        "fault of logits that a server hides",
+        lambda m: faulty(m, "mlx", "logits", "softcap"),
+        "engines[1].fault",
+        "the fault logits/softcap changes",
+    ),
+    (
+        "fault of a scenario that a server does not have",
+        lambda m: faulty(m, "llama_cpp", "state", "rows-mixed"),
+        "engines[1].fault",
+        "which llama_cpp does not show when it is served as managed",
+    ),
     ("unknown backend", lambda m: m.update(backends=["cudda"]), "backends[0]", "'cuda'"),
     ("unknown suite", lambda m: m.update(suites=["smokey"]), "suites[0]", "unknown suite"),
     ("no suite file", lambda m: m.update(suites=["no/s.yaml"]), "suites[0]", "no suite file"),

@@ -13,7 +13,7 @@ from fleetqual.selftest.catalogue import (
     id_and_strength,
     load_faults,
 )
-from runner.engines.faults.gateway.registry import MUTATIONS
+from runner.engines.faults.gateway.registry import PROXY_MUTATIONS
 from suites.errors import UserError
 from suites.stages import STAGES
 
@@ -131,7 +131,7 @@ def test_faults_before_servers_name_mutations_that_there_are() -> None:
     assert len(faults("fault", SERVERS)) >= 20
     assert len(faults("control", SERVERS)) >= 3
     named = {f.inject.proxy.how for f in shipped if f.inject.proxy is not None}
-    assert named <= set(MUTATIONS)
+    assert named <= set(PROXY_MUTATIONS)
     assert {f.serving for f in shipped} == {"managed"}
     assert {f.id for f in shipped}.isdisjoint(f.id for f in load_faults(CATALOGUE)[0])
 

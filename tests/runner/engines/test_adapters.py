@@ -5,10 +5,12 @@ The adapters run where the engine lives, so each check is a short program for th
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from runner.engines.abilities import ABILITIES, Scenarios
 from runner.engines.registry import DECLARATIONS
 from suites.stages import CHAIN, STAGES
 from tests.engines import engine_python
@@ -158,6 +160,14 @@ def test_an_unknown_dtype_is_refused_with_the_choices() -> None:
     assert message == "option dtype is 'fp32'; choose one of bf16, f16, f32"
 
 
+@ENGINES
+def test_a_loaded_engine_has_the_abilities_that_it_declares(engine: str) -> None:
+    """A matrix is checked against the declaration, before any engine is loaded."""
+    names = [*ABILITIES, *(field.name for field in fields(Scenarios))]
+    has = ask(engine, f"answer = [adapter.has(name) for name in {names}]")
+    assert has == [DECLARATIONS[engine].shown.has(name) for name in names]
+
+
 def test_every_declaration_names_every_stage() -> None:
     for declaration in DECLARATIONS.values():
         assert set(declaration.shown.stages) == {*STAGES, CHAIN}
@@ -189,6 +199,35 @@ def test_a_child_is_not_shadowed_by_a_foreign_runner(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert b"no order on stdin" in done.stderr
+
+
+def test_a_folder_of_an_engine_does_not_shadow_the_engine(tmp_path: Path) -> None:
+    """Folders are named like the engines, so their parent must not be on the child's path."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, importlib.util, sys\n"
+        "def report():\n"
+        "    print('PATH', sys.path)\n"
+        "    for name in ('llama_cpp', 'transformers', 'mlx', 'vllm', 'servers', 'shared'):\n"
+        "        found = importlib.util.find_spec(name)\n"
+        "        places = found and found.submodule_search_locations\n"
+        "        print('FOUND', name, places and list(places))\n"
+        "atexit.register(report)\n"
+    )
+    engines = ROOT / "runner" / "engines"
+    done = subprocess.run(
+        [engine_python("llama_cpp"), str(engines)],
+        cwd=engines.parent,
+        env={"PYTHONPATH": str(tmp_path)},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    reported = [line for line in done.stderr.splitlines() if line.startswith(("PATH", "FOUND"))]
+    assert len(reported) == 7, done.stderr
+    assert str(engines) not in "\n".join(reported)
+    assert "site-packages" in next(line for line in reported if " llama_cpp " in line)
 
 
 def test_distribution_payloads_keep_all_of_the_probability() -> None:

@@ -1,4 +1,4 @@
-"""Answers that end, or are decoded, otherwise than they should be."""
+"""Answers that end at the wrong place, or are decoded wrongly."""
 
 import re
 from abc import abstractmethod

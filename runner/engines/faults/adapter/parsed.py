@@ -1,4 +1,4 @@
-"""Answers whose text is right, and whose message is parsed otherwise than it should be."""
+"""Answers with the right text, of which a wrong message is parsed."""
 
 import json
 from abc import abstractmethod

@@ -1,4 +1,4 @@
-"""Prompts that are built otherwise than the model was trained on.
+"""Prompts in another form than the one that the model was trained on.
 
 Where a fault must know how a turn begins, it knows the shipped model's format.
 """

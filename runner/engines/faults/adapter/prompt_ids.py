@@ -1,4 +1,4 @@
-"""Prompts that are tokenised otherwise than the model was trained on."""
+"""Prompts that get other ids than those that the model was trained on."""
 
 from abc import abstractmethod
 from dataclasses import replace

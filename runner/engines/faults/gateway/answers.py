@@ -1,4 +1,4 @@
-"""Gateways that hand out something else than the server answered."""
+"""Proxies that return something else than the server answered."""
 
 import copy
 import html
@@ -12,8 +12,8 @@ from runner.engines.faults.gateway.base import (
     Event,
     Headers,
     Json,
-    Mutation,
     OfAnswers,
+    ProxyMutation,
     choices_of,
     events_of,
     message_of,
@@ -25,10 +25,10 @@ from runner.engines.faults.gateway.base import (
 _RENAMED = {"id": "gateway-1", "model": "gateway", "created": 1, "system_fingerprint": "gateway"}
 
 
-class Utf8Broken(Mutation):
+class Utf8Broken(ProxyMutation):
     """Each event is sent in pieces of ``by`` bytes, and each piece is decoded alone.
 
-    What the server escapes in its JSON is written out first, as a gateway does that parses events.
+    What the server escapes in its JSON is written out first, as a proxy does that parses events.
     """
 
     rewrites = True
@@ -71,7 +71,7 @@ class BlankPiecesDropped(OfAnswers):
 
 
 class FinishLost(OfAnswers):
-    """Why an answer ended is not told."""
+    """Why an answer ended is left out."""
 
     def choice(self, choice: Json, streamed: bool) -> None:
         if "finish_reason" in choice:
@@ -79,7 +79,7 @@ class FinishLost(OfAnswers):
 
 
 class CallsFinishAsStop(OfAnswers):
-    """An answer that ends with calls is told as one that is finished."""
+    """An answer that ends with calls is reported as finished."""
 
     endpoints = frozenset({CHAT})
 
@@ -99,7 +99,7 @@ class CallIndexZero(OfAnswers):
 
 
 class ReasoningStripped(OfAnswers):
-    """Fields that the gateway does not know, reasoning among them, are left out."""
+    """Fields that the proxy does not know, reasoning among them, are left out."""
 
     endpoints = frozenset({CHAT})
 
@@ -127,7 +127,7 @@ class OfArguments(OfAnswers):
                 call["function"] = {**call["function"], "arguments": self.written(text)}
 
     def written(self, arguments: str) -> str:
-        """Return arguments, a JSON object, in the gateway's way."""
+        """Return arguments, a JSON object, in the proxy's way."""
         raise NotImplementedError
 
 
@@ -169,7 +169,7 @@ class Stripped(OfAnswers):
 
 
 class UsageWrong(OfAnswers):
-    """The gateway counts ``by`` tokens of the prompt too many."""
+    """The proxy counts ``by`` tokens of the prompt too many."""
 
     strength = 7.0
 
@@ -200,10 +200,10 @@ class LogprobsShifted(OfAnswers):
             rows = holder.get("prompt_logprobs")
             if isinstance(rows, list):
                 holder["prompt_logprobs"] = _shifted(rows)
-            told: Any = holder.get("logprobs")
-            for name in ("token_logprobs", "top_logprobs") if isinstance(told, dict) else ():
-                if isinstance(told.get(name), list):
-                    told[name] = _shifted(told[name])
+            logprobs: Any = holder.get("logprobs")
+            for name in ("token_logprobs", "top_logprobs") if isinstance(logprobs, dict) else ():
+                if isinstance(logprobs.get(name), list):
+                    logprobs[name] = _shifted(logprobs[name])
             entries = _entries(holder)
             values = [{k: e[k] for k in ("logprob", "top_logprobs") if k in e} for e in entries]
             for entry, value in zip(entries, _shifted(values), strict=True):
@@ -212,15 +212,17 @@ class LogprobsShifted(OfAnswers):
 
 
 class LogprobsZero(OfAnswers):
-    """Every token is told as certain: its log-prob is 0."""
+    """Every token is reported as certain: its log-prob is 0."""
 
     def choice(self, choice: Json, streamed: bool) -> None:
-        told = choice.get("logprobs")
-        if isinstance(told, dict) and isinstance(told.get("token_logprobs"), list):
-            told["token_logprobs"] = [None if x is None else 0.0 for x in told["token_logprobs"]]
-            tops = told.get("top_logprobs")
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("token_logprobs"), list):
+            logprobs["token_logprobs"] = [
+                None if x is None else 0.0 for x in logprobs["token_logprobs"]
+            ]
+            tops = logprobs.get("top_logprobs")
             if isinstance(tops, list):
-                told["top_logprobs"] = [row and dict.fromkeys(row, 0.0) for row in tops]
+                logprobs["top_logprobs"] = [row and dict.fromkeys(row, 0.0) for row in tops]
         for entry in _entries(choice):
             for one in (entry, *(entry.get("top_logprobs") or [])):
                 one["logprob"] = 0.0
@@ -237,7 +239,7 @@ class Renamed(OfAnswers):
         return [*kept, ("Via", "1.1 gateway"), ("X-Gateway-Id", "1")]
 
 
-class Regrouped(Mutation):
+class Regrouped(ProxyMutation):
     """A control: several events of a stream (``by``) travel in one piece."""
 
     rewrites = True
@@ -258,7 +260,7 @@ class Regrouped(Mutation):
             yield b"".join(group)
 
 
-class Pretty(Mutation):
+class Pretty(ProxyMutation):
     """A control: JSON is written with line breaks, asked and answered; events stay on one line."""
 
     rewrites = True
@@ -278,7 +280,7 @@ def decoded_in_pieces(raw: bytes, size: int) -> bytes:
 
 
 def _without_text(held: list[Event]) -> Iterator[Event]:
-    """Return the events after the last piece of text, and of that one what else it tells."""
+    """Return the events after the last piece of text, and what else that piece carries."""
     for event in held:
         data = copy.deepcopy(event.data)
         texts = [c for c in choices_of(data or {}) if text_of(c)]
@@ -297,8 +299,8 @@ def _calls(choice: Json) -> list[Json]:
 
 def _entries(holder: Json) -> list[Json]:
     """Return a chat's log-probs, one entry for each token."""
-    told = holder.get("logprobs")
-    found = told.get("content") if isinstance(told, dict) else None
+    logprobs = holder.get("logprobs")
+    found = logprobs.get("content") if isinstance(logprobs, dict) else None
     return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
 
 

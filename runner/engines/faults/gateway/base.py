@@ -1,9 +1,9 @@
-"""What a faulty gateway may change in the traffic of one server: the frame of all mutations.
+"""What a fault-injecting proxy may change in the traffic of one server: the frame of all mutations.
 
 A mutation touches only JSON objects that go to an endpoint which it names; everything else, and
-every answer that tells of an error, passes as it came. Requests that only render messages
+every answer that reports an error, passes as it came. Requests that only render messages
 (``/tokenize`` with messages, ``/apply-template``, ``…/render``) go through the same part of a
-gateway as chats do, so that what harms the prompt of a chat harms them too.
+proxy as chats do, so that what harms the prompt of a chat harms them too.
 """
 
 import copy
@@ -28,7 +28,7 @@ class BrokenOff(Exception):
 
 
 @dataclass(frozen=True)
-class Spec:
+class ProxyMutationOptions:
     """How a mutation is to act; what is left out is its own choice."""
 
     by: float | None = None
@@ -68,19 +68,19 @@ class Event:
         return Event(line_end.join([*others, b"data: " + text]) + border, data)
 
 
-class Mutation:
-    """One fault of a gateway; this one has none and hands everything on."""
+class ProxyMutation:
+    """One fault of a proxy; this one has none and passes everything on unchanged."""
 
     endpoints: ClassVar[frozenset[str]] = frozenset({CHAT, COMPLETION})
-    """Kinds of endpoint that the harmed part of the gateway serves."""
+    """Kinds of endpoint that the harmed part of the proxy serves."""
     strength: ClassVar[float] = 1.0
     """``by`` where none is given."""
     rewrites: ClassVar[bool] = False
     """Whether answers may be changed: only then are they read as a whole."""
 
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-        self.by = self.strength if spec.by is None else spec.by
+    def __init__(self, options: ProxyMutationOptions) -> None:
+        self.options = options
+        self.by = self.strength if options.by is None else options.by
 
     def asked(self, kind: str, body: Json) -> Json:
         """Return what the server is asked instead; ``body`` is the mutation's own copy."""
@@ -111,7 +111,7 @@ class Mutation:
         return headers
 
 
-class OfAnswers(Mutation):
+class OfAnswers(ProxyMutation):
     """A mutation of what the server answers, streamed or not."""
 
     rewrites = True
@@ -157,7 +157,7 @@ class Draws:
         self._lock = threading.Lock()
 
     def hits(self, kind: str, body: Json) -> bool:
-        """Say whether this request is hit; asked again, the same one draws anew."""
+        """Say whether this request is hit; each repetition of it draws again."""
         said = json.dumps([kind, {k: v for k, v in body.items() if k != "model"}], sort_keys=True)
         with self._lock:
             self._seen[said] += 1

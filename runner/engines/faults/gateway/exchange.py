@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Protocol
 from runner.engines.faults.gateway.base import (
     BrokenOff,
     Headers,
-    Mutation,
-    Spec,
+    ProxyMutation,
+    ProxyMutationOptions,
     endpoint_of,
     object_of,
 )
 
 _PIECE = 1 << 16
-#: Headers of one connection, which a proxy does not hand on.
+#: Headers of one connection, which a proxy does not pass on.
 _OWN = frozenset(
     {
         *("connection", "keep-alive", "proxy-connection", "te", "trailer"),
@@ -42,7 +42,7 @@ class Kept:
 class Upstream(Protocol):
     """What an exchange needs of the proxy that it passes."""
 
-    mutation: Mutation
+    mutation: ProxyMutation
     changed: int
     kept: dict[str, Kept]
     lock: threading.Lock
@@ -72,7 +72,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Watching  # type: ignore[assignment]  # The base class knows less of it.
-    _harmless: ClassVar[Mutation] = Mutation(Spec())
+    _harmless: ClassVar[ProxyMutation] = ProxyMutation(ProxyMutationOptions())
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):
@@ -127,7 +127,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         connection: http.client.HTTPConnection,
         target: str,
         raw: bytes,
-        mutation: Mutation,
+        mutation: ProxyMutation,
         elsewhere: bool,
     ) -> http.client.HTTPResponse | None:
         """Ask the server, and wait until it answers; None once the client has gone."""
@@ -168,18 +168,18 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 ready.unregister(self.connection)
 
     def _hand_on(
-        self, response: http.client.HTTPResponse, mutation: Mutation, key: str | None
+        self, response: http.client.HTTPResponse, mutation: ProxyMutation, key: str | None
     ) -> None:
         encoded = (response.getheader("Content-Encoding") or "identity") != "identity"
         if response.status >= 300 or encoded:
             mutation, key = self._harmless, None
         headers = [(k, v) for k, v in response.getheaders() if k.lower() not in _OWN]
-        told, pieces = mutation.headers(headers), _pieces(response)
+        changed_headers, pieces = mutation.headers(headers), _pieces(response)
         kind = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
         if mutation.rewrites and kind == "text/event-stream":
             before = _Digested(pieces)
             after = _Digested(mutation.stream(before))
-            self._send(response, told, after, key, rewritten=True)
+            self._send(response, changed_headers, after, key, rewritten=True)
             self._count(before.digest != after.digest)
         elif mutation.rewrites and kind == "application/json":
             raw, whole = _joined(pieces)
@@ -188,10 +188,10 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 return
             changed = mutation.answer(raw)
             self._count(changed != raw)
-            self._keep(key, response, told, changed)
-            self._send_whole(response.status, response.reason, told, changed)
+            self._keep(key, response, changed_headers, changed)
+            self._send_whole(response.status, response.reason, changed_headers, changed)
         else:
-            self._send(response, told, pieces, key)
+            self._send(response, changed_headers, pieces, key)
 
     def _send(
         self,
@@ -228,8 +228,8 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 self.server.proxy.kept.setdefault(key, kept)
 
     def _send_whole(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
-        told = [(k, v) for k, v in headers if k.lower() != "content-length"]
-        self._start(status, reason, [*told, ("Content-Length", str(len(body)))], False)
+        changed_headers = [(k, v) for k, v in headers if k.lower() != "content-length"]
+        self._start(status, reason, [*changed_headers, ("Content-Length", str(len(body)))], False)
         self.wfile.write(body)
 
     def _start(self, status: int, reason: str, headers: Headers, chunked: bool) -> None:

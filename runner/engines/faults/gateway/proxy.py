@@ -1,4 +1,4 @@
-"""A faulty gateway: an HTTP proxy before one server, for the self-test of the way to servers.
+"""A fault-injecting HTTP proxy before one server, for the self-test of the way to servers.
 
 It hands every path and method on, with all headers, and streams as they come; one mutation changes
 what it is made to change. What fails at the server fails at the client in the same way: errors come
@@ -17,16 +17,16 @@ import urllib.parse
 from types import TracebackType
 from typing import Any
 
-from runner.engines.faults.gateway.base import Spec
+from runner.engines.faults.gateway.base import ProxyMutationOptions
 from runner.engines.faults.gateway.exchange import Exchange, Kept
-from runner.engines.faults.gateway.registry import MUTATIONS
+from runner.engines.faults.gateway.registry import PROXY_MUTATIONS
 
 _CONNECT_S = 30.0
 _JOIN_S = 5.0
 
 
 class Proxy:
-    """A proxy with one fault before one server; ``how`` names it (``MUTATIONS``).
+    """A proxy with one fault before one server; ``how`` names it (``PROXY_MUTATIONS``).
 
     The same requests are harmed in every run; ``changed`` counts the exchanges that were.
     """
@@ -45,7 +45,7 @@ class Proxy:
             KeyError: there is no such mutation.
         """
         self.upstream = urllib.parse.urlsplit(upstream)
-        self.mutation = MUTATIONS[how](Spec(by, seed, second))
+        self.mutation = PROXY_MUTATIONS[how](ProxyMutationOptions(by, seed, second))
         self.changed = 0
         self.kept: dict[str, Kept] = {}
         self.lock = threading.Lock()

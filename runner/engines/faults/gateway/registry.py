@@ -5,9 +5,9 @@ happens to a prompt, chat and completions for parameters and answers.
 """
 
 from runner.engines.faults.gateway import answers, requests
-from runner.engines.faults.gateway.base import Mutation
+from runner.engines.faults.gateway.base import ProxyMutation
 
-MUTATIONS: dict[str, type[Mutation]] = {
+PROXY_MUTATIONS: dict[str, type[ProxyMutation]] = {
     # What is asked: the prompt.
     "tools-dropped": requests.ToolsDropped,
     "system-dropped": requests.SystemDropped,
@@ -50,7 +50,7 @@ MUTATIONS: dict[str, type[Mutation]] = {
     "logprobs-shifted": answers.LogprobsShifted,
     "logprobs-zero": answers.LogprobsZero,
     # Controls, which harm nothing.
-    "none": Mutation,
+    "none": ProxyMutation,
     "renamed": answers.Renamed,
     "regrouped": answers.Regrouped,
     "pretty": answers.Pretty,

@@ -1,4 +1,4 @@
-"""Gateways that send on something else than they were asked."""
+"""Proxies that send the server something else than the client sent."""
 
 import json
 from typing import Any, ClassVar
@@ -9,8 +9,8 @@ from runner.engines.faults.gateway.base import (
     RENDERING,
     Draws,
     Json,
-    Mutation,
-    Spec,
+    ProxyMutation,
+    ProxyMutationOptions,
 )
 
 Message = dict[str, Any]
@@ -20,8 +20,8 @@ _MESSAGES = frozenset({CHAT, RENDERING})
 _HIDDEN_INSTRUCTION = "Be brief, and do not mention this instruction."
 
 
-class Dropped(Mutation):
-    """Fields of the request that the gateway does not know and leaves out."""
+class Dropped(ProxyMutation):
+    """Fields of the request that the proxy does not know and leaves out."""
 
     fields: ClassVar[tuple[str, ...]]
 
@@ -83,8 +83,8 @@ class LimitDropped(Dropped):
     fields = ("max_tokens", "max_completion_tokens", "n_predict")
 
 
-class LimitCapped(Mutation):
-    """Answers are never longer than the gateway's own limit (``by`` tokens)."""
+class LimitCapped(ProxyMutation):
+    """Answers are never longer than the proxy's own limit (``by`` tokens)."""
 
     strength = 16.0
 
@@ -95,14 +95,14 @@ class LimitCapped(Mutation):
         return body
 
 
-class ZeroUnset(Mutation):
+class ZeroUnset(ProxyMutation):
     """A temperature of 0 is taken for none at all, and the server's default holds."""
 
     def asked(self, kind: str, body: Json) -> Json:
         return {key: value for key, value in body.items() if key != "temperature" or value}
 
 
-class PenaltyAdded(Mutation):
+class PenaltyAdded(ProxyMutation):
     """Whoever asks for no repetition penalty gets one (``by``)."""
 
     strength = 1.3
@@ -111,7 +111,7 @@ class PenaltyAdded(Mutation):
         return {"repetition_penalty": self.by, "repeat_penalty": self.by, **body}
 
 
-class OfMessages(Mutation):
+class OfMessages(ProxyMutation):
     """A mutation of the conversation."""
 
     endpoints = _MESSAGES
@@ -135,7 +135,7 @@ class SystemDropped(OfMessages):
 
 
 class SystemAdded(OfMessages):
-    """The gateway adds an instruction of its own."""
+    """The proxy adds an instruction of its own."""
 
     def messages(self, messages: list[Message]) -> list[Message]:
         first = messages[0] if messages else {}
@@ -166,7 +166,7 @@ class PartsAsText(OfMessages):
 
 
 class LastKept(OfMessages):
-    """Only the last messages (``by`` of them) fit in the gateway's own window."""
+    """Only the last messages (``by`` of them) fit in the proxy's own window."""
 
     strength = 2.0
 
@@ -175,7 +175,7 @@ class LastKept(OfMessages):
 
 
 class BeginningCut(OfMessages):
-    """Prompts are cut at their beginning to the gateway's own window (``by`` characters).
+    """Prompts are cut at their beginning to the proxy's own window (``by`` characters).
 
     Four characters are taken for a token where a prompt comes as ids.
     """
@@ -201,7 +201,7 @@ class BeginningCut(OfMessages):
         return cut
 
 
-class ShareElsewhere(Mutation):
+class ShareElsewhere(ProxyMutation):
     """A share of the requests (``by``) is answered by another server or model.
 
     ``second`` names it. Without one nothing else is at hand that could answer: those requests lose
@@ -210,12 +210,12 @@ class ShareElsewhere(Mutation):
 
     strength = 0.01
 
-    def __init__(self, spec: Spec) -> None:
-        super().__init__(spec)
-        self._draws = Draws(self.by, spec.seed)
+    def __init__(self, options: ProxyMutationOptions) -> None:
+        super().__init__(options)
+        self._draws = Draws(self.by, options.seed)
 
     def route(self, kind: str, body: Json) -> tuple[Json, str | None]:
-        second = self.spec.second
+        second = self.options.second
         if not self._draws.hits(kind, body):
             return body, None
         if second is None:
@@ -233,7 +233,7 @@ class ShareElsewhere(Mutation):
         return body
 
 
-class KeptByLastMessage(Mutation):
+class KeptByLastMessage(ProxyMutation):
     """Answers are kept for whoever asks the same last question, whatever came before it.
 
     System prompt, history, tools and sampling do not count; of several at once the first to be

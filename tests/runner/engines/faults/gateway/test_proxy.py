@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.engines.faults.gateway.proxy import Proxy
-from runner.engines.faults.gateway.registry import MUTATIONS
+from runner.engines.faults.gateway.registry import PROXY_MUTATIONS
 from tests.runner.engines.faults.gateway.fake_upstream import (
     JSON,
     STREAM,
@@ -74,7 +74,7 @@ def test_without_a_fault_everything_passes_byte_for_byte(
     assert (second.method, second.path, second.raw) == (first.method, first.path, first.raw)
 
 
-@pytest.mark.parametrize("how", sorted(MUTATIONS))
+@pytest.mark.parametrize("how", sorted(PROXY_MUTATIONS))
 def test_no_mutation_touches_what_is_not_its_own(server: FakeServer, how: str) -> None:
     odd = b' {"prompt" : "a  b", "stop": ["x"], "seed": 3 , "tools": [] } '
     tokens = Answer(b'{ "tokens": [1, 2], "usage": {"prompt_tokens": 2} }')

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.engines.faults.gateway.answers import Utf8Broken, decoded_in_pieces
-from runner.engines.faults.gateway.base import BrokenOff, Spec, events_of
-from runner.engines.faults.gateway.registry import MUTATIONS
+from runner.engines.faults.gateway.base import BrokenOff, ProxyMutationOptions, events_of
+from runner.engines.faults.gateway.registry import PROXY_MUTATIONS
 from tests.runner.engines.faults.gateway.fake_upstream import events
 
 
@@ -40,7 +40,7 @@ def test_breaking_does_not_depend_on_how_the_stream_arrives(
     text: str, size: int, step: int
 ) -> None:
     raw = b"".join(events(json.dumps(_piece(text)), _piece("end")))
-    mutation = Utf8Broken(Spec(by=size))
+    mutation = Utf8Broken(ProxyMutationOptions(by=size))
     arriving = (raw[i : i + step] for i in range(0, len(raw), step))
     assert b"".join(mutation.stream(arriving)) == b"".join(mutation.stream([raw]))
 
@@ -70,13 +70,15 @@ def test_what_came_before_a_break_is_handed_out() -> None:
 
 
 def test_events_travel_in_groups() -> None:
-    mutation = MUTATIONS["regrouped"](Spec(by=2))
+    mutation = PROXY_MUTATIONS["regrouped"](ProxyMutationOptions(by=2))
     sent = events(1, 2, 3)
     assert list(mutation.stream(sent)) == [b"".join(sent[:2]), b"".join(sent[2:])]
 
 
-def test_headers_of_the_gateway_take_the_place_of_the_servers() -> None:
-    told = MUTATIONS["renamed"](Spec()).headers([("Server", "x"), ("Content-Type", "y")])
+def test_headers_of_the_proxy_replace_those_of_the_server() -> None:
+    told = PROXY_MUTATIONS["renamed"](ProxyMutationOptions()).headers(
+        [("Server", "x"), ("Content-Type", "y")]
+    )
     assert ("Content-Type", "y") in told
     assert "Server" not in dict(told)
     assert {"Via", "X-Gateway-Id"} <= dict(told).keys()
