@@ -28,11 +28,12 @@ test: $(VENV)/.dev $(TESTED) variants ## run the tests on real engines
 test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done variants ## also the slow engines
 	$(BIN)/pytest -m engines
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
+lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, sqruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/sqruff lint analysis/views
 
 setup: $(VENV)/.base ## the base install alone
 engines: $(TESTED) ## environments of the engines that the tests use

@@ -1,3 +1,5 @@
+-- One row is a judged probe of the chain: a case of a planned pair's attempt, whole or streamed.
+--
 -- The chain as the user sees it against the reference: what differs first, and whether it is a tie.
 --
 -- The prompt comes first: a doubled BOS is a fault of the chat path also where the answer survives it.

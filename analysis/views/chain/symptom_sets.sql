@@ -1,3 +1,5 @@
+-- One row is a chain symptom of a case that no isolate accounts for, with its possible stages.
+--
 -- Chain symptoms that no isolate accounts for, and where that places them.
 --
 -- suspects: the stages that could have made the symptom (`sources.causes`), without those that are qualified, or differ

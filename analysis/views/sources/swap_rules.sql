@@ -1,3 +1,5 @@
+-- One row is a part of the chain and a swap that can confirm that it is at fault.
+--
 -- What confirms a culprit, by the symptom of the case: a swap with an effect, beside placebos (other swaps)
 -- that do not make the same. Several rows of a culprit and a symptom are alternatives.
 --

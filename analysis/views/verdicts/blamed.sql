@@ -1,3 +1,5 @@
+-- One row is a (cell, node) with its verdict and culprit, before confirmation.
+--
 -- The verdict on each (cell, node) and its culprit, before anything confirms it.
 --
 -- The culprit is the earliest isolate that diverges and is not declared. `config` is cause before it is

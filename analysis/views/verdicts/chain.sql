@@ -1,3 +1,5 @@
+-- One row is the chain of a (cell, node) in one case group.
+--
 -- The chain: qualified when every answer is equal or a tie; a symptom that declared upstream
 -- differences account for is `expected`; one under a broken instrument is inconclusive; any other is
 -- divergent. A case that the engine cannot be asked (a server takes no such option) is named and judges nothing.

@@ -1,3 +1,5 @@
+-- One row is a divergent (cell, node), and whether swaps confirm its culprit.
+--
 -- Whether the chain confirms each culprit: one symptomatic case that does is enough, and one in which the
 -- swap has no effect is `no` where none does. An effect that a placebo makes too says neither: another case,
 -- or another swap, may. A case counts only if its symptom is one that the culprit can make and that no declared

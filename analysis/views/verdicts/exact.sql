@@ -1,3 +1,5 @@
+-- One row is an exactly compared stage of a (cell, node) in one case group.
+--
 -- Verdicts of the stages that are compared exactly, and of the instrument, `state` and `sampling`. The chain and the logits
 -- have their own relations.
 --

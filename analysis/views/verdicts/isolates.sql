@@ -1,3 +1,5 @@
+-- One row is an isolated stage of a (cell, node) in one case group.
+--
 -- Verdicts on the isolates. State and sampling rest on repeatable numbers as much as the logits do: where
 -- nothing vouches for the instrument, nothing is decided there. Another conversation's secret is no number
 -- and stays what it is; nor are texts that agree, which need no numbers to say so.

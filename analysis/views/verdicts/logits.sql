@@ -1,3 +1,5 @@
+-- One row is the stage `logits` of a (cell, node) in one case group.
+--
 -- The numeric rule. Two probes, prefill and decode: the stage takes the worse. Without a floor nothing is
 -- decided: it says how far equal computations lie apart on this backend, which a margin alone does not.
 -- Without a working instrument nothing is decided either: numbers that nothing vouches for are no evidence.

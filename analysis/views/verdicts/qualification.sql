@@ -1,3 +1,5 @@
+-- One row is a (cell, node) of a run that is judged now.
+--
 -- One verdict per (cell, node): its culprit, whether that is confirmed, and its scope.
 SELECT
     q.run_id, q.cell_id, q.series_id, q.suite, q.model, q.variant, q.engine, q.engine_version,

@@ -1,3 +1,5 @@
+-- One row is a stage of a (cell, node) in one case group, of a run that is judged now.
+--
 -- Verdicts of the runs that are being judged now, one per (cell, node, stage, case group).
 WITH judged AS (
     SELECT * FROM verdicts.isolates

@@ -92,3 +92,19 @@ def test_every_relation_reads_only_what_is_loaded_or_has_a_file() -> None:
     for file in files:
         for name in reads(file.read_text(encoding="utf-8")):
             assert name in known or file_of(name), f"{file.name} reads {name}"
+
+
+def test_every_file_begins_with_its_grain() -> None:
+    files = sorted(VIEWS.rglob("*.sql"))
+    assert files
+    without = [
+        file.name
+        for file in files
+        if not file.read_text(encoding="utf-8").startswith("-- One row is ")
+    ]
+    assert without == []
+
+
+def test_every_folder_of_views_is_a_layer_and_no_name_needs_quotes() -> None:
+    assert {path.name for path in VIEWS.iterdir()} == set(LAYERS)
+    assert all(file.stem.isidentifier() and file.stem.islower() for file in VIEWS.rglob("*.sql"))
