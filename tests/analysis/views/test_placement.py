@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.judging.catalog import open_catalog
-from runner.stored.store import Store
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
     CASES,
-    RUN,
     Attempt,
     Bench,
     Cell,
@@ -217,9 +214,8 @@ def test_a_tie_needs_a_token_that_the_reference_ranked_and_an_answer_that_goes_o
     assert "did not rank" in found.cell("c1:unranked")["explanation"]
 
 
-def test_a_cells_own_flips_count_for_ties_where_its_logits_are_qualified(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_cells_own_flips_count_for_ties_where_its_logits_are_qualified(bench: Bench) -> Halves:
     """The floor does not know the KV dtype; a broken engine must not excuse itself, though."""
     bench.floor_margin = 0.0
     bench.cells = [Cell("c1:close", margin=0.5), Cell("c1:far", margin=1e-3)]
@@ -227,14 +223,12 @@ def test_a_cells_own_flips_count_for_ties_where_its_logits_are_qualified(
     for cell in bench.cells:
         cell.only.logits(0.6)
         cell.only.change("chain", "chain/plain", "whole", output_ids=[4, token, 9])
-    found = judged(bench)
+    found = yield
     verdicts = [
         (found.verdict("logits", c.cell_id), found.verdict("chain", c.cell_id)) for c in bench.cells
     ]
     assert verdicts == [("qualified", "qualified"), ("divergent", "divergent")]
-    stored = "SELECT outcome, detail FROM alignments WHERE cell_id = 'c1:close' AND outcome = 'tie'"
-    with open_catalog(Store(bench.results), [RUN]) as catalog:
-        (row,) = catalog.rows(stored)
+    (row,) = found.rows("alignments", "cell_id = 'c1:close' AND outcome = 'tie'")
     assert "this cell's own flips reach" in row["detail"]
 
 
