@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.judging.rules import rules
 from tests.analysis.bare import bare, view
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
@@ -150,7 +151,7 @@ def test_within_what_benign_configurations_show_it_is_inconclusive(
 
 
 def test_without_a_declared_margin_it_is_inconclusive(bench: Bench, judged: Judge) -> None:
-    bench.cells[0].margin = None
+    bench.cells[0].pass_, bench.cells[0].margin = "deployed", None
     found = judged(bench)
     assert found.verdict("logits") == "inconclusive"
     assert "margin" in found.stage("logits")["reason"]
@@ -327,3 +328,10 @@ def test_nan_that_comes_and_goes_breaks_the_instrument_unless_weights_are_broken
     found = judged(bench)
     assert found.cell()["culprit"] == culprit
     assert found.verdict("logits") == ("divergent" if broken else "inconclusive")
+
+
+def test_structure_has_the_margin_of_the_rules_where_none_is_declared(
+    bench: Bench, judged: Judge
+) -> None:
+    bench.cells[0].margin = None
+    assert judged(bench).stage("logits")["margin"] == rules()["structure_margin"] == 1e-7
