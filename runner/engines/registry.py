@@ -73,7 +73,7 @@ def load_adapter(load: Load) -> Adapter:
     declaration = DECLARATIONS[load.engine.engine]
     if load.engine.serving != "in_process":
         return open_server(load, declaration, DIALECTS)
-    adapter: Adapter = importlib.import_module(declaration.adapter).load(load)
+    adapter: Adapter = importlib.import_module(declaration.adapter).make_adapter(load)
     return adapter
 
 

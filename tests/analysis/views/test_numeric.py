@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.judging.rules import rules
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.bare import bare, view
 from tests.analysis.conftest import Judged
@@ -154,7 +155,7 @@ def test_within_what_benign_configurations_show_it_is_inconclusive(bench: Bench)
 
 @arranged
 def test_without_a_declared_margin_it_is_inconclusive(bench: Bench) -> Halves:
-    bench.cells[0].margin = None
+    bench.cells[0].pass_, bench.cells[0].margin = "deployed", None
     found = yield
     assert found.verdict("logits") == "inconclusive"
     assert "margin" in found.stage("logits")["reason"]
@@ -335,3 +336,9 @@ def test_nan_that_comes_and_goes_breaks_the_instrument_unless_weights_are_broken
     found = yield
     assert found.cell()["culprit"] == culprit
     assert found.verdict("logits") == ("divergent" if broken else "inconclusive")
+
+
+@arranged
+def test_structure_has_the_margin_of_the_rules_where_none_is_declared(bench: Bench) -> Halves:
+    bench.cells[0].margin = None
+    assert (yield).stage("logits")["margin"] == rules()["structure_margin"] == 1e-7

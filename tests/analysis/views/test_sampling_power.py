@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.sql_functions.functions import (
+from analysis.sql_functions.statistics import (
     binomial_p,
     binomial_power,
     binomial_upper_tail,
