@@ -20,7 +20,8 @@ def install_engine(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="cpu, cuda, rocm or metal. Default: the best one that this machine offers.",
+            help="cpu, cuda, rocm or metal. Default: the first one of this machine, "
+            "accelerators first.",
         ),
     ] = None,
     replace: Annotated[

@@ -24,7 +24,7 @@ def doctor(results: Results = "results", as_json: Json = False) -> None:
         return
     mark = {True: "ok", False: "–"}
     rows = [[c["kind"], c["name"], mark[c["ok"]], c["value"], c["where"]] for c in checks]
-    print_table(["", "what", "", "found", "where"], rows)
+    print_table(["kind", "name", "ok", "found", "where"], rows)
     for check in checks:
         if check["fix"]:
             typer.echo(f"{check['name']}: {check['value']}. Fix: {check['fix']}")

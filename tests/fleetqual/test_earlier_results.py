@@ -68,7 +68,7 @@ def _approximately(facts: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("table", JUDGED)
 def test_judged_from_scratch_every_verdict_is_the_stored_one(judged: Catalog, table: str) -> None:
     before = _by_key(_stored_rows(table))
-    after = _by_key(judged.rows(f"SELECT * FROM fresh_{table}"))
+    after = _by_key(judged.rows(f"SELECT * FROM {table}"))
     assert after.keys() == before.keys()
     for key, row in before.items():
         assert _facts(after[key]) == _approximately(_facts(row)), key
