@@ -52,7 +52,9 @@ widest AS (
 sides AS (
     SELECT
         o.*, c.hides_prompt, c.hides_output, c.prompt_tokens, c.output_tokens,
-        coalesce(r.finish_reason = 'stop' AND (TRY_CAST(o.expected AS JSON) ->> '$.finish_reason') = 'tool_calls', false) AS ends_in_calls,
+        coalesce(
+            r.finish_reason = 'stop' AND (TRY_CAST(o.expected AS JSON) ->> '$.finish_reason') = 'tool_calls', false
+        ) AS ends_in_calls,
         t.prompt_ids AS seen_prompt, r.prompt_ids AS true_prompt, t.output_ids AS seen_ids,
         r.output_ids AS true_ids, t.text AS seen_text, r.text AS true_text,
         t.finish_reason AS seen_finish, r.finish_reason AS raw_true_finish,
@@ -93,8 +95,16 @@ named AS (
             WHEN hides_prompt AND len(true_prompt) > 0 AND prompt_tokens <> len(true_prompt) THEN 'prompt_tokens'
             WHEN NOT hides_output AND differs_at IS NOT NULL THEN 'output_ids'
             WHEN NOT hides_output AND seen_text IS DISTINCT FROM true_text AND NOT text_is_content THEN 'text'
-            WHEN hides_output AND CASE WHEN true_message IS NULL THEN seen_text <> true_text ELSE seen_message IS DISTINCT FROM true_message END
-                THEN answer_symptom(coalesce(seen_text, ''), coalesce(seen_message, ''), coalesce(true_text, ''), coalesce(true_message, ''))
+            WHEN hides_output AND CASE
+                WHEN true_message IS NULL THEN seen_text <> true_text
+                ELSE seen_message IS DISTINCT FROM true_message
+            END
+                THEN answer_symptom(
+                    coalesce(seen_text, ''),
+                    coalesce(seen_message, ''),
+                    coalesce(true_text, ''),
+                    coalesce(true_message, '')
+                )
             WHEN seen_finish IS DISTINCT FROM true_finish THEN 'finish_reason'
             WHEN seen_message IS DISTINCT FROM true_message THEN 'message'
             WHEN hides_output AND abs(output_tokens - len(true_ids)) > 1 THEN 'output_tokens'
@@ -107,7 +117,8 @@ named AS (
         CASE
             WHEN coalesce(
                     (true_message ->> '$.content') = true_text AND (seen_message ->> '$.content') = seen_text
-                    AND (seen_message ->> '$.reasoning_content') = '' AND json_array_length(seen_message, '$.tool_calls') = 0,
+                    AND (seen_message ->> '$.reasoning_content') = ''
+                    AND json_array_length(seen_message, '$.tool_calls') = 0,
                     true_message IS NULL
                 )
                 THEN least(len(true_ids), shared_bytes(seen_text, true_text) + 1)
@@ -134,7 +145,9 @@ wholes AS (
             lambda x: x IS NOT NULL
         ) AS hides,
         -- Both go on where they part; else one of them ends there.
-        NOT coalesce(symptom = 'output_ids' AND (seen_ids[differs_at] IS NULL OR true_ids[differs_at] IS NULL), false) AS goes_on,
+        NOT coalesce(
+            symptom = 'output_ids' AND (seen_ids[differs_at] IS NULL OR true_ids[differs_at] IS NULL), false
+        ) AS goes_on,
         CASE
             WHEN symptom IS NULL THEN 'match'
             WHEN symptom IN ('answer', 'text', 'form', 'output_tokens') AND ids_hidden
@@ -145,38 +158,23 @@ wholes AS (
             ELSE 'mismatch'
         END AS outcome,
         CASE
-            WHEN symptom = 'prompt'
-                THEN format('the prompt has other ids: {}', shown_difference(to_json(true_prompt)::VARCHAR, to_json(seen_prompt)::VARCHAR))
-                    || CASE WHEN differs_at IS NULL THEN ', although the answer is the same' ELSE format('; the answer differs from its token {} on', differs_at) END
+            WHEN symptom = 'prompt' THEN wording.prompt_ids_differ(true_prompt, seen_prompt, differs_at)
             WHEN symptom = 'prompt_tokens'
-                THEN format('the prompt has {} tokens, the reference''s has {}', prompt_tokens, len(true_prompt))
-                    || CASE WHEN seen_text = true_text THEN ', although the answer is the same' ELSE '' END
+                THEN wording.prompt_count_differs(prompt_tokens, len(true_prompt), seen_text = true_text)
             WHEN symptom = 'output_ids'
-                THEN format('at output token {}: expected {}, seen {}', differs_at, coalesce(true_ids[differs_at]::VARCHAR, 'the end'), coalesce(seen_ids[differs_at]::VARCHAR, 'the end'))
-                    || CASE
-                        WHEN margin_there IS NULL
-                            THEN CASE WHEN seen_ids[differs_at] IS NULL OR true_ids[differs_at] IS NULL THEN '' ELSE ', which the reference did not rank there' END
-                        WHEN tie_margin IS NULL AND margin_there > sure_lead THEN format('; the reference prefers its own by {:.2g} nats, which no tie does', margin_there)
-                        WHEN tie_margin IS NULL THEN format('; the reference prefers its own by {:.2g} nats, and without a floor a tie cannot be told from a symptom', margin_there)
-                        ELSE format('; the reference prefers its own by {:.2g} nats, ', margin_there)
-                            || CASE WHEN tie_margin > max_flip_margin THEN 'this cell''s own flips reach' ELSE 'benign flips reach' END
-                            || format(' {:.2g}', tie_margin)
-                    END
+                THEN wording.token_differs(differs_at, true_ids[differs_at], seen_ids[differs_at])
+                    || wording.preference(margin_there, tie_margin, sure_lead, max_flip_margin, NOT goes_on)
             WHEN ids_hidden AND symptom IN ('answer', 'text', 'form', 'output_tokens')
                 THEN CASE symptom
-                    WHEN 'answer' THEN 'other words: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
-                    WHEN 'text' THEN 'less or more of the same text: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
-                    WHEN 'form' THEN 'the same words otherwise put, or other calls: ' || shown_difference(coalesce(true_message, true_text, ''), coalesce(seen_message, seen_text, ''))
-                    ELSE format('same answer, but of {} tokens, expected {}', output_tokens, len(true_ids))
-                END
-                || CASE
-                    WHEN least_lead > benign_lead THEN format('; up to there the reference prefers each of its tokens by at least {:.2g} nats', least_lead)
-                    WHEN least_lead IS NULL THEN '; nothing tells how sure the reference was of its tokens, so this may be a tie'
-                    ELSE format('; the reference prefers one of its tokens up to there by {:.2g} nats only, and where ids are hidden a tie (up to {:.2g}) cannot be told from a symptom', least_lead, benign_lead)
-                END
-            WHEN symptom = 'text' THEN 'same tokens, other text: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
-            WHEN symptom = 'finish_reason' THEN format('same answer, but finish_reason is {}, expected {}', coalesce(seen_finish, 'none'), coalesce(true_finish, 'none'))
-            WHEN symptom = 'message' THEN 'same text, other message: ' || coalesce(shown_difference(true_message, seen_message), 'one side has none')
+                    WHEN 'answer' THEN wording.words_differ(true_text, seen_text)
+                    WHEN 'text' THEN wording.length_differs(true_text, seen_text)
+                    WHEN 'form'
+                        THEN wording.form_differs(coalesce(true_message, true_text), coalesce(seen_message, seen_text))
+                    ELSE wording.count_differs(output_tokens, len(true_ids))
+                END || wording.tie_or_not(least_lead, benign_lead)
+            WHEN symptom = 'text' THEN wording.text_differs(true_text, seen_text)
+            WHEN symptom = 'finish_reason' THEN wording.finish_differs(true_finish, seen_finish)
+            WHEN symptom = 'message' THEN wording.message_differs(true_message, seen_message)
         END AS detail
     FROM named
 ),
@@ -197,7 +195,8 @@ streams AS (
         w.true_finish, w.seen_finish, w.true_message, w.seen_message, w.prompt_hidden, w.ids_hidden, w.hides, w.goes_on,
         -- A second asking may fall on the other side of a tie, which hidden ids do not tell from a loss.
         w.ids_hidden AND NOT coalesce(w.least_lead > w.benign_lead, false)
-        AND (other_message OR NOT starts_with(s.seen_text, w.seen_text) AND NOT starts_with(w.seen_text, s.seen_text)) AS maybe_tie,
+        AND (other_message OR NOT starts_with(s.seen_text, w.seen_text) AND NOT starts_with(w.seen_text, s.seen_text))
+            AS maybe_tie,
         CASE
             WHEN other_message OR other_finish THEN CASE WHEN maybe_tie THEN 'no_truth' ELSE 'mismatch' END
             WHEN s.seen_text = s.true_text THEN 'match'
@@ -206,15 +205,12 @@ streams AS (
             ELSE 'mismatch'
         END AS outcome,
         CASE
-            WHEN other_message
-                THEN 'streamed it has another message: ' || shown_difference(w.seen_message, s.seen_message)
-                    || CASE WHEN maybe_tie THEN '; where ids are hidden a tie cannot be told from a fault' ELSE '' END
-            WHEN other_finish THEN format('streamed its finish_reason is {}, at once it is {}', s.seen_finish, w.seen_finish)
+            WHEN other_message THEN wording.stream_message_differs(w.seen_message, s.seen_message, maybe_tie)
+            WHEN other_finish THEN wording.stream_finish_differs(w.seen_finish, s.seen_finish)
             WHEN s.seen_text = s.true_text THEN NULL
             WHEN s.seen_text = w.seen_text THEN w.detail
-            WHEN w.outcome IS NULL THEN 'the stream has other text, and whether the answer differs too is not known'
-            WHEN maybe_tie THEN 'streamed it has other text, and where ids are hidden a tie cannot be told from a loss: ' || shown_difference(w.seen_text, s.seen_text)
-            ELSE 'streamed it has other text: ' || shown_difference(w.seen_text, s.seen_text)
+            WHEN w.outcome IS NULL THEN wording.stream_text_unknown()
+            ELSE wording.stream_text_differs(w.seen_text, s.seen_text, maybe_tie)
         END AS detail
     FROM sides AS s
     LEFT JOIN wholes AS w USING (run_id, cell_id, node_id, attempt, stage, case_id, repeat)

@@ -22,12 +22,10 @@ SELECT
     CASE
         WHEN s.observed NOT IN ('path', 'endpoint', 'reenacted') THEN 'not_observed'
         WHEN s.error IS NOT NULL OR s.seen IS NULL THEN 'error'
-        WHEN
-            coalesce(s.expected, 'null') = 'null' AND NOT (coalesce(f.null_is_none, false) AND s.seen <> 'null')
+        WHEN coalesce(s.expected, 'null') = 'null' AND NOT (coalesce(f.null_is_none, false) AND s.seen <> 'null')
             THEN 'match'
         WHEN canonical_fact(s.fact, s.seen) = canonical_fact(s.fact, s.expected) THEN 'match'
-        WHEN
-            TRY_CAST(s.seen AS BIGINT) = f.rounded_up_to * ceil(TRY_CAST(s.expected AS BIGINT) / f.rounded_up_to)
+        WHEN TRY_CAST(s.seen AS BIGINT) = f.rounded_up_to * ceil(TRY_CAST(s.expected AS BIGINT) / f.rounded_up_to)
             THEN 'match'
         WHEN f.kind = 'bytes' THEN 'noted'
         ELSE 'mismatch'

@@ -1,6 +1,6 @@
 -- One row is a (cell, node) and a stage that differing facts of `config` explain.
 --
--- Facts of `config` that differ, by the stage that would show it. `hints`: what alarms nothing itself,
+-- Facts of `config` that differ, by the stage that would show it. `hints`: what is no alarm by itself,
 -- but says why where its stage differs. A digest says it to nobody.
 SELECT
     run_id, cell_id, node_id, explains AS stage,

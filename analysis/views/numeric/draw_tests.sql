@@ -70,8 +70,7 @@ measured AS (
         *, greatest(len(bins) - 1, 0) AS degrees,
         coalesce(list_sum(list_transform(bins, lambda b: (b.drawn - b.due) ^ 2 / b.due)), 0) AS chi2,
         CASE
-            WHEN
-                len(bins) > 1
+            WHEN len(bins) > 1
                 THEN 0.5 * list_sum(list_transform(bins, lambda b: abs(b.drawn - b.due))) / nullif(used, 0)
             ELSE abs(rest_drawn - rest_due) / nullif(used, 0)
         END AS distance

@@ -9,13 +9,11 @@ SELECT
     rowid AS trace_row, NOT coalesce(len(prompt_ids) > 0, false) AS hides_prompt,
     output_ids IS NULL AND coalesce(json_exists(TRY_CAST(value AS JSON), '$.output_tokens'), false) AS hides_output,
     CASE
-        WHEN
-            TRY_CAST(TRY_CAST(value AS JSON) ->> '$.prompt_tokens' AS BIGINT) > 0
+        WHEN TRY_CAST(TRY_CAST(value AS JSON) ->> '$.prompt_tokens' AS BIGINT) > 0
             THEN (TRY_CAST(value AS JSON) ->> '$.prompt_tokens')::BIGINT
     END AS prompt_tokens,
     CASE
-        WHEN
-            TRY_CAST(TRY_CAST(value AS JSON) ->> '$.output_tokens' AS BIGINT) > 0
+        WHEN TRY_CAST(TRY_CAST(value AS JSON) ->> '$.output_tokens' AS BIGINT) > 0
             THEN (TRY_CAST(value AS JSON) ->> '$.output_tokens')::BIGINT
     END AS output_tokens
 FROM traces
