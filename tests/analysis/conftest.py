@@ -86,3 +86,11 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together[Any]
             return {key: Judged(catalog, run_id) for key, run_id in runs.items()}
 
         yield judge
+
+
+@pytest.fixture(scope="module")
+def arrangements(request: pytest.FixtureRequest, together: Together[str]) -> object:
+    """All tests of this file that are written in two halves, arranged and judged."""
+    from tests.analysis.arranged import Arrangements
+
+    return Arrangements(request, together)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.judging.rules import rules
 from analysis.sql_functions.likely_sampler import likely_sampler
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged, Together
 from tests.analysis.handmade import Bench
 from tests.analysis.handmade_sampling import (
@@ -25,7 +25,6 @@ from tests.analysis.handmade_sampling import (
     seeds,
 )
 
-Judge = Callable[[Bench], Judged]
 LOGITS = first_logits()
 LIKED = np.isin(np.arange(len(LOGITS)), PROMPT)
 
@@ -62,7 +61,8 @@ def drawn(
 # Draws
 
 
-def test_draws_from_what_was_asked_are_never_rejected(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_draws_from_what_was_asked_are_never_rejected(bench: Bench) -> Halves:
     """Whatever the request, the engine's order of its parts, and the seed."""
     asked: dict[str, dict[str, Any]] = {
         "nothing": {},
@@ -86,7 +86,7 @@ def test_draws_from_what_was_asked_are_never_rejected(bench: Bench, judged: Judg
     drawn(bench, "hot/late", hot, hot, n=1000, late=True)
     bias = {7: 4.0, int(LOGITS.argmax()): -100.0}
     drawn(bench, "bias", {"logit_bias": {"x": 1}}, {"bias": bias}, bias=bias)
-    found = judged(bench)
+    found = yield
     assert set(outcomes(found).values()) == {"match"}
     row = found.stage("sampling")
     assert row["verdict"] == "qualified"
@@ -131,18 +131,20 @@ def test_what_was_not_asked_is_seen_and_named(unasked: dict[int, Judged], number
     assert found.stage("sampling")["effect"] > 0.02
 
 
-def test_a_bias_that_was_not_applied_is_seen(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_bias_that_was_not_applied_is_seen(bench: Bench) -> Halves:
     drawn(bench, "case", {"logit_bias": {"x": 5}}, {}, bias={7: 5.0})
-    row = judged(bench).stage("sampling")
+    row = (yield).stage("sampling")
     assert row["verdict"] == "divergent"
     assert "without its logit_bias" in row["explanation"]
 
 
-def test_a_penalty_on_the_prompt_that_was_not_applied_is_seen(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_penalty_on_the_prompt_that_was_not_applied_is_seen(bench: Bench) -> Halves:
     asked = {"repetition_penalty": 2.0}
     logits = LOGITS + 4 * LIKED
     drawn(bench, "case", asked, {}, logits=logits, n=2000)
-    assert outcomes(judged(bench)) == {"case": "mismatch"}
+    assert outcomes((yield)) == {"case": "mismatch"}
 
 
 def hint(ids: list[int], logprobs: list[float], value: str, asked: str) -> str:
@@ -178,7 +180,8 @@ def test_a_hint_about_nonsense_is_empty(value: str) -> None:
     )
 
 
-def test_a_border_that_rounding_moves_is_left_out(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_border_that_rounding_moves_is_left_out(bench: Bench) -> Halves:
     """Two tokens are equal to the last bit, and top_k cuts between them."""
     logits = np.sort(LOGITS)[::-1].copy()
     logits[5] = logits[4]
@@ -186,26 +189,26 @@ def test_a_border_that_rounding_moves_is_left_out(bench: Bench, judged: Judge) -
     p[[4, 5]] = p[[5, 4]]
     case_id = plan_sampling(bench, "case", "draws", top_k=5)
     draws(bench.attempt, case_id, p, logits)
-    assert outcomes(judged(bench)) == {"case": "match"}
+    assert outcomes((yield)) == {"case": "match"}
 
 
-def test_of_a_large_vocabulary_the_tail_counts_as_one_token(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_of_a_large_vocabulary_the_tail_counts_as_one_token(bench: Bench) -> Halves:
     drawn(bench, "whole", {}, {}, kept=50)
     drawn(bench, "warm", {"temperature": 1.4}, {"temperature": 1.4}, kept=50)
     drawn(bench, "cut", {}, {"top_k": 50}, kept=50)
     drawn(bench, "asked", {"top_k": 10}, {}, kept=50)
-    found = outcomes(judged(bench))
+    found = outcomes((yield))
     assert found == {"whole": "match", "warm": "match", "cut": "mismatch", "asked": "mismatch"}
 
 
-def test_where_one_token_holds_nearly_all_the_rare_ones_are_counted(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_where_one_token_holds_nearly_all_the_rare_ones_are_counted(bench: Bench) -> Halves:
     peaked = first_logits(3, 0.1)
     peaked[9] += 12
     drawn(bench, "alike", {}, {}, logits=peaked)
     drawn(bench, "warm", {}, {"temperature": 2.5}, logits=peaked)
-    assert outcomes(judged(bench)) == {"alike": "match", "warm": "mismatch"}
+    assert outcomes((yield)) == {"alike": "match", "warm": "mismatch"}
 
 
 def test_draws_that_are_lost_or_stand_beside_nan_are_never_a_match(
@@ -241,9 +244,8 @@ def test_a_declared_bound_excuses_draws_that_lie_no_further(together: Together[f
 # Greedy
 
 
-def test_the_best_token_each_time_is_greedy_with_what_was_asked(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_the_best_token_each_time_is_greedy_with_what_was_asked(bench: Bench) -> Halves:
     asked: dict[str, dict[str, float]] = {
         "nothing": {},
         "repetition": {"repetition_penalty": 1.3},
@@ -258,19 +260,19 @@ def test_the_best_token_each_time_is_greedy_with_what_was_asked(
     greedy(bench.attempt, case_id, presence=3.0, prompt_too=True, prompt=[58])
     case_id = plan_sampling(bench, "bias", "greedy", logit_bias={"x": 3})
     greedy(bench.attempt, case_id, bias={11: 3.0})
-    found = judged(bench)
+    found = yield
     assert set(outcomes(found).values()) == {"match"}
     assert "counting the prompt too" in told(found)["too"]["detail"]
     assert found.verdict("sampling") == "qualified"
 
 
 NOT_BEST: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {"repetition": 1.1}, "looks like a repetition penalty that nobody asked for"),
+    ({}, {"repetition": 1.1}, "looks like a repetition penalty that was not requested"),
     ({}, {"repetition": 1.1}, "it fits repetition_penalty 1.1"),
-    ({"repetition_penalty": 1.3}, {}, "it fits without the penalty that was asked for"),
+    ({"repetition_penalty": 1.3}, {}, "it fits without the requested penalty"),
     ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 64}, "the last 64 tokens only"),
     ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 0}, "over the answer only"),
-    ({"presence_penalty": 1.5}, {}, "it fits without the penalty that was asked for"),
+    ({"presence_penalty": 1.5}, {}, "it fits without the requested penalty"),
     ({"logit_bias": {"x": 9}}, {}, "although 13 was ahead by"),
 ]
 
@@ -298,14 +300,13 @@ def test_a_token_that_was_not_the_best_is_seen_and_explained(
     assert "at token" in row["explanation"]
 
 
-def test_a_bias_towards_what_was_not_stored_leaves_nothing_to_compare(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_bias_towards_what_was_not_stored_leaves_nothing_to_compare(bench: Bench) -> Halves:
     case_id = plan_sampling(bench, "greedy", "greedy", logit_bias={"x": 9})
     columns = greedy(bench.attempt, case_id)
     columns["value"] = json.dumps(json.loads(columns["value"]) | {"bias": {"11": 9.0}})
     drawn(bench, "draws", {"logit_bias": {"x": 9}}, {}, kept=50, bias={int(LOGITS.argmin()): 9.0})
-    assert outcomes(judged(bench)) == {"greedy": "no_truth", "draws": "error"}
+    assert outcomes((yield)) == {"greedy": "no_truth", "draws": "error"}
 
 
 def test_a_tie_is_no_violation(together: Together[tuple[float, int]]) -> None:
@@ -383,10 +384,11 @@ def test_seeds_are_honoured(seeded: dict[int, Judged], number: int) -> None:
     assert ("the seed were ignored" in says) == (outcome[1] == "mismatch")
 
 
-def test_a_seed_that_was_not_tried_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_seed_that_was_not_tried_is_never_a_match(bench: Bench) -> Halves:
     case_id = plan_sampling(bench, "case", "seed")
     seeds(bench.attempt, case_id, [ANSWER, ANSWER, [1]], -1.0)
-    assert judged(bench).verdict("sampling") == "inconclusive"
+    assert (yield).verdict("sampling") == "inconclusive"
 
 
 # Missing is never a match
@@ -398,26 +400,29 @@ def test_a_planned_measure_without_a_trace_is_never_a_match(together: Together[s
     assert [found[m].verdict("sampling") for m in measures] == ["inconclusive"] * 3
 
 
-def test_a_parameter_that_the_engine_does_not_have_is_no_gap(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_parameter_that_the_engine_does_not_have_is_no_gap(bench: Bench) -> Halves:
     drawn(bench, "there", {}, {})
     case_id = plan_sampling(bench, "gone", "greedy", presence_penalty=1.0)
     bring(bench.attempt, case_id, "greedy", observed="absent", error="no such parameter")
-    found = judged(bench)
+    found = yield
     assert found.verdict("sampling") == "qualified"
     assert "not shown: sampling/gone" in found.stage("sampling")["explanation"]
 
 
-def test_a_sampler_that_has_nothing_of_it_is_not_observed(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_sampler_that_has_nothing_of_it_is_not_observed(bench: Bench) -> Halves:
     case_id = plan_sampling(bench, "gone", "draws", min_p=0.1)
     bring(bench.attempt, case_id, "draws", observed="absent", error="no such parameter")
-    row = judged(bench).stage("sampling")
+    row = (yield).stage("sampling")
     assert (row["verdict"], row["reason"]) == ("not_observed", "absent: the engine has none of it")
 
 
-def test_a_measure_that_raised_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_measure_that_raised_is_never_a_match(bench: Bench) -> Halves:
     drawn(bench, "there", {}, {})
     case_id = plan_sampling(bench, "raised", "draws")
     bring(bench.attempt, case_id, "*", error="boom")
-    row = judged(bench).stage("sampling")
+    row = (yield).stage("sampling")
     assert row["verdict"] == "inconclusive"
     assert "boom" in row["reason"]
