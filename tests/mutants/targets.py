@@ -22,6 +22,7 @@ NEAR: dict[str, tuple[str, ...]] = {
     "analysis/judging/": ("tests/analysis/judging/",),
     "analysis/sql_functions/": ("tests/analysis/sql_functions/",),
     "analysis/sql_functions/likely_sampler.py": (_VIEWS + "test_sampling.py",),
+    "analysis/views/": (_VIEWS + "test_verdicts.py", "tests/analysis/showing/"),
     "analysis/views/sources/": (_VIEWS + "test_verdicts.py", _VIEWS + "test_numeric.py"),
     "analysis/views/staging/": (_VIEWS + "test_verdicts.py", _VIEWS + "test_vouched.py"),
     "analysis/views/compared/": (_VIEWS + "test_verdicts.py",),
