@@ -1,4 +1,4 @@
-"""What is right in the hand-made run: its cases, facts and numbers, small enough to reason about."""
+"""What is right in the hand-made run: its cases, facts and numbers."""
 
 import json
 from typing import Any

@@ -8,8 +8,9 @@ import pytest
 
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
-from tests.analysis.handmade import Attempt, Bench, Cell, Trace
+from tests.analysis.handmade import Attempt, Bench, Cell
 from tests.analysis.handmade_sampling import plan_sampling, seeds
+from tests.analysis.handmade_traces import Trace
 from tests.analysis.handmade_truth import chain_answer, runner_up
 
 Judge = Callable[[Bench], Judged]

@@ -12,7 +12,8 @@ from scipy import stats
 from analysis.judging.rules import rules
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.bare import bare, view
-from tests.analysis.handmade import REQUIRED, Bench, Cell, Trace
+from tests.analysis.handmade import REQUIRED, Bench, Cell
+from tests.analysis.handmade_traces import Trace
 from tests.analysis.handmade_truth import LOGITS, distribution, true_ids, true_logits
 
 

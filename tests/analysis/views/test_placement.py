@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.analysis.arranged import Halves, arranged
-from tests.analysis.handmade import Attempt, Bench, Cell, Trace
+from tests.analysis.handmade import Attempt, Bench, Cell
+from tests.analysis.handmade_traces import Trace
 from tests.analysis.handmade_truth import distribution, true_ids, true_logits
 
 TENSOR = "weights/layers.0.q_proj.weight"

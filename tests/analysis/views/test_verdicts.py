@@ -10,7 +10,8 @@ from analysis.showing.check import check
 from runner.stored.store import Store
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
-from tests.analysis.handmade import REQUIRED, RUN, Attempt, Bench, Cell, Trace
+from tests.analysis.handmade import REQUIRED, RUN, Attempt, Bench, Cell
+from tests.analysis.handmade_traces import Trace
 from tests.analysis.handmade_truth import CASES
 
 Judge = Callable[[Bench], Judged]
