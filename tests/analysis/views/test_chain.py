@@ -25,7 +25,7 @@ def test_a_chain_difference_with_every_isolate_passing_is_the_interface(bench: B
     assert cell["verdict"] == "divergent"
     assert cell["culprit"] == cell["culprits"] == "interface"
     assert "every observed stage agrees" in cell["explanation"]
-    assert "same tokens, other text" in cell["explanation"]
+    assert "same tokens, different text" in cell["explanation"]
 
 
 @arranged
@@ -99,7 +99,7 @@ def test_another_prompt_is_a_symptom_though_the_answer_is_the_same(bench: Bench)
     cell = (yield).cell()
     assert cell["verdict"] == "divergent"
     assert cell["culprit"] == "interface"
-    assert "the prompt has other ids" in cell["explanation"]
+    assert "the prompt ids differ" in cell["explanation"]
 
 
 @arranged
@@ -122,9 +122,9 @@ def test_a_stream_that_says_something_else_is_a_symptom_of_its_own(bench: Bench)
     found = yield
     alone, caused = found.cell("c1:alone"), found.cell("c1:caused")
     assert alone["culprit"] == "interface"
-    assert "streamed it has other text" in alone["explanation"]
+    assert "the streamed text differs" in alone["explanation"]
     assert caused["culprit"] == "detokenize"
-    assert "accounted for by detokenize" in found.stage("chain", cell="c1:caused")["reason"]
+    assert "explained by detokenize" in found.stage("chain", cell="c1:caused")["reason"]
     assert found.verdict("chain", "c1:gone") == "inconclusive"
 
 
@@ -140,7 +140,7 @@ def test_a_stream_whose_message_is_another_is_the_parsers(bench: Bench) -> Halve
     bench.answers["chain/tools"] = {"message": whole}
     bench.cells[1].only.change("parse", "parse/call", "stream", message=body)
     found = yield
-    assert "streamed it has another message" in found.cell("c1:alone")["explanation"]
+    assert "the streamed message differs" in found.cell("c1:alone")["explanation"]
     assert found.cell("c1:alone")["culprit"] == "interface"
     assert found.cell("c1:caused")["culprit"] == "parse"
     assert found.cell("c1:same")["verdict"] == "qualified"
@@ -159,7 +159,7 @@ def test_a_server_that_tells_thinking_apart_is_held_against_the_message(bench: B
             )
     found = yield
     assert found.cell("c1:same")["verdict"] == "qualified"
-    assert "same text, other message" in found.cell("c1:other")["explanation"]
+    assert "same text, different message" in found.cell("c1:other")["explanation"]
 
 
 def test_a_declared_loss_of_the_stream_accounts_for_its_tags(
@@ -183,7 +183,7 @@ def test_a_symptom_is_accounted_for_by_the_isolate_that_can_make_it(bench: Bench
     answer(bench, "chain/plain", prompt_ids=[1, 1, 9], output_ids=[9], text="other")
     found = yield
     assert found.cell()["culprit"] == "template"
-    assert "accounted for by template" in found.stage("chain")["reason"]
+    assert "explained by template" in found.stage("chain")["reason"]
 
 
 def declared(bench: Bench, stage: str, case: str, probe: str | None = None) -> None:

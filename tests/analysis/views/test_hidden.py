@@ -89,17 +89,17 @@ def other_count(attempt: Attempt) -> None:
         (other_prompt, PROMPT, "the prompt has 3 tokens, the reference's has 2"),
         (other_words, GENERATION, "other words"),
         (other_words_uncounted, "config/weights/template/tokenize/logits/state/sampling", "other"),
-        (cut, ANSWER, "less or more of the same text"),
-        (longer, ANSWER, "less or more of the same text"),
+        (cut, ANSWER, "one text is a part of the other"),
+        (longer, ANSWER, "one text is a part of the other"),
         (other_spaces, f"{GENERATION}/{ANSWER}", "the same words otherwise put"),
         (other_end, "stop/parse", "finish_reason is length, expected stop"),
-        (other_message, "parse", "same text, other message"),
-        (other_stream, ANSWER, "streamed it has other text"),
-        (other_streamed_calls, "parse", "streamed it has another message"),
+        (other_message, "parse", "same text, different message"),
+        (other_stream, ANSWER, "the streamed text differs"),
+        (other_streamed_calls, "parse", "the streamed message differs"),
         (
             other_streamed_end,
             "stop/parse",
-            "streamed its finish_reason is length",
+            "the stream's finish_reason is length",
         ),
         (other_count, ANSWER, "same answer, but of 9 tokens, expected 4"),
     ],
@@ -116,7 +116,7 @@ def test_a_symptom_is_placed_among_the_hidden_stages_that_could_have_made_it(
     assert cell["confirmed"] == "not_applicable"
     assert says in cell["explanation"]
     assert "hidden here" in cell["explanation"]
-    assert "not to be confirmed" in cell["explanation"]
+    assert "cannot be confirmed" in cell["explanation"]
 
 
 @arranged
@@ -140,7 +140,7 @@ def test_an_answer_without_ids_that_tells_no_count_in_their_place_is_no_match(
     bench.attempt.change("chain", "chain/plain", "whole", value=None)
     row = (yield).stage("chain", cell="c1:one")
     assert row["verdict"] == "inconclusive"
-    assert "chain/plain: the probe brought nothing" in row["reason"]
+    assert "chain/plain: the probe returned nothing" in row["reason"]
 
 
 @arranged
@@ -198,7 +198,7 @@ def test_an_isolate_that_is_seen_to_differ_accounts_for_what_it_can_make(bench: 
     other_prompt(bench.attempt)
     found = yield
     assert found.cell("c1:one")["culprits"] == "tokenize"
-    assert "accounted for by tokenize" in found.stage("chain", cell="c1:one")["reason"]
+    assert "explained by tokenize" in found.stage("chain", cell="c1:one")["reason"]
 
 
 # Ties

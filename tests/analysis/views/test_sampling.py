@@ -229,12 +229,12 @@ def test_the_best_token_each_time_is_greedy_with_what_was_asked(bench: Bench) ->
 
 
 NOT_BEST: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {"repetition": 1.1}, "looks like a repetition penalty that nobody asked for"),
+    ({}, {"repetition": 1.1}, "looks like a repetition penalty that was not requested"),
     ({}, {"repetition": 1.1}, "it fits repetition_penalty 1.1"),
-    ({"repetition_penalty": 1.3}, {}, "it fits without the penalty that was asked for"),
+    ({"repetition_penalty": 1.3}, {}, "it fits without the requested penalty"),
     ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 64}, "the last 64 tokens only"),
     ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 0}, "over the answer only"),
-    ({"presence_penalty": 1.5}, {}, "it fits without the penalty that was asked for"),
+    ({"presence_penalty": 1.5}, {}, "it fits without the requested penalty"),
     ({"logit_bias": {"x": 9}}, {}, "although 13 was ahead by"),
 ]
 

@@ -59,7 +59,7 @@ CHANGED = [
     ("batched", 0, 32, "first differing position 32 (a border of 32)"),
     ("batched", 0, 33, "first differing position 33"),
     ("prefix", 0, 0, "(48 positions from the cache): mean KL"),
-    ("prefix", 0, 48, "first differing position 48 (the first one computed anew)"),
+    ("prefix", 0, 48, "first differing position 48 (the first one not from the cache)"),
     ("prefix", 0, 50, "first differing position 50"),
     ("reused", 1, 0, "in the slot of a finished request: mean KL"),
 ]
