@@ -10,9 +10,9 @@ from tests.command import EXPECTED, TINY_CHAT, fleetqual, matrix, query
 _GGUF = TINY_CHAT / "tiny-chat-f32.gguf"
 
 
-def _run(path: Path, results: Path) -> list[dict[str, Any]]:
+def _run(path: Path, results: Path, code: int) -> list[dict[str, Any]]:
     done = fleetqual("run", path, "--results", results, "--run-id", "versions")
-    assert done.code in (0, 1, 3), done.out + done.err
+    assert done.code == code, done.out + done.err
     return query(
         results,
         "select engine, engine_version, serving, stage, verdict, effect from verdicts "
@@ -51,7 +51,7 @@ def _mlx(folder: Path) -> Path:
 
 
 def test_sql_tells_two_versions_of_mlx_and_its_server_apart(tmp_path: Path) -> None:
-    rows = _run(_mlx(tmp_path), tmp_path / "results")
+    rows = _run(_mlx(tmp_path), tmp_path / "results", code=3)
     served = {(r["engine"], r["engine_version"], r["serving"]) for r in rows}
     assert served == {
         ("mlx-0.31.3", "0.31.3", "in_process"),
@@ -82,7 +82,7 @@ def test_sql_tells_two_versions_of_llama_cpp_apart(tmp_path: Path) -> None:
             for version in ("0.3.35", "0.3.36")
         ],
     )
-    rows = _run(path, tmp_path / "results")
+    rows = _run(path, tmp_path / "results", code=3)
     versions = {r["engine"]: r["engine_version"] for r in rows}
     assert versions == {"llama_cpp-0.3.35": "0.3.35", "llama_cpp-0.3.36": "0.3.36"}
     assert {r["verdict"] for r in rows if r["stage"] == "logits"} == {"qualified"}

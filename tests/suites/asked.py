@@ -8,8 +8,10 @@ CONTEXT = 1024
 
 
 def of_stage(suite: Suite, *stages: str) -> list[Case]:
-    """Return the suite's cases of these stages."""
-    return [case for case in suite.cases if case.stage in stages]
+    """Return the suite's cases of these stages; a suite without them fails the test that asks."""
+    found = [case for case in suite.cases if case.stage in stages]
+    assert found, f"suite {suite.name} has no case of {', '.join(stages)}"
+    return found
 
 
 def prompt_ids(case: Case, truth: ModelFiles) -> list[int]:

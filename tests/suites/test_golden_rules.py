@@ -11,11 +11,23 @@ from suites.loading import SHIPPED, load_suite
 from suites.suite import Case, Suite
 from tests.suites.asked import CONTEXT, of_stage, prompt_ids
 
-SUITES = ("smoke", "conformance", "tools", "variance")
 ENDS = {1528, 1531}
+#: Suite → the stages that it has cases for.
+ASKED = {
+    "smoke": {"template", "tokenize", "logits", "stop", "detokenize", "parse", "chain"},
+    "conformance": {"template", "tokenize", "stop", "detokenize", "parse"},
+    "tools": {"template", "tokenize", "stop", "detokenize", "parse", "chain"},
+    "variance": {"logits", "chain"},
+}
 
 
-@pytest.fixture(scope="module", params=SUITES)
+def asking(*stages: str, but: tuple[str, ...] = ()) -> pytest.MarkDecorator:
+    """Run a test once per suite that has cases of one of these stages."""
+    names = [name for name, asked in ASKED.items() if asked & set(stages) and name not in but]
+    return pytest.mark.parametrize("suite", names, indirect=True)
+
+
+@pytest.fixture(scope="module", params=ASKED)
 def suite(request: pytest.FixtureRequest) -> Suite:
     return load_suite(request.param, Path())
 
@@ -29,6 +41,7 @@ def test_ids_and_questions_are_unique_and_ids_begin_with_the_stage(suite: Suite)
     assert len({case.id for case in suite.cases}) == len(suite.cases)
     assert len({case.digest for case in suite.cases}) == len(suite.cases)
     assert all(case.id.startswith(f"{case.stage}/") for case in suite.cases)
+    assert {case.stage for case in suite.cases} == ASKED[suite.name]
 
 
 def test_every_case_belongs_to_a_group(suite: Suite) -> None:
@@ -53,6 +66,7 @@ def test_prompt_and_answer_fit_the_context(suite: Suite, truth: ModelFiles) -> N
         assert opened + case.max_tokens <= CONTEXT, case.id
 
 
+@asking("stop", "detokenize", "parse")
 def test_only_what_is_to_be_cut_short_is_longer_than_its_limit(suite: Suite) -> None:
     for case in of_stage(suite, "stop", "detokenize", "parse"):
         forced = len(case.golden.script_ids or ())
@@ -66,6 +80,7 @@ def test_invisible_and_decomposed_characters_are_written_as_escapes(suite_file: 
     assert hidden == set()
 
 
+@asking("tokenize")
 def test_texts_that_normalisation_changes_are_tagged_nfd(suite: Suite) -> None:
     for case in of_stage(suite, "tokenize"):
         text = case.text if case.text is not None else case.golden.prompt_text
@@ -91,6 +106,7 @@ def generated(case: Case, truth: ModelFiles) -> tuple[str, str]:
     return truth.visible(ids), "length"
 
 
+@asking("stop", "detokenize")
 def test_golden_texts_follow_from_the_scripts(suite: Suite, truth: ModelFiles) -> None:
     for case in of_stage(suite, "stop", "detokenize"):
         text, finish_reason = generated(case, truth)
@@ -98,12 +114,17 @@ def test_golden_texts_follow_from_the_scripts(suite: Suite, truth: ModelFiles) -
         assert case.golden.finish_reason in (finish_reason, None), case.id
 
 
+@asking("stop")
 def test_what_follows_an_eos_is_in_no_golden_text(suite: Suite) -> None:
-    for case in of_stage(suite, "stop"):
-        if case.script and case.script.eos is not None and case.script.after:
-            assert case.script.after.strip() not in (case.golden.text or ""), case.id
+    scripts = [(case, case.script) for case in of_stage(suite, "stop") if case.script]
+    followed = [(case, script) for case, script in scripts if script.eos is not None]
+    followed = [(case, script) for case, script in followed if script.after]
+    assert followed
+    for case, script in followed:
+        assert script.after.strip() not in (case.golden.text or ""), case.id
 
 
+@asking("parse")
 def test_golden_messages_are_those_which_the_template_renders_as_their_scripts(
     suite: Suite, truth: ModelFiles
 ) -> None:
@@ -121,10 +142,11 @@ def test_golden_messages_are_those_which_the_template_renders_as_their_scripts(
         assert closed == prompt + script + "<|turn_end|>", case.id
 
 
+@asking("parse", but=("tools",))
 def test_what_was_cut_short_is_in_the_message_as_text(suite: Suite, truth: ModelFiles) -> None:
-    for case in of_stage(suite, "parse"):
-        if "limit" not in case.tags:
-            continue
+    cut = [case for case in of_stage(suite, "parse") if "limit" in case.tags]
+    assert cut
+    for case in cut:
         message = case.golden.message or {}
         assert message["tool_calls"] == [], case.id
         assert case.golden.finish_reason == "length", case.id
@@ -132,15 +154,19 @@ def test_what_was_cut_short_is_in_the_message_as_text(suite: Suite, truth: Model
         assert message["content"] + message["reasoning_content"] == said, case.id
 
 
+@asking("parse")
 def test_golden_arguments_are_json_in_the_usual_form_with_their_keys_in_order(
     suite: Suite,
 ) -> None:
-    for case in of_stage(suite, "parse"):
-        for call in (case.golden.message or {})["tool_calls"]:
-            arguments = json.loads(call["arguments"])
-            assert json.dumps(arguments, ensure_ascii=False) == call["arguments"], case.id
+    messages = [(case.id, case.golden.message or {}) for case in of_stage(suite, "parse")]
+    calls = [(case_id, call) for case_id, message in messages for call in message["tool_calls"]]
+    assert calls
+    for case_id, call in calls:
+        arguments = json.loads(call["arguments"])
+        assert json.dumps(arguments, ensure_ascii=False) == call["arguments"], case_id
 
 
+@asking("parse")
 def test_messages_with_calls_finish_with_calls(suite: Suite) -> None:
     for case in of_stage(suite, "parse"):
         called = bool((case.golden.message or {})["tool_calls"])

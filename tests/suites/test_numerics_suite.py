@@ -41,10 +41,12 @@ def test_prompt_and_answer_fit_the_context(numerics: Suite, truth: ModelFiles) -
 
 
 def test_answers_are_decoded_over_the_borders_of_blocks(numerics: Suite, truth: ModelFiles) -> None:
-    for case in numerics.cases:
-        if case.id.startswith("numerics/decode-over-"):
-            border, length = int(case.id.rsplit("-", 1)[1]), _length(case, truth)
-            assert length < border < length + case.max_tokens, case.id
+    over = "numerics/decode-over-"
+    crossing = {int(c.id.removeprefix(over)): c for c in numerics.cases if c.id.startswith(over)}
+    assert set(crossing) == {32, *BORDERS}
+    for border, case in crossing.items():
+        length = _length(case, truth)
+        assert length < border < length + case.max_tokens, case.id
 
 
 def test_there_are_positions_enough_and_no_case_twice(numerics: Suite, truth: ModelFiles) -> None:

@@ -23,7 +23,9 @@ def _asked(case: Case) -> dict[str, object]:
 
 def _draws(suite: Suite, *tags: str) -> list[Case]:
     drawn = [case for case in suite.cases if case.measure == "draws"]
-    return [case for case in drawn if set(tags) & set(case.tags)]
+    found = [case for case in drawn if set(tags) & set(case.tags)]
+    assert {tag for case in found for tag in case.tags} >= set(tags)
+    return found
 
 
 def test_every_parameter_is_asked_for_and_every_measure_taken(sampling: Suite) -> None:
@@ -57,8 +59,12 @@ def test_each_biased_text_is_one_token(sampling: Suite, truth: ModelFiles) -> No
 
 
 def test_penalties_are_seen_token_by_token(sampling: Suite) -> None:
-    for case in sampling.cases:
-        penalties = {name for name in _asked(case) if name.endswith("_penalty")}
-        if penalties:
-            assert (case.measure, case.asked.temperature) == ("greedy", 0.0), case.id
-            assert len(penalties) == 1
+    named = [
+        (case, {name for name in _asked(case) if name.endswith("_penalty")})
+        for case in sampling.cases
+    ]
+    penalised = [(case, penalties) for case, penalties in named if penalties]
+    assert len(penalised) == 3
+    for case, penalties in penalised:
+        assert (case.measure, case.asked.temperature) == ("greedy", 0.0), case.id
+        assert len(penalties) == 1

@@ -27,7 +27,9 @@ def _prompts(case: Case, truth: ModelFiles) -> list[list[int]]:
 
 def _of_kind(suite: Suite, kind: str) -> list[tuple[Case, Scenario]]:
     found = [(case, case.scenario) for case in suite.cases if case.scenario]
-    return [(case, scenario) for case, scenario in found if scenario.kind == kind]
+    of_kind = [(case, scenario) for case, scenario in found if scenario.kind == kind]
+    assert of_kind, f"no scenario is {kind}"
+    return of_kind
 
 
 def _content(conversation: tuple[JsonObject, ...]) -> str:
@@ -92,5 +94,6 @@ def test_slots_are_used_again_while_others_are_at_work(state: Suite) -> None:
 def test_each_canary_is_told_in_one_conversation_only(state: Suite) -> None:
     for case, scenario in _of_kind(state, "concurrent"):
         told = [_content(c) for c in (case.messages or (), *scenario.beside)]
+        assert len(scenario.canaries) == len(told) > 1, case.id
         for place, canary in enumerate(scenario.canaries):
             assert [canary in text for text in told] == [i == place for i in range(len(told))]

@@ -106,14 +106,16 @@ def test_every_engine_that_needs_an_environment_has_a_recipe_for_each_backend() 
         told = {*own.backends, *own.impossible}
         assert {"cpu", "cuda", "rocm", "metal"} <= told, name
         assert set(own.backends) <= set(DECLARATIONS[name].backends), name
-        for steps in (own.steps, *(b.steps for b in own.backends.values())):
-            if steps:
-                assert any(r.startswith("numpy") for s in steps for r in s.install), name
+        ways = [steps for steps in (own.steps, *(b.steps for b in own.backends.values())) if steps]
+        assert ways, name
+        for steps in ways:
+            assert any(r.startswith("numpy") for s in steps for r in s.install), name
 
 
 def test_a_known_version_is_pinned_and_no_index_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     for name, own in recipes().items():
+        assert own.known, name
         for version in own.known:
             pins = recipe(name, version, "cpu").pins
             assert any(pin.startswith("numpy==") for pin in pins), (name, version)

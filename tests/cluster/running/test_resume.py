@@ -105,6 +105,7 @@ def test_the_rest_goes_on_when_the_only_node_of_a_backend_died() -> None:
     twice = resumed_plan(fresh, stored(again), had[:1])
     assert {key_of(p) for p in twice.pairs} == {key_of(p) for p in plan.pairs}
     back = resumed_plan(make_plan(plan.resolved, had), stored(again), had)
+    assert where(back) == ["a", "a", "g", "g"]
     assert all(p.node and p.node.alive and p.cell.version for p in back.pairs)
 
 

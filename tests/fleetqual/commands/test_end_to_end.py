@@ -1,15 +1,14 @@
 """Whole runs through the command line, on the real engine: what users see when things go wrong."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import yaml
 
 from tests.command import SMOKE, fleetqual, matrix, query
@@ -99,11 +98,14 @@ def test_kill_and_resume_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
     ]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     attempts = results / "runs" / "killed" / "attempts"
-    deadline = time.monotonic() + 120
-    while not list(attempts.glob("*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    deadline, engines = time.monotonic() + 120, list[psutil.Process]()
+    while not (engines and list(attempts.glob("*.parquet"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        engines = _engines_of(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert engines, "it was killed while an engine worked"
+    assert psutil.wait_procs(engines, timeout=20)[1] == [], "no engine outlives a killed run"
     before = {p: p.stat().st_mtime_ns for p in attempts.glob("*.parquet")}
     assert 0 < len(before) < 3
     done = fleetqual(
@@ -117,19 +119,14 @@ def test_kill_and_resume_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-def test_no_engine_process_outlives_a_killed_run() -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        left = [
-            p
-            for p in psutil.process_iter(["cmdline"])
-            if any("runner/engines" in part for part in p.info["cmdline"] or [])
-            and p.ppid() in (1, os.getpid())
-        ]
-        if not left:
-            return
-        time.sleep(1)
-    pytest.fail(f"left behind: {left}")
+def _engines_of(driver: int) -> list[psutil.Process]:
+    """Return the engine children that a run's processes started and that still work."""
+    found = []
+    for child in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if any("runner/engines" in part for part in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_a_flipped_bit_is_caught_and_the_rest_is_still_judged(tmp_path: Path) -> None:

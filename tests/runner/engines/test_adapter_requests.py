@@ -137,7 +137,9 @@ def test_a_template_that_prints_the_date_is_the_same_on_every_day(engine: str) -
 
 def _parse_cases() -> list[dict[str, Any]]:
     suite = yaml.safe_load((ROOT / "suites/smoke.yaml").read_text(encoding="utf-8"))
-    return [case for case in suite["cases"] if case["stage"] == "parse"]
+    cases = [case for case in suite["cases"] if case["stage"] == "parse"]
+    assert cases
+    return cases
 
 
 def _parsed(engine: str, *, stream: bool = False) -> dict[str, tuple[dict[str, Any], str]]:

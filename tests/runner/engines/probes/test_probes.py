@@ -162,6 +162,7 @@ def test_each_form_of_a_scenario_has_the_numbers_of_alone(
     (alone,) = _rows(seen[1], f"state/{kind}", "alone")
     forms = _rows(seen[1], f"state/{kind}", kind)
     assert len(alone["prompt_ids"]) - 1 == len(alone["top_ids"]) == len(alone["logprobs"])
+    assert forms
     assert [row["repeat"] for row in forms] == list(range(len(forms)))
     for row in forms:
         start, n = _value(row)["start"], len(row["logprobs"])
