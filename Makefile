@@ -14,7 +14,7 @@ TESTED := $(LLAMA)/.done $(TRANSFORMERS)/.done $(MLX)/.done $(EARLIER_MLX)/.done
 RECIPES := $(wildcard runner/engines/*/recipe.yaml runner/engines/*/pins/*)
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: qualify test test-engines lint variants engines setup clean help
+.PHONY: qualify test test-engines mutants lint variants engines setup clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,9 @@ test: $(VENV)/.dev $(TESTED) variants ## run the tests on real engines
 
 test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done variants ## also the slow engines
 	$(BIN)/pytest -m engines
+
+mutants: $(VENV)/.dev ## change the judging code a little: does a test fail? (minutes; not in .ci/run)
+	$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""WHAT is asked and what is expected: suites, cases, golden text, the shipped model."""
+"""WHAT is asked and what is expected: suites, cases, golden answers and the shipped model."""

@@ -1,7 +1,7 @@
 """Tagged content digests: the identity of everything that fleetqual compares.
 
-A digest is ``<tag>:<hex>``. The tag names the kind of thing and the version of the rule that made
-it (``c1`` = cell, rule 1), so a digest made under another rule never passes for an equal one.
+A digest is ``<tag>:<hex>``. The tag names the kind of thing and the version of the rule that
+computed it (``c1`` = cell, rule 1), so digests of different rules are never equal.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ _CHUNK = 1 << 20
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of ``value``: sorted keys, no spaces, NaN refused."""
+    """Return the canonical JSON of ``value``: sorted keys, no spaces. NaN raises ValueError."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

@@ -1,10 +1,10 @@
-"""The one class of errors that is the user's to mend: told in one message, without a traceback."""
+"""The one class of errors that a user can fix; shown as one message without a traceback."""
 
 
 class UserError(Exception):
     """Bad input or configuration: what happened, where, what is known and what to do.
 
-    It stays picklable, so that it survives the way back from another process.
+    It is picklable, so that it can cross process boundaries.
     """
 
     def __init__(self, what: str, *, where: str = "", known: str = "", fix: str = "") -> None:

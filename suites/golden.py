@@ -1,14 +1,14 @@
-"""Fill in what can be computed of a suite's golden answers: rendered prompts and token ids.
+"""Compute golden answers of a suite: rendered prompts and token ids.
 
     python -m suites.golden suites/smoke.yaml [--model FOLDER] [--check]
 
-ModelFiles must not come from an engine under test. Prompts are rendered by jinja2, set up as the
-documentation of chat templates states it; ids come from the ``tokenizers`` library; both read the
+Golden answers must not come from an engine under test. Prompts are rendered by jinja2, set up as
+the documentation of chat templates says; ids come from the ``tokenizers`` library. Both read the
 model's own files. The other golden fields (text, finish_reason, message) are written by hand.
 
-Only the lines of the computed fields are touched: comments and layout stay. A case that gets such
-fields must be written in block style, as must its ``golden`` if it has one. ``--check`` writes
-nothing and fails when the file is not what this program would make of it.
+Only the lines of the computed fields change; comments and layout stay. A case with such fields
+must be in block style, and so must its ``golden``. ``--check`` writes nothing and fails if the
+file differs from what this program would write.
 """
 
 import argparse
@@ -25,13 +25,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from suites.errors import UserError
+from suites.exit_codes import USAGE
 from suites.golden_fields import with_fields
 from suites.loading import SHIPPED, load_suite, load_yaml
 from suites.suite import Case, Script, Suite
 
 
 class ModelFiles:
-    """The template and the tokenizer of one model folder (Hugging Face layout)."""
+    """The chat template and the tokenizer of one model folder (Hugging Face layout)."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,7 +44,7 @@ class ModelFiles:
             raise UserError(
                 f"the model's files cannot be read: {error}",
                 where=str(folder),
-                fix="give a folder with tokenizer.json and its configuration as --model",
+                fix="give --model a folder with tokenizer.json and its configuration",
             ) from error
 
     @cached_property
@@ -65,7 +66,7 @@ class ModelFiles:
     ) -> str:
         """Return the prompt of a conversation, with the header of the answer if ``open_turn``.
 
-        Content in parts is OpenAI's long form of a text; templates are written for the text.
+        Content with one text part (OpenAI's long form) is rendered as its text.
         """
         return self._template.render(
             **self._specials,
@@ -76,23 +77,23 @@ class ModelFiles:
         )
 
     def encode(self, text: str, *, add_special: bool) -> list[int]:
-        """Return the ids of ``text``; ``add_special`` puts the BOS where the tokenizer adds one."""
+        """Return the ids of ``text``, with the tokenizer's BOS if ``add_special``."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
 
     def script_ids(self, script: Script) -> list[int]:
-        """Return the ids that are forced for ``script``: its text, the EOS member, what follows."""
+        """Return the ids to force for ``script``: its text, the EOS, the text after it."""
         ids = self.encode(script.text, add_special=False)
         if script.eos is not None:
             ids.append(self._ends[script.eos])
         return ids + self.encode(script.after, add_special=False)
 
     def visible(self, ids: Sequence[int]) -> str:
-        """Return the text of ids as users get it: control tokens left out."""
+        """Return the text of ids as users get it, without control tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def answers(self, case: Case) -> dict[str, Any]:
-        """Return the computable golden fields of a case, in the order they are written."""
+        """Return the computed golden fields of a case, in the order of the file."""
         found: dict[str, Any] = {}
         if case.stage in ("template", "tokenize") and case.messages is not None:
             found["prompt_text"] = self.render(case.messages, case.tools, case.template_options)
@@ -106,17 +107,17 @@ class ModelFiles:
 
 
 def completed(path: Path, truth: ModelFiles) -> str:
-    """Return the suite file's text with every computed field as it has to be.
+    """Return the suite file's text with correct computed fields.
 
     Raises:
-        UserError: the file is no suite, or a case is not written in block style.
+        UserError: the file is not a suite, or a case is not in block style.
     """
     answers = [truth.answers(case) for case in load_yaml(path, Suite).cases]
     return with_fields(path.read_text(encoding="utf-8"), answers, path)
 
 
 def stale(path: Path, truth: ModelFiles) -> list[str]:
-    """Return the ids of the cases whose computed fields are missing or wrong in the file."""
+    """Return the ids of cases whose computed fields are missing or wrong in the file."""
     found = []
     for case in load_yaml(path, Suite).cases:
         answers, golden = truth.answers(case), case.golden.model_dump(mode="json")
@@ -126,10 +127,10 @@ def stale(path: Path, truth: ModelFiles) -> list[str]:
 
 
 def _plain(message: dict[str, Any]) -> dict[str, str]:
-    """Return the content of a message as text where it is one part, else nothing.
+    """Return the content of a message as text if it is one text part, else nothing.
 
     Raises:
-        UserError: there are more parts; what stands between them nobody has said.
+        UserError: there are several parts; it is undefined how templates join them.
     """
     parts = message.get("content")
     if not isinstance(parts, list):
@@ -151,21 +152,25 @@ def _specials(path: Path) -> dict[str, str]:
 
 
 def _end_ids(path: Path) -> list[int]:
-    """Return the EOS set in ascending order, in which engines list it and scripts count it."""
+    """Return the EOS set in ascending order; ``eos:`` of a script is an index into it."""
     ids = json.loads(path.read_text(encoding="utf-8"))["eos_token_id"]
     return sorted(ids) if isinstance(ids, list) else [ids]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Complete a suite file, or with ``--check`` say which of its cases are out of date."""
+    """Write the computed fields of a suite file; with ``--check`` print the outdated cases."""
     parser = argparse.ArgumentParser(prog="python -m suites.golden", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("suite", type=Path)
-    parser.add_argument("--model", type=Path, help="the model's folder; else the suite's own")
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("suite", type=Path, help="the suite file")
+    parser.add_argument(
+        "--model", type=Path, help="the model's folder; default: the suite's own model"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if the file is out of date"
+    )
     options = parser.parse_args(arguments)
     try:
-        # Its own cases are completed here, those that it takes in their own file.
+        # Only the suite's own cases: taken cases are completed in their own file.
         suite = load_suite(f"./{options.suite.name}", options.suite.parent)
         truth = ModelFiles(options.model or SHIPPED / (suite.golden_for or ""))
         text = completed(options.suite, truth)
@@ -175,10 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wrong = stale(options.suite, truth)
     except UserError as error:
         print(error, file=sys.stderr)
-        return 2
+        return USAGE
     if text == options.suite.read_text(encoding="utf-8"):
         return 0
-    named = ", ".join(wrong) or "none, only the layout of the computed fields"
+    named = ", ".join(wrong) or "none (only the layout of the computed fields)"
     print(f"{options.suite} is out of date; cases: {named}", file=sys.stderr)
     return 1
 

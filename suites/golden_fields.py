@@ -1,4 +1,4 @@
-"""Computed golden fields in the lines of a suite file: put in or replaced; all else stays."""
+"""Write the computed golden fields into the lines of a suite file; other lines do not change."""
 
 import re
 import textwrap
@@ -19,7 +19,7 @@ def with_fields(source: str, answers: list[dict[str, Any]], path: Path) -> str:
     """Return the text of a suite file with the computed fields of each of its cases.
 
     Args:
-        source: the text of the file, known to be a suite.
+        source: text of a valid suite file.
         answers: the computed fields of each case, in the file's order; empty for no fields.
         path: the file's name, for errors.
 
@@ -39,15 +39,15 @@ def with_fields(source: str, answers: list[dict[str, Any]], path: Path) -> str:
 def _with_answers(
     lines: list[str], node: yaml.MappingNode, answers: dict[str, Any], path: Path
 ) -> list[str]:
-    """Return ``lines``, of which the last are a case, with the computed fields of that case.
+    """Return ``lines``, which end with a case, with the computed fields of that case.
 
-    Extents are taken from the lines on which keys stand: an alias carries its anchor's position.
+    Ranges are computed from the lines of keys: an alias has the position of its anchor.
     """
     golden = _field(node, "golden")
     for part in (node, golden):
         if part is not None and part.flow_style:
             raise UserError(
-                "computed fields cannot be put into a case, or its golden, in flow style",
+                "computed fields cannot be written into a case or a golden in flow style",
                 where=f"{path}:{part.start_mark.line + 1}",
                 fix="write it as indented lines",
             )
@@ -65,9 +65,9 @@ def _with_answers(
 
 
 def _end(lines: list[str], stop: int, indent: int) -> int:
-    """Return the line behind the last one above ``stop`` that is not blank or a comment.
+    """Return the line after the last line before ``stop`` that is neither blank nor a comment.
 
-    Those belong to what follows, unless they are indented by ``indent`` or more.
+    Blank lines and comments belong to the next case, unless indented by ``indent`` or more.
     """
     while stop:
         text = lines[stop - 1].lstrip()
@@ -108,7 +108,7 @@ def _written(answers: dict[str, Any], indent: int) -> list[str]:
 
 
 def _quoted(text: str, indent: int) -> Iterator[str]:
-    """Yield the pieces of a double-quoted scalar, one per turn and line, none too long."""
+    """Yield the pieces of a double-quoted scalar: one for each turn and line, none too long."""
     for turn in re.split(r"(?=<\|role\|>)", text):
         for line in re.findall(r"[^\n]+\n*|\n+", turn):
             yield from _folded(line, _WIDTH - indent - 2)
@@ -127,7 +127,7 @@ def _folded(text: str, width: int) -> Iterator[str]:
 
 
 def _shielded(piece: str) -> str:
-    """Keep a leading blank, which a continued line would lose."""
+    """Keep a leading space, which a continued line would lose."""
     return "\\" + piece if piece.startswith(" ") else piece
 
 
@@ -135,7 +135,7 @@ _NAMED = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def _escaped(character: str) -> str:
-    """Write what cannot be seen, or not be told from its look-alike, as an escape."""
+    """Return a character; as an escape if it is invisible or looks like another one."""
     if character in _NAMED:
         return _NAMED[character]
     seen = character.isprintable() and unicodedata.is_normalized("NFKC", character)

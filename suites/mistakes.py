@@ -1,4 +1,4 @@
-"""Pydantic's findings in words for people: which key, what is known, the nearest name, the cure."""
+"""Mistakes in a file, in plain words: which key, what is known, the nearest name, the fix."""
 
 import difflib
 import types
@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 KeyPath = tuple[str | int, ...]
 
-#: What pydantic wants where a value has another shape, in YAML's words.
+#: Pydantic's error types for a wrong shape → the shape in the words of YAML.
 _SHAPES = {
     "tuple_type": "list",
     "list_type": "list",
@@ -32,12 +32,12 @@ class Mistake:
 
     @classmethod
     def unknown(cls, key: KeyPath, kind: str, given: object, known: Sequence[str]) -> "Mistake":
-        """Return the mistake of a name that nothing bears."""
+        """Return the mistake of an unknown name, with the nearest known one."""
         near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
         return cls(
             key,
             f"unknown {kind} {str(given)!r}",
-            ", ".join(known) or f"no {kind} at all",
+            ", ".join(known) or f"no {kind}",
             f"did you mean {near[0]!r}?" if near else f"use a known {kind}",
         )
 
@@ -56,32 +56,35 @@ def first_mistake(
     present: Callable[[KeyPath], KeyPath],
     line: Callable[[KeyPath], int],
 ) -> Mistake:
-    """Return the mistake that stands first in the file, among all that pydantic found.
+    """Return the mistake with the lowest line among all that pydantic found.
 
     Args:
-        error: what pydantic found.
+        error: pydantic's error.
         model_type: the model that was validated.
-        present: cuts a location down to the keys which the file has.
+        present: reduces a location to the keys that the file has.
         line: the line of a key.
     """
-    # A list whose items are wrong is also reported as too short: only an empty one is.
+    # Pydantic also reports a list with wrong items as too short; only an empty one is.
     details = [
         d for d in error.errors(include_url=False) if d["type"] != "too_short" or not d["input"]
     ]
-    # A mistyped key is reported as unknown and its right name as missing: the first says more.
+    # For a mistyped key pydantic also reports the right key as missing; the first says more.
     details.sort(key=lambda d: d["type"] == "missing")
     found = [_mistake(d, model_type, present) for d in details]
     unknown = {present(d["loc"])[:-1] for d in details if d["type"] == "extra_forbidden"}
-    telling = [
+    useful = [
         mistake
         for mistake, d in zip(found, details, strict=True)
         if d["type"] != "missing" or present(d["loc"]) not in unknown
     ]
-    first = min(telling, key=lambda m: line(present(m.key)))
+    first = min(useful, key=lambda m: line(present(m.key)))
     more = len({m.key for m in found}) - 1
     if more:
         return Mistake(
-            first.key, first.what, first.known, _and(first.fix, f"({more} more after it)")
+            first.key,
+            first.what,
+            first.known,
+            _and(first.fix, f"({more} more mistakes in this file)"),
         )
     return first
 
@@ -124,7 +127,7 @@ def _mistake(
 
 
 def _misshapen(key: KeyPath, wanted: str, given: object, owner: type[BaseModel] | None) -> Mistake:
-    """Return the mistake of a value that is no list, or no mapping, where one must be."""
+    """Return the mistake of a value that must be a list or a mapping and is not."""
     name, item = _name(key), bool(key) and isinstance(key[-1], int)
     what = f"{f'an item of {name}' if item else name} must be a {wanted}"
     word = given if isinstance(given, str) and given else None
@@ -133,7 +136,7 @@ def _misshapen(key: KeyPath, wanted: str, given: object, owner: type[BaseModel] 
     else:
         fix = "write `key: value` pairs"
     if given is None:
-        fix += ", or leave it out"
+        fix += ", or remove the key"
     fields = owner.model_fields.items() if owner else ()
     needed = [field.alias or own for own, field in fields if field.is_required()]
     if item and word and needed:
@@ -142,11 +145,11 @@ def _misshapen(key: KeyPath, wanted: str, given: object, owner: type[BaseModel] 
 
 
 def model_at(model_type: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
-    """Return the model whose keys stand directly beneath ``key``; None where there is none."""
+    """Return the model whose keys are directly below ``key``; None if there is none."""
     current: Any = model_type
     for part in key:
         if typing.get_origin(current) is dict:
-            # One part is the user's own name for the entry.
+            # This part is a name that the user chose.
             current = _inner(typing.get_args(current)[1])
         elif isinstance(part, str) and _is_model(current):
             fields = {f.alias or name: f.annotation for name, f in current.model_fields.items()}
@@ -155,7 +158,7 @@ def model_at(model_type: type[BaseModel], key: KeyPath) -> type[BaseModel] | Non
 
 
 def owner_keys(model: type[BaseModel]) -> list[str]:
-    """Return a model's keys as they are written in a file."""
+    """Return a model's keys as a file has them."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -175,14 +178,14 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _kind(key: KeyPath, location: KeyPath) -> str:
-    """Return what a name out of a fixed list is called: items of ``backends`` are values."""
+    """Return the word for a name from a fixed list: the last key."""
     if location and location[-1] == "[key]":
         return "key"
     return str(key[-1]) if key and isinstance(key[-1], str) else "value"
 
 
 def _name(key: KeyPath) -> str:
-    """Return the last name on a key path: that of the list, for one of its items."""
+    """Return the last name on a key path; for an item, the name of its list."""
     names = [part for part in key if isinstance(part, str)]
     return names[-1] if names else "the file"
 

@@ -1,4 +1,4 @@
-"""The chain: every stage between the client's message and the answer, in order."""
+"""The chain: all stages between the client's message and the answer, in order."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ Stage = Literal[
     "chain",
 ]
 
-#: Isolate stages in chain order. ``chain`` is the whole of it, messages in and message out.
+#: The single stages in chain order. ``chain`` is all of them: messages in, message out.
 STAGES: tuple[Stage, ...] = (
     "instrument",
     "config",
@@ -33,10 +33,10 @@ STAGES: tuple[Stage, ...] = (
 )
 CHAIN: Stage = "chain"
 
-#: Stages whose facts come from the model's files and the engine's self-description, not from cases.
+#: Stages without cases: their facts come from the model's files and from the engine.
 CASELESS: frozenset[Stage] = frozenset({"instrument", "config", "weights"})
 
-#: How the engine computes is compared at fp32, as served, or only timed.
+#: structure: compared at fp32. deployed: compared as served. timed: only timed.
 Pass = Literal["structure", "deployed", "timed"]
 Backend = Literal["cuda", "rocm", "metal", "vulkan", "xpu", "cpu"]
 Serving = Literal["in_process", "managed", "external"]

@@ -1,4 +1,4 @@
-"""Suite and Case: frozen, versioned questions with the answers that are known beforehand."""
+"""Suite and Case: versioned questions, with golden answers where these are known."""
 
 import json
 from functools import cached_property
@@ -11,7 +11,7 @@ from suites.stages import CASELESS, Pass, Stage
 
 JsonObject = dict[str, Any]
 
-#: What a case of a stage must bring along, one of each inner tuple.
+#: Stage → what its cases must have: one field of each inner tuple.
 _NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "template": (("messages",),),
     "tokenize": (("messages", "text"),),
@@ -26,41 +26,41 @@ _NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 class Frozen(BaseModel):
-    """Base of everything that is read from a file and never changed afterwards."""
+    """Base of all models that are read from a file; instances do not change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Golden(Frozen):
-    """Answers known beforehand; a field left out is taken from the reference instead."""
+    """Answers that are known before a run; for missing fields the reference is used."""
 
     prompt_text: str | None = None
     """The rendered prompt, exact characters."""
     prompt_ids: tuple[int, ...] | None = None
     """The prompt's token ids, BOS and specials included."""
     script_ids: tuple[int, ...] | None = None
-    """The token ids of ``script``, as they are forced through the engine."""
+    """The token ids of ``script`` that are forced through the engine."""
     text: str | None = None
-    """The text that the user receives; of a chain the right answer, an outcome and no truth."""
+    """The text that the user receives; in a chain case the right answer, for scores only."""
     message: JsonObject | None = None
     """The assistant message that the user receives: content, reasoning_content, tool_calls."""
     finish_reason: Literal["stop", "length", "tool_calls"] | None = None
-    """Why generation ended, in OpenAI's words."""
+    """Why generation ended, as in OpenAI's API."""
 
 
 class Script(Frozen):
     """An output forced token by token through the engine's own generation loop."""
 
     text: str
-    """What is forced first."""
+    """Text that is forced first."""
     eos: int | None = None
-    """Then this member (0-based) of the model's EOS set; none is forced if left out."""
+    """Then this member (0-based) of the model's EOS set; none by default."""
     after: str = ""
-    """Then this text, which must never reach the user when an EOS was forced before it."""
+    """Then this text, which must not reach the user if an EOS was forced before it."""
 
 
 class SamplingParameters(Frozen):
-    """Sampling parameters of a request; one left out is not asked for: nothing may be applied."""
+    """Sampling parameters of a request; a missing one must not be applied by the engine."""
 
     temperature: float | None = Field(default=None, ge=0)
     top_k: int | None = Field(default=None, ge=1)
@@ -70,36 +70,40 @@ class SamplingParameters(Frozen):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[str, float] = Field(default_factory=dict)
-    """Text of one token → what is added to its logit."""
+    """Text of one token → number that is added to its logit."""
 
 
 class Scenario(Frozen):
-    """What else happens around the request of a ``state`` case; alone it must answer the same."""
+    """Other requests around that of a ``state`` case; its answer must not depend on them."""
 
     kind: Literal["batched", "chunked", "prefix", "reused", "concurrent"]
-    """In one batch with others; its prompt in chunks; after others that share its beginning; in the
-    slot of a finished request; generated together with others."""
+    """batched: in one batch with others. chunked: its prompt in chunks. prefix: after others with
+    the same beginning. reused: in a finished request's slot. concurrent: generated together."""
     beside: tuple[tuple[JsonObject, ...], ...] = ()
-    """Conversations of the others, in order; all kinds but ``chunked`` need one."""
+    """Conversations of the other requests, in order; every kind but ``chunked`` needs one."""
     sizes: tuple[int, ...] = ()
     """Sequences in a batch (batched), tokens in a chunk (chunked), slots (concurrent)."""
     canaries: tuple[str, ...] = ()
-    """A secret per conversation, the case's own first: each may appear in its own answer only."""
+    """A secret for each conversation, the case's own first; only its own answer may contain it."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         if (self.kind != "chunked") != bool(self.beside):
-            raise ValueError("beside: conversations for every kind but chunked, which has none")
+            raise ValueError(
+                "every kind but chunked needs conversations in `beside:`, and chunked has none"
+            )
         if self.kind in ("batched", "chunked", "concurrent") and not self.sizes:
             raise ValueError(f"a {self.kind} scenario needs sizes")
         if any(size < 1 for size in self.sizes):
-            raise ValueError("sizes are 1 or more")
+            raise ValueError("sizes must be 1 or more")
         if self.kind == "batched" and max(self.sizes) > len(self.beside) + 1:
             raise ValueError(
                 f"a batch of {max(self.sizes)} needs {max(self.sizes) - 1} conversations beside it"
             )
         if self.canaries and len(self.canaries) != len(self.beside) + 1:
-            raise ValueError("canaries: one for the case's own conversation and each beside it")
+            raise ValueError(
+                "`canaries:` needs one for the case and one for each conversation in `beside:`"
+            )
         return self
 
 
@@ -109,15 +113,15 @@ class Case(Frozen):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_./-]{0,99}$")
     """Stable name, unique in its suite."""
     stage: Stage
-    """The stage that the case isolates; ``chain`` runs the whole of it."""
+    """The stage that the case tests alone; ``chain`` tests the whole chain."""
     tags: tuple[str, ...] = ()
-    """Groups in which verdicts are also given."""
+    """Groups that get their own verdicts."""
     messages: tuple[JsonObject, ...] | None = None
     """An OpenAI-style conversation."""
     tools: tuple[JsonObject, ...] | None = None
     """OpenAI-style tool definitions."""
     template_options: JsonObject = Field(default_factory=dict)
-    """Switches of the chat template, such as ``enable_thinking``."""
+    """Options of the chat template, such as ``enable_thinking``."""
     text: str | None = None
     """Raw text instead of a conversation (the completion path)."""
     script: Script | None = None
@@ -129,19 +133,19 @@ class Case(Frozen):
     asked: SamplingParameters = SamplingParameters()
     """Sampling parameters of the request (sampling)."""
     measure: Literal["draws", "greedy", "seed"] | None = None
-    """How a sampling case is looked at: first tokens of many draws against the distribution, each
-    token of one greedy answer against the argmax, or answers under equal and other seeds."""
+    """What a sampling case compares. draws: first tokens of many draws, with the distribution.
+    greedy: each token of one answer, with the argmax. seed: answers with equal and other seeds."""
     draws: int = Field(default=500, ge=50, le=20000)
     """Draws of the first token (measure: draws)."""
     scenario: Scenario | None = None
-    """What happens around the request (state)."""
+    """Other requests around this one (state)."""
     golden: Golden = Golden()
-    """What must come out, where that is known beforehand."""
+    """The right answers, where they are known."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         if self.stage in CASELESS or self.stage not in _NEEDS:
-            raise ValueError(f"stage {self.stage!r} takes no cases: its facts come from the engine")
+            raise ValueError(f"stage {self.stage!r} has no cases: its facts come from the engine")
         for choices in _NEEDS[self.stage]:
             if all(getattr(self, name) is None for name in choices):
                 raise ValueError(f"a {self.stage} case needs {' or '.join(choices)}")
@@ -151,9 +155,9 @@ class Case(Frozen):
 
     @cached_property
     def digest(self) -> str:
-        """``k1:…`` over everything that is asked or expected; id and tags are only names.
+        """``k1:…`` over the question and the golden answers, without id and tags.
 
-        The order of keys is part of the question: a template prints tools as they come.
+        The order of keys counts: a template prints tools in their order.
         """
         foreign = set() if self.stage == "sampling" else {"asked", "measure", "draws"}
         if self.stage != "state":
@@ -163,16 +167,16 @@ class Case(Frozen):
 
 
 class Take(Frozen):
-    """Cases of another suite; what is given narrows them down, and all of it must hold."""
+    """Selects cases of another suite: those that match all given keys."""
 
     suite: str
     """A shipped suite's name, or a path relative to this file."""
     stages: tuple[Stage, ...] = ()
-    """Stages whose cases are taken."""
+    """A case must belong to one of these stages."""
     tags: tuple[str, ...] = ()
-    """Tags of which a case must have one."""
+    """A case must have one of these tags."""
     cases: tuple[str, ...] = ()
-    """Patterns of which a case's id must fit one, such as ``parse/*-arguments``."""
+    """A case's id must match one of these patterns, such as ``parse/*-arguments``."""
 
 
 class Suite(Frozen):
@@ -181,26 +185,26 @@ class Suite(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$")
     """Name as used in a matrix."""
     version: int = Field(ge=1)
-    """Raised with every change of meaning."""
+    """Increased with every change of meaning."""
     description: str = ""
-    """One sentence for people."""
+    """One sentence that says what it tests."""
     tier: Literal[1, 2, 3] = 1
-    """1 runs under a minute, 2 under five, 3 is full."""
+    """1: under one minute; 2: under five minutes; 3: longer."""
     requires: tuple[Stage, ...]
     """Stages that must be qualified before a cell is."""
     golden_for: str | None = None
-    """The model (folder under ``suites/``) that the golden texts were written for."""
+    """The model (a folder in ``suites/``) for which the golden answers were written."""
     margins: dict[Pass, float] = Field(default_factory=dict)
-    """Largest mean KL that counts as equal, per pass; a variant's own margin wins."""
+    """Pass → largest mean KL that counts as equal; a variant's own margin wins."""
     take: tuple[Take, ...] = ()
-    """Cases of other suites, put before its own by the loader; empty once loaded."""
+    """Cases of other suites; the loader puts them before its own and empties this list."""
     cases: tuple[Case, ...] = ()
     """The questions."""
 
     @model_validator(mode="after")
     def _has_questions(self) -> Self:
         if not self.cases and not self.take:
-            raise ValueError("cases is empty: write some, or take those of another suite")
+            raise ValueError("`cases:` is empty: write cases, or take those of another suite")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Cases that a suite takes of others: the same objects, so one frozen reference serves both."""
+"""Cases that a suite takes from others: the same objects, so both use one stored reference."""
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -6,21 +6,21 @@ from fnmatch import fnmatchcase
 from suites.mistakes import KeyPath, Mistake
 from suites.suite import Case, Suite, Take
 
-#: Why something cannot be taken, as the error to raise.
+#: Turns the mistake of a refused entry into the error to raise.
 Refusal = Callable[[Mistake], Exception]
 
 
 def with_taken(suite: Suite, taken: list[Suite], refusal: Refusal) -> Suite:
-    """Return ``suite`` with the cases that it takes before its own, and nothing left to take.
+    """Return ``suite`` with the taken cases before its own, and with an empty ``take``.
 
     Args:
-        suite: as its file has it.
-        taken: the suites that its entries under ``take`` name, in that order, complete.
-        refusal: makes the error of a mistake, whose key is one of the suite's file.
+        suite: the suite as in its file.
+        taken: the complete suites that its entries under ``take`` name, in that order.
+        refusal: makes an error from a mistake in the suite's file.
 
     Raises:
-        Exception: an entry fits no case, names what is not there, brings golden answers of another
-            model, or brings a case that is there already.
+        Exception: an entry matches no case, names something unknown, has golden answers of another
+            model, or takes a case that the suite has already.
     """
     cases: list[Case] = []
     owners: dict[str, str] = {}
@@ -40,7 +40,7 @@ def with_taken(suite: Suite, taken: list[Suite], refusal: Refusal) -> Suite:
 
 
 def _chosen(key: KeyPath, entry: Take, other: Suite, refusal: Refusal) -> list[Case]:
-    """Return the cases that an entry means; each of its words must fit one by itself."""
+    """Return the cases that an entry selects; each of its values must match a case."""
     stages = list(dict.fromkeys(str(case.stage) for case in other.cases))
     tags = sorted({tag for case in other.cases for tag in case.tags})
     ids = [case.id for case in other.cases]
@@ -61,16 +61,16 @@ def _chosen(key: KeyPath, entry: Take, other: Suite, refusal: Refusal) -> list[C
         and (not entry.cases or any(fnmatchcase(case.id, p) for p in entry.cases))
     ]
     if not found:
-        what = f"no case of the suite {other.name!r} has all that is asked for here"
-        raise refusal(Mistake(key, what, fix="write two entries, or leave a key out"))
+        what = f"no case of the suite {other.name!r} matches all keys of this entry"
+        raise refusal(Mistake(key, what, fix="write two entries, or remove a key"))
     return found
 
 
 def _twice(key: KeyPath, case: Case, owner: str) -> Mistake:
     return Mistake(
         key,
-        f"the case {case.id!r} is there already: it is taken of the suite {owner!r}",
-        fix="give the case another id, or take less",
+        f"the case {case.id!r} is already taken from the suite {owner!r}",
+        fix="give the case another id, or take fewer cases",
     )
 
 
@@ -79,5 +79,5 @@ def _other_model(key: KeyPath, suite: Suite, other: Suite) -> Mistake:
         (*key, "suite"),
         f"the golden answers of the suite {other.name!r} were written for "
         f"{other.golden_for or 'no model'}, those here for {suite.golden_for or 'no model'}",
-        fix="take of a suite with the same `golden_for`, or say the same here",
+        fix="take from a suite with the same `golden_for`, or write the same one here",
     )

@@ -16,7 +16,7 @@ import pyarrow as pa
 from analysis.judging.gate import Evidence, Quarantined, Rotten, inspect
 from analysis.judging.loading import load_declarations, load_evidence, load_references, run_configs
 from analysis.judging.relations import Relations
-from analysis.sql_functions.functions import register
+from analysis.sql_functions.registered import register
 from runner.stored.store import Store
 from suites.errors import UserError
 

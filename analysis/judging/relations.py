@@ -18,6 +18,8 @@ from suites.errors import UserError
 
 VIEWS = Path(__file__).parents[1] / "views"
 LAYERS = ("sources", "staging", "compared", "numeric", "chain", "verdicts", "public")
+#: A folder of macros: what relations say to people, each sentence once. It holds no relation.
+WORDING = "wording"
 #: A relation whose file has this comment is a view; all others are tables.
 NOT_MATERIALISED = "-- materialised: no"
 PUBLIC = "main"
@@ -31,6 +33,16 @@ class Relations:
         self._con = con
         for layer in LAYERS[:-1]:
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {layer}")
+        self._define_wording()
+
+    def _define_wording(self) -> None:
+        self._con.execute(f"CREATE SCHEMA IF NOT EXISTS {WORDING}")
+        for path in sorted((VIEWS / WORDING).glob("*.sql")):
+            text = path.read_text(encoding="utf-8")
+            try:
+                self._con.execute(text)
+            except duckdb.Error as error:
+                raise _broken(path.relative_to(VIEWS.parent).as_posix(), error, 0) from error
 
     def build_for(self, query: str) -> None:
         """Build every relation that a query reads and that has a file.

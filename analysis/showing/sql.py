@@ -21,7 +21,7 @@ from analysis.judging.catalog import Catalog, choose_run
 from analysis.judging.judge import open_current
 from analysis.judging.relations import public_relations
 from analysis.showing.output import console, plain, print_json
-from analysis.sql_functions.functions import unregister
+from analysis.sql_functions.registered import unregister
 from runner.stored.store import Store
 from suites.errors import UserError
 

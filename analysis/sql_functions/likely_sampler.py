@@ -34,11 +34,16 @@ _CUTS: tuple[dict[str, float], ...] = (
     {"min_p": 0.01},
     {"top_k": 40, "top_p": 0.95, "min_p": 0.05},
 )
-#: Worse than this a setting does not explain the draws.
-_FITS = 1e-3
-_LEAST = 5.0
-#: Of settings this close in log-likelihood the better known one is named.
-_ALIKE = 1e-6
+
+
+@dataclass(frozen=True)
+class _Limits:
+    least_p: float
+    """A setting with a lower p does not explain the draws."""
+    least_expected: float
+    """Draws that a bin of the χ² test must expect."""
+    alike: float
+    """Of settings this close in log-likelihood the better known one is named."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,15 @@ class _Setting:
     """Whether the temperature comes after the cuts."""
 
 
-def likely_sampler(ids: Sequence[int], logprobs: Sequence[float], value: str, asked: str) -> str:
+def likely_sampler(
+    ids: Sequence[int],
+    logprobs: Sequence[float],
+    value: str,
+    asked: str,
+    least_p: float,
+    least_expected: float,
+    alike: float,
+) -> str:
     """Return in words which sampler these draws look like; empty if no usual one does.
 
     Args:
@@ -62,6 +75,9 @@ def likely_sampler(ids: Sequence[int], logprobs: Sequence[float], value: str, as
         logprobs: their raw log-probabilities, [K].
         value: JSON with ``counts`` (draws by id) and perhaps ``bias`` (by id).
         asked: JSON with the sampling parameters of the request.
+        least_p: a setting with a lower p does not explain the draws.
+        least_expected: draws that a bin of the χ² test must expect.
+        alike: of settings this close in log-likelihood the better known one is named.
     """
     try:
         seen, request = json.loads(value), json.loads(asked)
@@ -76,12 +92,15 @@ def likely_sampler(ids: Sequence[int], logprobs: Sequence[float], value: str, as
         if not np.all(np.isfinite(known)) or counts.sum() == 0:
             return ""
         rest = max(1.0 - float(np.exp(known).sum()), 1e-30)
-        return _found(np.append(known, np.log(rest)), bias, counts, request)
+        limits = _Limits(least_p, least_expected, alike)
+        return _found(np.append(known, np.log(rest)), bias, counts, request, limits)
     except (*UNREADABLE, LookupError, AttributeError, ArithmeticError):
         return ""
 
 
-def _found(raw: Floats, bias: Floats, counts: Floats, request: dict[str, Any]) -> str:
+def _found(
+    raw: Floats, bias: Floats, counts: Floats, request: dict[str, Any], limits: _Limits
+) -> str:
     if np.count_nonzero(counts) == 1:
         # What was not stored is many tokens.
         return "" if counts[-1] else "every draw is one and the same token: looks greedy"
@@ -95,7 +114,8 @@ def _found(raw: Floats, bias: Floats, counts: Floats, request: dict[str, Any]) -
             if np.any(expected[seen] <= 0):
                 continue
             told = float(np.sum(drawn[seen] * np.log(expected[seen])))
-            if told > likely + _ALIKE and _fit(drawn, expected) > _FITS:
+            better = told > likely + limits.alike
+            if better and _fit(drawn, expected, limits.least_expected) > limits.least_p:
                 likely, best = told, _words(setting, expected, behind)
         if best:
             return best
@@ -179,12 +199,12 @@ def _kept(weights: Floats, cut: dict[str, float]) -> int:
     return max(1, min(kept, len(weights)))
 
 
-def _fit(drawn: Floats, p: Floats) -> float:
+def _fit(drawn: Floats, p: Floats, least: float) -> float:
     expected = p * drawn.sum()
-    single = expected >= _LEAST
+    single = expected >= least
     seen = [*drawn[single], drawn[~single].sum()]
     due = [*expected[single], expected[~single].sum()]
-    if due[-1] < _LEAST and len(due) > 1:
+    if due[-1] < least and len(due) > 1:
         seen[-2:], due[-2:] = [sum(seen[-2:])], [sum(due[-2:])]
     if len(due) < 2:
         rare, share = drawn[~single].sum(), p[~single].sum()

@@ -96,7 +96,7 @@ def misplaced_adapter_fault(
             what = ABILITIES.get(ability, f"the scenario {ability!r}")
             return Mistake(
                 ("fault",),
-                f"the fault {fault.at}/{fault.how} changes {what}, which {engine} does not show "
+                f"the fault {fault.at}/{fault.how} needs {what}, which {engine} does not show "
                 f"when it is served as {serving}",
                 fix="serve the engine in another way, or use a fault that its chats can show",
             )

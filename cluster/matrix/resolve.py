@@ -15,10 +15,11 @@ from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
 from runner.order import Model, Variant
 from suites.errors import UserError
-from suites.loading import SHIPPED, Document, error_at, load_suite
+from suites.loading import SHIPPED, load_suite
 from suites.mistakes import KeyPath, Mistake
 from suites.stages import CASELESS
 from suites.suite import Suite
+from suites.yaml_document import Document
 
 #: Default deadline: this many times the estimate, but at least this many seconds.
 _PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
@@ -205,7 +206,7 @@ def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...
         if name in names[:index]:
             what = f"two suite files have the name {name!r}"
             key: KeyPath = ("suites", index)
-            raise error_at(document, Mistake(key, what, fix="change the `name:` in one of them"))
+            raise document.error(Mistake(key, what, fix="change the `name:` in one of them"))
 
 
 def _expected_cases_exist(
@@ -225,7 +226,7 @@ def _expected_cases_exist(
                 if given not in names:
                     kind = f"{entry.stage} {key.removesuffix('s')}"
                     at: KeyPath = ("expected", index, key, position)
-                    raise error_at(document, Mistake.unknown(at, kind, given, names))
+                    raise document.error(Mistake.unknown(at, kind, given, names))
 
 
 def _exists(document: Document, key: KeyPath, path: Path, *, folder: bool) -> None:

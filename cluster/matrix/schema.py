@@ -15,10 +15,11 @@ from cluster.matrix.entry_checks import NAME, refuse_duplicates
 from cluster.matrix.expected_entry import Expected
 from cluster.matrix.model_entry import ModelEntry
 from runner.engines.registry import DECLARATIONS, REFERENCE_ENGINE
-from suites.loading import Document, load_document
+from suites.loading import load_document
 from suites.mistakes import KeyPath, Mistake
 from suites.stages import Backend, Pass, Stage
 from suites.suite import Frozen
+from suites.yaml_document import Document
 
 Coverage = Literal["any", "each-hardware", "each-node", "each-device"]
 

@@ -8,8 +8,6 @@ from cluster.planning.node import Node
 from cluster.planning.selection import Selection
 from runner.stored.tables import PlanRow
 
-DEFAULT_STRUCTURE_MARGIN = 1e-7
-
 
 @dataclass(frozen=True)
 class PlannedCell:
@@ -74,7 +72,7 @@ def plan_row(planned: PlannedCell, resolved: Resolved, run_id: str) -> PlanRow:
     cell = planned.cell
     suite, model, variant = cell.suite.suite, cell.model.model, cell.variant.variant
     if cell.pass_ == "structure":
-        margin: float | None = suite.margins.get("structure", DEFAULT_STRUCTURE_MARGIN)
+        margin = suite.margins.get("structure")
     else:
         margin = variant.margin if variant.margin is not None else suite.margins.get(cell.pass_)
     weights = variant.weights_digest if variant.quantised else model.weights_digest

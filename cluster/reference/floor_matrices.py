@@ -18,11 +18,11 @@ from suites.errors import UserError
 
 
 def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
-    """Write a matrix of benign configurations for every truth that a matrix needs.
+    """Write a matrix of benign configurations for every reference that a matrix needs.
 
     Args:
         path: the matrix whose variants need floors.
-        folder: receives the matrices, and models with dequantised weights.
+        folder: receives the matrices and the models with dequantised weights.
 
     Raises:
         UserError: the matrix is wrong, or its reference engine has no benign configurations.
@@ -33,7 +33,7 @@ def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
     if declared.floors is None:
         able = ", ".join(name for name, own in DECLARATIONS.items() if own.floors)
         raise UserError(
-            f"no benign configurations of {engine} are known",
+            f"{engine} has no known benign configurations",
             where=f"{path}: reference",
             known=able,
             fix=f"measure floors with {able} as the reference engine",
@@ -56,24 +56,24 @@ def configurations(engine: str, dtype: str) -> list[dict[str, Any]]:
 
 
 def require_all(ran: FinishedRun) -> None:
-    """Refuse a run in which a benign configuration did not end ok: a floor without it is another.
+    """Refuse a run in which a benign configuration is not ok: the floor needs all of them.
 
     Raises:
-        UserError: naming each such configuration and what became of it.
+        UserError: with each such configuration and its error.
     """
-    became = {p.cell.cell_id: p.reason or "never ran" for p in (*ran.plan.pairs, *ran.plan.skips)}
+    errors = {p.cell.cell_id: p.reason or "never ran" for p in (*ran.plan.pairs, *ran.plan.skips)}
     for outcome in ran.outcomes:
         because = outcome.error or "no reason given"
         text = "" if outcome.status == "ok" else f"{outcome.status}: {because}"
-        became[outcome.cell_id] = text
+        errors[outcome.cell_id] = text
     labels = {p.cell.cell_id: p.cell.entry.label for p in (*ran.plan.pairs, *ran.plan.skips)}
-    failed = sorted(f"{labels[cell]} {text}" for cell, text in became.items() if text)
+    failed = sorted(f"{labels[cell]} {text}" for cell, text in errors.items() if text)
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(became)} benign configurations did not end ok",
+            f"{len(failed)} of {len(errors)} benign configurations did not end ok",
             where=str(ran.plan.resolved.path),
             known="; ".join(failed),
-            fix="mend the reference engine's environment; no floor was written",
+            fix="repair the reference engine's environment; no floor was written",
         )
 
 
@@ -90,7 +90,7 @@ def _write(
         where["version"] = named[0].version
     body = {
         "name": "floors",
-        "suites": [_callable_from_anywhere(resolved, s.name) for s in resolved.suites],
+        "suites": [_suite_reference(resolved, s.name) for s in resolved.suites],
         "models": [
             {"name": model.name, "hf": str(hf), "variants": [{"name": "f32", "hf": str(hf)}]}
         ],
@@ -114,7 +114,7 @@ def _write(
     return matrix
 
 
-def _callable_from_anywhere(resolved: Resolved, suite: str) -> str:
-    """A suite beside the matrix is named by its path, which must hold from another folder too."""
+def _suite_reference(resolved: Resolved, suite: str) -> str:
+    """Return a shipped suite's name, or the absolute path of a suite beside the matrix."""
     beside = resolved.path.parent / suite
     return str(beside.absolute()) if beside.is_file() else suite

@@ -1,4 +1,4 @@
-"""A matrix into freezing orders: which truths it needs, and what makes them here."""
+"""Work orders that compute the references of a matrix."""
 
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from suites.stages import Backend
 
 
 def freeze_orders(path: Path) -> list[WorkOrder]:
-    """Return one freezing order for each truth that a matrix needs, per suite.
+    """Return one work order for each suite and each reference that a matrix needs.
 
-    That is each model's own weights at fp32, and each quantised variant's dequantised ones.
+    A model needs one for its own weights at fp32, and one for each quantised variant's
+    dequantised weights.
 
     Raises:
         UserError: the matrix is wrong, or its reference engine is not installed here.
@@ -45,7 +46,7 @@ def copy_references(source: str, target: str) -> None:
 
 
 def roots(results: str) -> tuple[str, ...]:
-    """Return the reference roots that a run with these results would search."""
+    """Return the reference roots of a run with these results, in the order of search."""
     return reference_roots(absolute_results(results))
 
 
@@ -64,7 +65,7 @@ def _truths(model: ResolvedModel) -> list[Variant]:
 
 
 def _engine(resolved: Resolved) -> Engine:
-    """Return the reference engine; a matrix entry of that engine lends its environment."""
+    """Return the reference engine, with the environment of a matrix entry of that engine."""
     kind = resolved.matrix.reference.engine
     same = [e for e in resolved.matrix.engines if e.engine == kind]
     entry = same[0] if same else EngineEntry(engine=kind)
@@ -89,10 +90,10 @@ def _order(
     machine, backend = this_machine(), resolved.matrix.reference.backend
     if backend not in machine.hardware:
         raise UserError(
-            f"this machine offers no {backend}",
+            f"this machine has no {backend}",
             where=str(resolved.path),
             known=", ".join(machine.hardware),
-            fix="freeze on a machine that has it, or change `reference:`",
+            fix="freeze on a machine that has it, or change `reference:` in the matrix",
         )
     names = [suite.suite.name, model.model.name, variant.name, engine.engine, backend, "freeze"]
     cell = CellOrder(
@@ -121,6 +122,6 @@ def _order(
 
 
 def _estimate_s(suite: ResolvedSuite, model: ResolvedModel, backend: Backend) -> float:
-    """Return seconds that a freeze may take: it generates answers where a run forces them."""
+    """Return estimated seconds of a freeze, which generates answers that a run only forces."""
     size = sum(file.stat().st_size for file in model.model.hf.glob("*.safetensors"))
     return child_seconds(size) + 4 * suite_seconds(suite.suite, size, backend, "structure")

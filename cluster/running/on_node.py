@@ -1,4 +1,4 @@
-"""What runs on the node: find the engine's interpreter there, then call the supervisor."""
+"""What runs on the node: find the engine's interpreter, then call the supervisor."""
 
 import datetime as dt
 import os
@@ -21,14 +21,14 @@ Execute = Callable[[WorkOrder, str], list[Outcome]]
 def run_on_node(
     execute: Execute, order: WorkOrder, results: str, device: str | None, shipped: str
 ) -> list[Outcome]:
-    """Run an order on this node; the only thing that a Ray task of fleetqual does.
+    """Run an order on this node; this is the whole Ray task.
 
     Args:
         execute: the supervisor.
         order: what to run.
         results: results root, as this node reaches it.
-        device: the one accelerator that the child may see; any when None.
-        shipped: where the driver has the shipped suites and models; paths beneath it are read from
+        device: the only accelerator that the child may see; all of them when None.
+        shipped: folder of the shipped suites and models on the driver; paths in it are read from
             the copy that came with the code.
     """
     if device is not None:
@@ -53,7 +53,7 @@ def run_on_node(
 
 
 def _installed(reference: Engine | None) -> Engine | None:
-    """Return the reference engine with its interpreter on this node, None where it has none."""
+    """Return the reference engine with its interpreter on this node; None if it is missing."""
     if reference is None:
         return None
     python = interpreter(reference.engine, reference.version, reference.python or None)
@@ -61,7 +61,7 @@ def _installed(reference: Engine | None) -> Engine | None:
 
 
 def relocated(order: WorkOrder, here: Path, there: Path) -> WorkOrder:
-    """Return the order with what lies beneath ``here`` named beneath ``there``."""
+    """Return the order with its paths in the folder ``here`` changed to the folder ``there``."""
     if here == there:
         return order
 
@@ -86,10 +86,10 @@ def record_unrun_attempts(
     error: str,
     started: dt.datetime | None = None,
 ) -> list[Outcome]:
-    """Commit attempts that no supervisor could record, and return them as outcomes.
+    """Store attempts that no supervisor could record; return their outcomes.
 
-    An attempt that a supervisor recorded after all is left as it is: a node that was given up may
-    have gone on working.
+    An attempt that a supervisor did record stays as it is: a node may continue to work after the
+    driver gave it up.
     """
     store = Store(results)
     now = dt.datetime.now(dt.UTC)

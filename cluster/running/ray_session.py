@@ -1,4 +1,4 @@
-"""Ray, started or joined on purpose: always an explicit address and authentication mode."""
+"""Start Ray or join a cluster, always with an explicit address and authentication mode."""
 
 import os
 import secrets
@@ -15,14 +15,14 @@ from suites.errors import UserError
 LOCAL = "local"
 _CONNECT_S = 5.0
 _OBJECT_STORE = 128 << 20
-#: What a node needs to import; their sources travel with the run.
+#: Packages that a node imports; their sources are sent with the run.
 _SHIPPED_ROOMS = ("cluster", "runner", "suites")
 _NOT_SHIPPED = ("**/__pycache__/**", "**/*.md", "**/.cache/**")
 
 
 @contextmanager
 def ray_session(address: str, node: Node | None = None) -> Iterator[None]:
-    """Join the cluster at ``address``, or start a private one labelled as ``node`` for ``local``.
+    """Join the cluster at ``address``; for ``local`` start a private one with ``node``'s labels.
 
     Raises:
         UserError: nothing answers there, or Ray refuses.
@@ -31,7 +31,7 @@ def ray_session(address: str, node: Node | None = None) -> Iterator[None]:
         _answers(address)
     _authenticate(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray would hide the accelerators from tasks which reserve none: probes must see them.
+    # Ray hides accelerators from tasks that reserve none; but ``examine_node`` must see them.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
@@ -47,12 +47,12 @@ def ray_session(address: str, node: Node | None = None) -> Iterator[None]:
     else:
         options["runtime_env"] = _code()
     try:
-        # Ray prints warnings to stdout, where our tables and JSON go.
+        # Ray prints warnings to stdout, which is for tables and JSON.
         with redirect_stdout(sys.stderr):
             ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"Ray does not start or answer: {str(error).splitlines()[0]}",
+            f"Ray does not start or does not answer: {str(error).splitlines()[0]}",
             where=f"--address {address}",
             fix="check `ray status` there; all nodes need the same versions of Ray and Python",
         ) from error
@@ -72,10 +72,10 @@ def _code() -> dict[str, Any]:
 
 
 def _authenticate(address: str) -> None:
-    """Choose Ray's authentication mode where the user has not.
+    """Set Ray's authentication mode if the user has not.
 
-    A private cluster gets a token of its own that lives no longer than this process; for another,
-    a token is used if there is one.
+    A private cluster gets a new token for this process only. For another cluster, a token is used
+    if there is one.
     """
     if "RAY_AUTH_MODE" in os.environ:
         return
@@ -87,13 +87,13 @@ def _authenticate(address: str) -> None:
 
 
 def _answers(address: str) -> None:
-    """Refuse an address at which nothing listens: Ray itself takes minutes to say so."""
+    """Refuse an address at which nothing listens; Ray itself would need minutes to notice."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
     if "://" in address or not colon or not port.isdigit():
         raise UserError(
-            f"{address!r} is not an address of a Ray cluster",
+            f"{address!r} is not the address of a Ray cluster",
             where="--address",
             known="local, auto, HOST:PORT",
             fix="give the address that `ray start --head` printed, e.g. 10.0.0.1:6379",
@@ -104,6 +104,6 @@ def _answers(address: str) -> None:
         raise UserError(
             f"nothing answers at {address}: {error}",
             where="--address",
-            fix="start Ray there with `ray start --head --port=6379`, or leave --address out to "
-            "run on this machine",
+            fix="start Ray there with `ray start --head --port=6379`, or remove --address to run "
+            "on this machine",
         ) from error

@@ -1,4 +1,4 @@
-"""What a results root already holds of a run: Parquet is the only memory between two drivers."""
+"""How a run is resumed: its plan and attempts are read from Parquet, there is no other state."""
 
 import datetime as dt
 import json
@@ -27,7 +27,7 @@ _IDENTITY_COLUMNS = (
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as far as it came."""
+    """A stored run, finished or not."""
 
     run_id: str
     started: dt.datetime
@@ -41,9 +41,9 @@ class StoredRun:
         return frozenset(_pair(a) for a in self.attempts if a["status"] == "ok")
 
     def next_attempts(self, plan: Plan, tries: int) -> dict[Pair, int]:
-        """Return the number of each pair's next attempt; 0 for one that is not run again.
+        """Return the number of each pair's next attempt; 0 for a pair that is not run again.
 
-        A lost attempt says nothing about the engine, so it uses up a number but no try.
+        A lost attempt says nothing about the engine: it uses a number, but no try.
         """
         numbers: dict[Pair, int] = {}
         for key, used in self.tried(plan).items():
@@ -59,8 +59,9 @@ class StoredRun:
 
 
 def find_unfinished(store: Store, run_id: str | None) -> str:
-    """Return the id of the run to go on with: the one named, else the last begun of those that did
-    not finish (ids may be the users' own, so their order says nothing).
+    """Return the id of the run to resume: the given one, else the unfinished run that started last.
+
+    The order of ids does not count: users can choose ids.
 
     Raises:
         UserError: there is none.
@@ -71,8 +72,8 @@ def find_unfinished(store: Store, run_id: str | None) -> str:
             raise UserError(
                 f"there is no run {run_id!r} to resume",
                 where=store.root,
-                known=", ".join(known[-5:]) or "no runs at all",
-                fix="leave --resume out to start it",
+                known=", ".join(known[-5:]) or "no runs",
+                fix="remove --resume to start it",
             )
         return run_id
     found = {candidate: store.read(candidate, "runs") for candidate in known}
@@ -83,22 +84,22 @@ def find_unfinished(store: Store, run_id: str | None) -> str:
     }
     if not unfinished:
         raise UserError(
-            "every run there has finished: nothing to resume",
+            "all runs are finished: nothing to resume",
             where=store.root,
-            fix="leave --resume out to start a new run, or name one with --run-id",
+            fix="remove --resume to start a new run, or name a run with --run-id",
         )
     return max(unfinished, key=lambda candidate: unfinished[candidate])
 
 
 def resumed_plan(plan: Plan, stored: StoredRun, nodes: Sequence[Node]) -> Plan:
-    """Return the stored run's plan over the cells of a fresh one.
+    """Return the stored run's plan with the cells of a new plan.
 
-    Pairs stay where they were. A pair that is not finished and whose node is gone moves to a
-    living node with the same hardware and engine, if the coverage asks for hardware and not for
-    nodes; else it stays where nothing can run it, and the rest goes on.
+    Pairs stay on their nodes. If a node is gone, its unfinished pairs move to a living node with
+    the same hardware and engine, unless the coverage asks for each node or device. A pair that
+    cannot move stays on its lost node, and the other pairs run.
 
     Raises:
-        UserError: the cells are not the same ones.
+        UserError: the cells have changed.
     """
     alive = {node.id: node for node in nodes if node.alive}
     planned = {key_of(p): p for p in plan.pairs}
@@ -115,10 +116,10 @@ def resumed_plan(plan: Plan, stored: StoredRun, nodes: Sequence[Node]) -> Plan:
     new = _new_cells(plan, stored, bool(gone))
     if gone or new:
         raise UserError(
-            f"the plan is not that of run {stored.run_id}: {len(gone)} of its cells "
-            f"are gone and {len(new)} are new",
+            f"the plan differs from that of run {stored.run_id} "
+            f"(cells gone: {len(gone)}, cells new: {len(new)})",
             where=str(plan.resolved.path),
-            known="a cell changes with its suite, model files, engine version or options",
+            known="a cell changes with its suite, model files, engine version and options",
             fix="undo the change, or start a new run without --resume",
         )
     taken = {key_of(p) for p in pairs}
@@ -129,7 +130,7 @@ def resumed_plan(plan: Plan, stored: StoredRun, nodes: Sequence[Node]) -> Plan:
             if other is not None:
                 pairs[index] = other
                 taken.add(key_of(other))
-    # What a gone node had is no skip beside its own pair.
+    # A lost node's cell has its pair, so its skip in the new plan is dropped.
     series = {p.cell.series_id for p in pairs}
     skips = tuple(s for s in plan.skips if s.node or s.cell.series_id not in series)
     return replace(plan, pairs=tuple(pairs), skips=skips)
@@ -142,16 +143,16 @@ def _rebuilt(
     known: dict[str, Cell],
     alive: dict[str, Node],
 ) -> PlannedCell | None:
-    """Return a stored pair that the fresh plan does not have; None if its cell has changed.
+    """Return a stored pair that the new plan does not have; None if its cell has changed.
 
-    The version of an engine on a node that is gone can be asked no more, so the cell's id cannot
-    be made again: everything else must be the same then.
+    The engine's version on a lost node cannot be read, so the cell's id cannot be computed again.
+    Then everything else must be equal.
     """
     node = alive.get(row["node_id"])
     if node is not None and node.hardware.get(row["backend"]) != row["hardware"]:
         node = None
     cell = known.get(row["cell_id"])
-    # Under each-device a living node's places bear other names than the node.
+    # With each-device the devices of a living node have their own names.
     if cell is None and node is None and row["node_id"] not in {p.node_id for p in plan.pairs}:
         cell = next(
             (
@@ -164,14 +165,14 @@ def _rebuilt(
     if cell is None:
         return None
     return PlannedCell(
-        cell, node or _gone(row), device_node_id=row["node_id"], estimate_s=row["estimate_s"]
+        cell, node or _lost_node(row), device_node_id=row["node_id"], estimate_s=row["estimate_s"]
     )
 
 
 def _same_but_for_version(
     row: dict[str, Any], planned: PlannedCell, stored: StoredRun, plan: Plan
 ) -> bool:
-    """Whether a cell has the names, model files, suite and options of a stored one."""
+    """Whether a cell equals a stored one in names, model files, suite and options."""
     cell = planned.cell
     if cell.series_id != row["series_id"]:
         return False
@@ -184,10 +185,10 @@ def _same_but_for_version(
 
 
 def _new_cells(plan: Plan, stored: StoredRun, changed: bool) -> set[str]:
-    """Return the fresh plan's cells that the run does not have.
+    """Return the new plan's cells that the stored run does not have.
 
-    Unless its own cells have ``changed``, another version on a node that joined since is no
-    objection: it is left to the next run, as all that the run never planned.
+    A node that joined later may bring another engine version. That is allowed unless the run's own
+    cells have ``changed``; the new version is left to the next run.
     """
     cells = {row["cell_id"] for row in stored.plan}
     series = set() if changed else {row["series_id"] for row in stored.plan}
@@ -196,10 +197,10 @@ def _new_cells(plan: Plan, stored: StoredRun, changed: bool) -> set[str]:
 
 
 def stored_run(store: Store, run_id: str) -> StoredRun:
-    """Read what a run left.
+    """Read a stored run.
 
     Raises:
-        UserError: it was ended before it had written down its plan.
+        UserError: it ended before it stored its plan.
     """
     runs = store.read(run_id, "runs")
     if not runs:
@@ -221,8 +222,8 @@ def _pair(row: dict[str, Any]) -> Pair:
     return row["cell_id"], row["node_id"] or ""
 
 
-def _gone(row: dict[str, Any]) -> Node:
-    """Return a node that is known only from the stored plan; nothing can be placed on it."""
+def _lost_node(row: dict[str, Any]) -> Node:
+    """Return a node that is known only from the stored plan; nothing can run on it."""
     hardware = {row["backend"]: row["hardware"]}
     return Node(id=row["node_id"], alive=False, hardware=hardware, labels={})
 
@@ -234,8 +235,9 @@ def _lives(pair: PlannedCell, alive: dict[str, Node]) -> bool:
 def _moved(
     pair: PlannedCell, plan: Plan, alive: dict[str, Node], taken: set[Pair]
 ) -> PlannedCell | None:
-    """Return the pair on a living node with its hardware, where the cell is the same one and does
-    not run already."""
+    """Return the pair on a living node with the same hardware; None if there is none.
+
+    The cell must be the same there and must not run there already."""
     for name in sorted(alive):
         node = alive[name]
         if node.hardware.get(pair.cell.backend) != pair.hardware:

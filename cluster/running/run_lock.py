@@ -1,4 +1,4 @@
-"""One driver per run: two of them would run its cells twice and write each other's plan."""
+"""One driver for each run: two would run its cells twice and overwrite each other's plan."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ _TAKEN = (errno.EAGAIN, errno.EACCES)
 
 @contextmanager
 def exclusive_run(store: Store, run_id: str) -> Iterator[None]:
-    """Hold a run on this machine while the context lasts; a driver that dies lets go of it.
+    """Hold the run's lock while the context lasts; a driver that dies releases it.
 
-    An object store and a file system without locks have nothing to hold.
+    On an object store and on a file system without locks, nothing is held.
 
     Raises:
-        UserError: another process is running it.
+        UserError: another process runs it.
     """
     if not store.local or os.name == "nt":
         yield
@@ -36,9 +36,9 @@ def exclusive_run(store: Store, run_id: str) -> Iterator[None]:
             if error.errno in _TAKEN:
                 file.seek(0)
                 raise UserError(
-                    f"run {run_id!r} is being run by process {file.read().strip() or 'unknown'}",
+                    f"process {file.read().strip() or 'unknown'} is running {run_id!r}",
                     where=store.root,
-                    fix="wait for it, or end it; then resume",
+                    fix="wait until it ends, or stop it; then use --resume",
                 ) from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

@@ -32,7 +32,7 @@ app = typer.Typer(
 reference = typer.Typer(help="Make, show and verify references and floors.", no_args_is_help=True)
 app.add_typer(reference, name="reference")
 engine = typer.Typer(
-    help="Install, list and remove engines; each version has its own Python environment.",
+    help="Install, list and remove engines. Each version has its own Python environment.",
     no_args_is_help=True,
 )
 app.add_typer(engine, name="engine")
@@ -79,6 +79,7 @@ Results = Annotated[
     typer.Option(
         "--results",
         envvar="FLEETQUAL_RESULTS",
+        metavar="URI",
         help="Results root: a folder or a URI.",
         callback=_results_root,
     ),
@@ -87,23 +88,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Only = Annotated[
     str | None,
     typer.Option(
+        metavar="EXPR",
         help="Select a part of the plan: key=value,… The keys are the plan's columns, case and "
-        "stage. Example: engine=vllm,case=parse/*"
+        "stage. Example: engine=vllm,case=parse/*",
     ),
 ]
 Tier = Annotated[
-    int | None, typer.Option(min=1, max=3, help="Skip suites whose tier is above this one.")
+    int | None,
+    typer.Option(min=1, max=3, metavar="N", help="Skip suites whose tier (1 to 3) is above N."),
 ]
 Address = Annotated[
     str,
     typer.Option(
         envvar="FLEETQUAL_ADDRESS",
+        metavar="ADDR",
         help="Address of the Ray cluster (HOST:PORT). `local` runs on this machine only.",
     ),
 ]
-Run = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="Run id. Default: the latest run.")
-]
+Run = Annotated[str | None, typer.Argument(metavar="RUN", help="Run id. Default: the latest run.")]
 
 #: Groups of verbs, in the order in which ``--help`` shows them.
 _GROUPS = ("plan_and_run", "results", "selftest", "reference", "engine")
@@ -123,7 +125,7 @@ def with_all_verbs() -> typer.Typer:
 
 def _exit_code(arguments: Sequence[str] | None) -> int:
     try:
-        code = with_all_verbs()(args=arguments, standalone_mode=False)
+        code = with_all_verbs()(args=arguments, prog_name="fleetqual", standalone_mode=False)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         return USAGE

@@ -19,7 +19,9 @@ def install_engine(
     backend: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cuda, rocm or metal. Default: the best one that this machine offers."
+            metavar="NAME",
+            help="cpu, cuda, rocm or metal. Default: the first one of this machine, "
+            "accelerators first.",
         ),
     ] = None,
     replace: Annotated[
@@ -64,7 +66,9 @@ def show_stages(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show how each stage of each engine is observed, and through which call."""
+    """Show how stages are observed.
+
+    It prints how each stage of each engine is observed, and through which call."""
     from cluster.environments import support_table
 
     found = [row.model_dump(mode="json") for row in support_table.stages()]
@@ -83,7 +87,9 @@ def remove_engine(
         str, typer.Argument(metavar="ENGINE==VERSION", help="Engine and version to remove.")
     ],
 ) -> None:
-    """Remove an engine's environment. There is no question first."""
+    """Remove an engine's environment.
+
+    It is removed at once, without a question."""
     from cluster.environments.inventory import remove
 
     gone = remove(spec)

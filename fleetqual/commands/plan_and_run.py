@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def doctor(results: Results = "results", as_json: Json = False) -> None:
-    """Check this machine: hardware, engines, what is missing and the command that adds it."""
+    """Check this machine and its engines.
+
+    It prints the hardware, the engines, what is missing, and the command that fixes it."""
     from cluster.environments.doctor import check_machine
 
     checks = [c.model_dump() for c in check_machine(results)]
@@ -22,7 +24,7 @@ def doctor(results: Results = "results", as_json: Json = False) -> None:
         return
     mark = {True: "ok", False: "–"}
     rows = [[c["kind"], c["name"], mark[c["ok"]], c["value"], c["where"]] for c in checks]
-    print_table(["", "what", "", "found", "where"], rows)
+    print_table(["kind", "name", "ok", "found", "where"], rows)
     for check in checks:
         if check["fix"]:
             typer.echo(f"{check['name']}: {check['value']}. Fix: {check['fix']}")
@@ -36,7 +38,9 @@ def plan(
     address: Address = "local",
     as_json: Json = False,
 ) -> None:
-    """Show what would run on which node, what is skipped and why, and the estimated time."""
+    """Show what would run where.
+
+    It prints the cells for each node, what is skipped and why, and the estimated time."""
     from cluster.running.run import plan_matrix
 
     made = plan_matrix(matrix, only, tier, address)
@@ -52,7 +56,8 @@ def run(
     matrix: Matrix,
     results: Results = "results",
     run_id: Annotated[
-        str | None, typer.Option(help="Id of the run. Default: the time and a random number.")
+        str | None,
+        typer.Option(metavar="ID", help="Id of the run. Default: the time and a random number."),
     ] = None,
     resume: Annotated[
         bool,
@@ -63,7 +68,9 @@ def run(
     tier: Tier = None,
     as_json: Json = False,
 ) -> None:
-    """Run a matrix, judge it, and print the verdicts and the path of the report."""
+    """Run a matrix and judge it.
+
+    It prints the verdicts and the path of the report; exit codes as for `fleetqual check`."""
     from cluster.running.run import RunOptions, run_matrix
 
     ran = run_matrix(

@@ -10,13 +10,17 @@ from suites.exit_codes import QUALIFIED, UNJUDGED
 
 Out = Annotated[
     str | None,
-    typer.Option(help="Reference root to write to. Default: `references` in the results root."),
+    typer.Option(
+        metavar="URI", help="Reference root to write to. Default: `references` in the results root."
+    ),
 ]
 
 
 @reference.command("freeze")
 def freeze_reference(matrix: Matrix, out: Out = None, results: Results = "results") -> None:
-    """Compute the reference with the matrix's reference engine and store it."""
+    """Compute and store references.
+
+    They are computed with the reference engine of the matrix."""
     from cluster.reference.freeze_orders import freeze_orders, roots
     from runner.freeze import freeze
 
@@ -26,7 +30,9 @@ def freeze_reference(matrix: Matrix, out: Out = None, results: Results = "result
 
 @reference.command("floors")
 def measure_floors(matrix: Matrix, out: Out = None, results: Results = "results") -> None:
-    """Measure how far benign configurations of the reference engine are from the reference."""
+    """Measure the floors of a matrix.
+
+    A floor says how far benign configurations of the reference engine are from the reference."""
     from cluster.reference.freeze_orders import roots
     from fleetqual.floors import measure
 
@@ -36,7 +42,9 @@ def measure_floors(matrix: Matrix, out: Out = None, results: Results = "results"
 
 @reference.command("show")
 def show_reference(results: Results = "results", as_json: Json = False) -> None:
-    """Show the stored references that a run would use."""
+    """Show the stored references.
+
+    These are the references that a run with these results uses."""
     from cluster.reference.freeze_orders import roots
     from runner.freeze import show
 
@@ -51,7 +59,9 @@ def show_reference(results: Results = "results", as_json: Json = False) -> None:
 
 @reference.command("verify")
 def verify_reference(results: Results = "results", as_json: Json = False) -> None:
-    """Check that the stored references are complete and unchanged."""
+    """Check the stored references.
+
+    It checks that they are complete and unchanged. Exit codes: 0 or 3."""
     from cluster.reference.freeze_orders import roots
     from runner.freeze import verify
 

@@ -13,14 +13,16 @@ def selftest(
     matrix: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[MATRIX]",
+            metavar="MATRIX",
             help="Use only the engines and suites of this matrix. Default: the weekly matrix.",
         ),
     ] = None,
     results: Results = "results",
     fault: Annotated[
         list[str] | None,
-        typer.Option("--fault", help="Inject only this fault; the option can be repeated."),
+        typer.Option(
+            "--fault", metavar="ID", help="Inject only this fault; the option can be repeated."
+        ),
     ] = None,
     held_out: Annotated[
         bool,
@@ -38,19 +40,23 @@ def selftest(
         bool, typer.Option("--markdown", help="Print the page in Markdown instead of a table.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write the page to this file.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Also write the page to this file."),
     ] = None,
     clean: Annotated[
         int | None,
         typer.Option(
             "--clean",
             min=1,
-            help="Inject nothing: qualify this many cells without a fault and count false alarms.",
+            metavar="N",
+            help="Inject nothing: qualify N cells without a fault and count false alarms.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Inject known faults; show which are detected and at which stage they are placed."""
+    """Inject known faults and show which are found.
+
+    A fault is found if a cell diverges, and it is placed if the right stage is blamed."""
     from fleetqual.selftest.false_alarms import print_alarms
     from fleetqual.selftest.page import page, print_selftest, write_page
     from fleetqual.selftest.run import SelftestOptions, own_results, run_clean_cells, run_selftest

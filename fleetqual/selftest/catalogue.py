@@ -12,10 +12,11 @@ from pydantic import Field, field_validator, model_validator
 
 from fleetqual.selftest.injections import GgufInjection, HfInjection, Injection, TensorEdit
 from runner.engines.registry import DECLARATIONS
-from suites.loading import Document, load_document
+from suites.loading import load_document
 from suites.mistakes import Mistake
 from suites.stages import Pass, Stage
 from suites.suite import Frozen
+from suites.yaml_document import Document
 
 #: The shipped catalogues: faults for the development of detectors, held-out faults, and faults of
 #: proxies in front of servers.

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.judging.judge import open_judged
+from analysis.judging.rules import rules
 from analysis.showing.output import console, plain, print_json
-from analysis.sql_functions.functions import binomial_upper
+from analysis.sql_functions.statistics import binomial_upper
 from runner.stored.store import Store
 from suites.exit_codes import DIVERGED, QUALIFIED, UNJUDGED
 
@@ -29,8 +30,10 @@ class Alarms:
 
     @property
     def upper(self) -> float | None:
-        """Exact (Clopper–Pearson) one-sided upper 95 % bound of the rate; None without a cell."""
-        return binomial_upper(len(self.alarmed), self.cells) if self.cells else None
+        """Exact (Clopper–Pearson) one-sided upper bound of the rate; None without a cell."""
+        if not self.cells:
+            return None
+        return binomial_upper(len(self.alarmed), self.cells, rules()["rate_confidence"])
 
     @property
     def exit_code(self) -> int:
@@ -99,9 +102,10 @@ def print_alarms(found: Alarms, *, as_json: bool) -> None:
             blamed = row["culprit"] or row["verdict"]
             out.print(plain(f"  {row['cell_id'][:11]} {name}: {blamed}: {row['explanation']}"))
     upper = "–" if found.upper is None else f"{found.upper:.2%}"
+    confidence = f"{rules()['rate_confidence']:.0%}".replace("%", " %")
     out.print(
         plain(
             f"{len(found.alarmed)} alarms of {found.cells} clean cells ({found.seconds:.0f} s); "
-            f"if cells are independent, the rate is below {upper} with 95 % confidence"
+            f"if cells are independent, the rate is below {upper} with {confidence} confidence"
         )
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.judging.rules import rules
 from fleetqual.selftest.catalogue import Fault
 from fleetqual.selftest.judged_cells import CaseKey, Cost, JudgedCell
 from suites.exit_codes import DIVERGED, QUALIFIED, UNJUDGED
@@ -123,7 +124,10 @@ class Assessment:
         totals = self.totals
         if totals["errors"]:
             return UNJUDGED
-        enough = _reaches(totals["sensitivity"], 0.95) and _reaches(totals["placement"], 0.90)
+        enough = all(
+            _reaches(totals[name], rules()[f"selftest_{name}"])
+            for name in ("sensitivity", "placement")
+        )
         return QUALIFIED if enough and not totals["false_alarms"] else DIVERGED
 
     def minimal(self) -> list[Cost]:

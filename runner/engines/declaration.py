@@ -79,7 +79,7 @@ class Declaration:
     option_names: tuple[str, ...]
     """Engine options accepted in a matrix."""
     adapter: str = ""
-    """Module with ``load(Load) -> Adapter``, imported in the engine's environment only."""
+    """Module with ``make_adapter(Load) -> Adapter``, imported in the engine's environment only."""
     own_server: OwnServer | None = None
     structure_options: Mapping[str, Any] = field(default_factory=dict)
     """Options that the structure pass sets, whatever a matrix says."""

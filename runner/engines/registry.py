@@ -11,10 +11,7 @@ from runner.engines.abilities import Adapter
 from runner.engines.base import Load
 from runner.engines.declaration import Declaration, Shown
 from runner.engines.servers.connect import managed_shown, open_server
-from runner.engines.servers.llama_server import LlamaServer
-from runner.engines.servers.ollama import Ollama
 from runner.engines.servers.plain import Plain
-from runner.engines.servers.sglang import SGLang
 
 #: The folders of engines; ``servers`` is whatever answers at a URL.
 _FOLDERS = (
@@ -24,12 +21,12 @@ _FOLDERS = (
     "mlx",
     "servers",
 )
-#: Dialects of servers that no engine here brings. ``Plain`` fits any server, so it is tried last.
-_OTHER_DIALECTS: tuple[type[Plain], ...] = (
-    SGLang,
-    LlamaServer,
-    Ollama,
-    Plain,
+#: Files of dialects that no engine here brings. ``plain`` fits any server, so it is tried last.
+_SERVERS = (
+    "sglang",
+    "llama_server",
+    "ollama",
+    "plain",
 )
 #: The engine that freezes references where a matrix names none.
 REFERENCE_ENGINE = "transformers"
@@ -37,6 +34,11 @@ REFERENCE_ENGINE = "transformers"
 
 def _declaration(folder: str) -> Declaration:
     found: Declaration = importlib.import_module(f"runner.engines.{folder}.declaration").DECLARATION
+    return found
+
+
+def _dialect(file: str) -> type[Plain]:
+    found: type[Plain] = importlib.import_module(f"runner.engines.servers.{file}").DIALECT
     return found
 
 
@@ -49,7 +51,7 @@ DIALECTS: dict[str, type[Plain]] = {
     dialect.name: dialect
     for dialect in (
         *(own.own_server.dialect for own in DECLARATIONS.values() if own.own_server),
-        *_OTHER_DIALECTS,
+        *map(_dialect, _SERVERS),
     )
 }
 
@@ -71,7 +73,7 @@ def load_adapter(load: Load) -> Adapter:
     declaration = DECLARATIONS[load.engine.engine]
     if load.engine.serving != "in_process":
         return open_server(load, declaration, DIALECTS)
-    adapter: Adapter = importlib.import_module(declaration.adapter).load(load)
+    adapter: Adapter = importlib.import_module(declaration.adapter).make_adapter(load)
     return adapter
 
 

@@ -3,7 +3,7 @@
 import duckdb
 
 from analysis.judging.relations import Relations, file_of
-from analysis.sql_functions.functions import register
+from analysis.sql_functions.registered import register
 
 
 def bare(*relations: str) -> duckdb.DuckDBPyConnection:

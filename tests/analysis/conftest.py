@@ -58,7 +58,7 @@ def judged() -> Iterator[Callable[[Bench], Judged]]:
         yield judge
 
 
-Together = Callable[[Callable[[Bench, Key], None], Iterable[Key]], dict[Key, Judged]]
+Together = Callable[[Callable[[Bench, Key], object], Iterable[Key]], dict[Key, Judged]]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,9 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together[Any]
     """
     with ExitStack() as stack:
 
-        def judge(arrange: Callable[[Bench, Key], None], table: Iterable[Key]) -> dict[Key, Judged]:
+        def judge(
+            arrange: Callable[[Bench, Key], object], table: Iterable[Key]
+        ) -> dict[Key, Judged]:
             root = tmp_path_factory.mktemp("together")
             runs: dict[Key, str] = {}
             for number, key in enumerate(table):
@@ -84,3 +86,11 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together[Any]
             return {key: Judged(catalog, run_id) for key, run_id in runs.items()}
 
         yield judge
+
+
+@pytest.fixture(scope="module")
+def arrangements(request: pytest.FixtureRequest, together: Together[str]) -> object:
+    """All tests of this file that are written in two halves, arranged and judged."""
+    from tests.analysis.arranged import Arrangements
+
+    return Arrangements(request, together)

@@ -12,6 +12,10 @@ import pytest
 import ray.cloudpickle
 import yaml
 
+from cluster.matrix.resolve import resolve
+from cluster.planning.node import Node
+from cluster.planning.planner import make_plan
+from cluster.running.orders import PlacedOrder, make_orders
 from runner.order import WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow
@@ -140,3 +144,15 @@ def exit_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+def order_of(
+    matrix: dict[str, Any], write: Callable[[dict[str, Any] | str], Path], cpus: int = 1
+) -> PlacedOrder:
+    """Return the only work order of a matrix in the structure pass, on a node with CPUs."""
+    matrix["engines"][0]["passes"] = ["structure"]
+    plan = make_plan(
+        resolve(write(matrix)), (Node(id="n", hardware={"cpu": "amd-epyc"}, cpus=cpus),)
+    )
+    (placed,) = make_orders(plan, "run", "results")
+    return placed

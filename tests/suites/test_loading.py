@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from suites.errors import UserError
-from suites.loading import Document, load_suite, load_yaml
+from suites.loading import load_suite, load_yaml
 from suites.suite import Suite
+from suites.yaml_document import Document
 
 CASE = "  - {id: a, stage: tokenize, text: x}\n"
 HEAD = "name: s\nversion: 1\nrequires: [tokenize]\ncases:\n"
@@ -77,6 +78,6 @@ def test_suites_are_found_by_name_or_by_path(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("suites.loading.MAX_BYTES", 10)
+    monkeypatch.setattr("suites.yaml_document.MAX_BYTES", 10)
     with pytest.raises(UserError, match="larger than"):
         document(tmp_path, "name: longer than that")

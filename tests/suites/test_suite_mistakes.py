@@ -41,7 +41,7 @@ MISTAKES = [
     ("[template, stop]", "[template, stopp]", 3, ["'stopp'", "did you mean 'stop'?"]),
     ("{structure:", "{structural:", 4, ["'structural'", "did you mean 'structure'?"]),
     ("    stage: template", "    stage: tokenise", 7, ["'tokenise'", "did you mean 'tokenize'?"]),
-    ("    stage: template", "    stage: weights", 6, ["'weights' takes no cases"]),
+    ("    stage: template", "    stage: weights", 6, ["'weights' has no cases"]),
     ("  - id: stop/end", "  - id: template/hello", 1, ["'template/hello' is used twice"]),
     ("  - id: stop/end", "  - id: Stop End", 11, ["id"]),
     ("prompt_text: Hello", "prompt_txt: Hello", 10, ["did you mean 'prompt_text'?"]),
@@ -56,7 +56,7 @@ MISTAKES = [
     ("max_tokens: 5", "script: {text: Bye}", 15, ["given twice (first in line 13)"]),
     ("[template, stop]", "template", 3, ["requires must be a list", "`requires: [template]`"]),
     ("[template, stop]", "[temp]", 3, ["requires[0]: unknown value 'temp'", "'template'"]),
-    ("{structure: 1.0e-7}", "", 4, ["margins must be a mapping", "or leave it out"]),
+    ("{structure: 1.0e-7}", "", 4, ["margins must be a mapping", "or remove the key"]),
     ("{structure:", "{zzz:", 4, ["unknown key 'zzz'", "use a known key"]),
     ("  - id: stop/end\n", "  - stop/end\n  - id: stop/end\n", 11, ["`- id: stop/end`"]),
 ]
@@ -96,7 +96,7 @@ def test_messages_and_text_at_once_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_suite_without_cases_is_refused(tmp_path: Path) -> None:
-    assert "cases is empty" in told(tmp_path, GOOD.split("cases:")[0] + "cases: []\n")
+    assert "`cases:` is empty" in told(tmp_path, GOOD.split("cases:")[0] + "cases: []\n")
 
 
 def test_an_unknown_shipped_suite_is_told_with_the_nearest_one(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ MISTAKES = [
     ("{suite: source.yaml, tags: [eoss]}", 6, ["'eoss'", "did you mean 'eos'?"]),
     ('{suite: source.yaml, cases: ["stop/thre*"]}', 6, ["'stop/thre*'", "stop/two"]),
     ("{suite: source.yaml, stages: [parse], tags: [eos]}", 6, ["no case of the suite 'source'"]),
-    ("{suite: taker.yaml}", 6, ["would take of itself"]),
-    (f"{ENTRY}\n  - {ENTRY}", 7, ["'stop/one' is there already"]),
+    ("{suite: taker.yaml}", 6, ["would take cases from itself"]),
+    (f"{ENTRY}\n  - {ENTRY}", 7, ["'stop/one' is already taken"]),
 ]
 
 
@@ -114,7 +114,7 @@ def test_a_mistake_is_told_with_its_line(
 
 def test_an_own_case_with_a_taken_id_is_told_with_its_line(folder: Path) -> None:
     (folder / "taker.yaml").write_text(TAKER.replace("stop/own", "stop/two"))
-    with pytest.raises(UserError, match=r"(?s)taker\.yaml:8.*'stop/two' is there already"):
+    with pytest.raises(UserError, match=r"(?s)taker\.yaml:8.*'stop/two' is already taken"):
         load_suite("taker.yaml", folder)
 
 
@@ -131,7 +131,7 @@ def test_two_suites_that_take_of_each_other_are_told(folder: Path) -> None:
     (folder / "source.yaml").write_text(
         SOURCE.replace("cases:\n", "take:\n  - {suite: taker.yaml}\ncases:\n")
     )
-    with pytest.raises(UserError, match=r"source\.yaml:6.*would take of itself"):
+    with pytest.raises(UserError, match=r"source\.yaml:6.*would take cases from itself"):
         load_suite("taker.yaml", folder)
 
 

@@ -143,38 +143,21 @@ wholes AS (
             ELSE 'mismatch'
         END AS outcome,
         CASE
-            WHEN symptom = 'prompt'
-                THEN format('the prompt has other ids: {}', shown_difference(to_json(true_prompt)::VARCHAR, to_json(seen_prompt)::VARCHAR))
-                    || CASE WHEN differs_at IS NULL THEN ', although the answer is the same' ELSE format('; the answer differs from its token {} on', differs_at) END
-            WHEN symptom = 'prompt_tokens'
-                THEN format('the prompt has {} tokens, the reference''s has {}', prompt_tokens, len(true_prompt))
-                    || CASE WHEN seen_text = true_text THEN ', although the answer is the same' ELSE '' END
+            WHEN symptom = 'prompt' THEN wording.prompt_ids_differ(true_prompt, seen_prompt, differs_at)
+            WHEN symptom = 'prompt_tokens' THEN wording.prompt_count_differs(prompt_tokens, len(true_prompt), seen_text = true_text)
             WHEN symptom = 'output_ids'
-                THEN format('at output token {}: expected {}, seen {}', differs_at, coalesce(true_ids[differs_at]::VARCHAR, 'the end'), coalesce(seen_ids[differs_at]::VARCHAR, 'the end'))
-                    || CASE
-                        WHEN margin_there IS NULL
-                            THEN CASE WHEN seen_ids[differs_at] IS NULL OR true_ids[differs_at] IS NULL THEN '' ELSE ', which the reference did not rank there' END
-                        WHEN tie_margin IS NULL AND margin_there > sure_lead THEN format('; the reference prefers its own by {:.2g} nats, which no tie does', margin_there)
-                        WHEN tie_margin IS NULL THEN format('; the reference prefers its own by {:.2g} nats, and without a floor a tie cannot be told from a symptom', margin_there)
-                        ELSE format('; the reference prefers its own by {:.2g} nats, ', margin_there)
-                            || CASE WHEN tie_margin > max_flip_margin THEN 'this cell''s own flips reach' ELSE 'benign flips reach' END
-                            || format(' {:.2g}', tie_margin)
-                    END
+                THEN wording.token_differs(differs_at, true_ids[differs_at], seen_ids[differs_at])
+                    || wording.preference(margin_there, tie_margin, sure_lead, max_flip_margin, NOT goes_on)
             WHEN ids_hidden AND symptom IN ('answer', 'text', 'form', 'output_tokens')
                 THEN CASE symptom
-                    WHEN 'answer' THEN 'other words: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
-                    WHEN 'text' THEN 'less or more of the same text: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
-                    WHEN 'form' THEN 'the same words otherwise put, or other calls: ' || shown_difference(coalesce(true_message, true_text, ''), coalesce(seen_message, seen_text, ''))
-                    ELSE format('same answer, but of {} tokens, expected {}', output_tokens, len(true_ids))
-                END
-                || CASE
-                    WHEN least_lead > benign_lead THEN format('; up to there the reference prefers each of its tokens by at least {:.2g} nats', least_lead)
-                    WHEN least_lead IS NULL THEN '; nothing tells how sure the reference was of its tokens, so this may be a tie'
-                    ELSE format('; the reference prefers one of its tokens up to there by {:.2g} nats only, and where ids are hidden a tie (up to {:.2g}) cannot be told from a symptom', least_lead, benign_lead)
-                END
-            WHEN symptom = 'text' THEN 'same tokens, other text: ' || shown_difference(coalesce(true_text, ''), coalesce(seen_text, ''))
-            WHEN symptom = 'finish_reason' THEN format('same answer, but finish_reason is {}, expected {}', coalesce(seen_finish, 'none'), coalesce(true_finish, 'none'))
-            WHEN symptom = 'message' THEN 'same text, other message: ' || coalesce(shown_difference(true_message, seen_message), 'one side has none')
+                    WHEN 'answer' THEN wording.words_differ(true_text, seen_text)
+                    WHEN 'text' THEN wording.length_differs(true_text, seen_text)
+                    WHEN 'form' THEN wording.form_differs(coalesce(true_message, true_text), coalesce(seen_message, seen_text))
+                    ELSE wording.count_differs(output_tokens, len(true_ids))
+                END || wording.tie_or_not(least_lead, benign_lead)
+            WHEN symptom = 'text' THEN wording.text_differs(true_text, seen_text)
+            WHEN symptom = 'finish_reason' THEN wording.finish_differs(true_finish, seen_finish)
+            WHEN symptom = 'message' THEN wording.message_differs(true_message, seen_message)
         END AS detail
     FROM named
 ),
@@ -204,15 +187,12 @@ streams AS (
             ELSE 'mismatch'
         END AS outcome,
         CASE
-            WHEN other_message
-                THEN 'streamed it has another message: ' || shown_difference(w.seen_message, s.seen_message)
-                    || CASE WHEN maybe_tie THEN '; where ids are hidden a tie cannot be told from a fault' ELSE '' END
-            WHEN other_finish THEN format('streamed its finish_reason is {}, at once it is {}', s.seen_finish, w.seen_finish)
+            WHEN other_message THEN wording.stream_message_differs(w.seen_message, s.seen_message, maybe_tie)
+            WHEN other_finish THEN wording.stream_finish_differs(w.seen_finish, s.seen_finish)
             WHEN s.seen_text = s.true_text THEN NULL
             WHEN s.seen_text = w.seen_text THEN w.detail
-            WHEN w.outcome IS NULL THEN 'the stream has other text, and whether the answer differs too is not known'
-            WHEN maybe_tie THEN 'streamed it has other text, and where ids are hidden a tie cannot be told from a loss: ' || shown_difference(w.seen_text, s.seen_text)
-            ELSE 'streamed it has other text: ' || shown_difference(w.seen_text, s.seen_text)
+            WHEN w.outcome IS NULL THEN wording.stream_text_unknown()
+            ELSE wording.stream_text_differs(w.seen_text, s.seen_text, maybe_tie)
         END AS detail
     FROM sides AS s
     LEFT JOIN wholes AS w USING (run_id, cell_id, node_id, attempt, stage, case_id, repeat)

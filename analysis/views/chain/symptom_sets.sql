@@ -14,7 +14,7 @@
 WITH isolates AS (
     SELECT
         v.run_id, v.cell_id, v.node_id, v.stage, s.ordinal, v.verdict IN ('qualified', 'expected') AS passes,
-        (v.verdict = 'not_observed' AND regexp_matches(v.reason, '^(hidden|absent)'))
+        (v.verdict = 'not_observed' AND coalesce(v.reason.code IN ('hidden', 'absent'), false))
         OR (v.verdict = 'inconclusive' AND coalesce(v.observed = 'reenacted', false)) AS is_hidden,
         coalesce(bool_or(v.stage = 'logits' AND v.verdict = 'qualified') OVER (PARTITION BY v.run_id, v.cell_id, v.node_id), false) AS logits_pass
     FROM verdicts.isolates AS v

@@ -1,4 +1,4 @@
--- Facts of `config` that differ, by the stage that would show it. `hints`: what alarms nothing itself,
+-- Facts of `config` that differ, by the stage that would show it. `hints`: what is no alarm by itself,
 -- but says why where its stage differs. A digest says it to nobody.
 SELECT
     run_id, cell_id, node_id, explains AS stage,

@@ -33,27 +33,27 @@ draws AS (
         END AS outcome,
         CASE
             WHEN defect IS NOT NULL THEN defect
-            WHEN n IS DISTINCT FROM told_draws OR n < asked_draws OR n = 0 THEN format('{} draws came of {} that were asked', n, asked_draws)
+            WHEN n IS DISTINCT FROM told_draws OR n < asked_draws OR n = 0 THEN format('only {} of {} draws were returned', n, asked_draws)
             WHEN rejected THEN
                 CASE
                     WHEN impossible > 0
-                        THEN format('{} of {} draws are tokens that what was asked leaves out', impossible, n)
-                            || CASE WHEN worst_cut >= 0 THEN format(' (most often {})', worst_cut) ELSE ' (outside of those stored)' END
+                        THEN format('{} of {} draws are tokens that the request excludes', impossible, n)
+                            || CASE WHEN worst_cut >= 0 THEN format(' (most often {})', worst_cut) ELSE ' (not among the stored tokens)' END
                     WHEN p_border < least(p_fit, p_silent)
-                        THEN format('{} of {} draws lie on the border of what was asked, which holds {:.2g} % at most, p = {:.2g}', left_out, n, 100 * border_share, greatest(p_value, 1e-300))
+                        THEN format('{} of {} draws lie on the border of the request, which holds at most {:.2g} %, p = {:.2g}', left_out, n, 100 * border_share, greatest(p_value, 1e-300))
                     WHEN p_silent < p_fit
                         THEN format('none of {} draws is one of the least probable tokens, which hold {:.2g} % of the mass, p = {:.2g}', n, 100 * silent, greatest(p_value, 1e-300))
-                    ELSE format('{} draws do not follow the distribution asked for: {:.2g} % of them lie elsewhere, p = {:.2g}', n, 100 * effect, greatest(p_value, 1e-300))
+                    ELSE format('{} draws do not follow the requested distribution: {:.2g} % of them are misplaced, p = {:.2g}', n, 100 * effect, greatest(p_value, 1e-300))
                 END || coalesce('; ' || looks_like, '')
             WHEN powerless AND used < n
-                THEN format('{} of {} draws fell where a tie or an unknown tail leaves open what is due: too few are left to test', n - used, n)
+                THEN format('{} of {} draws fell where a tie or an unknown tail hides the expected count: too few are left to test', n - used, n)
             WHEN powerless THEN format('{} draws are too few to show anything', n)
             WHEN degrees > 0
-                THEN format('{} draws: a shift of w = {:.2g} would show with power {}', n, detectable, draws_power)
+                THEN format('{} draws: a shift of w = {:.2g} would be detected with power {}', n, detectable, draws_power)
             WHEN used = 0 THEN format('{} draws, all at a tie', n)
-            WHEN is_fixed THEN format('{} draws of the one token that what was asked leaves', n)
+            WHEN is_fixed THEN format('{} draws of the one token that the request allows', n)
             ELSE format(
-                '{} draws: {} besides the most probable token, {:.2g} were due; a share {:.2g} larger would show with power {}',
+                '{} draws: {} besides the most probable token, {:.2g} expected; a share {:.2g} larger would be detected with power {}',
                 n, rest_drawn::BIGINT, rest_due, detectable / 2, draws_power
             )
         END || CASE WHEN defect IS NULL AND NOT rejected AND reading <> '' THEN format(', {}', reading) ELSE '' END AS detail
@@ -86,7 +86,7 @@ greedy_hints AS (
     SELECT
         trace_row,
         CASE
-            WHEN bool_or(definition = 'without any penalty') THEN 'it fits without the penalty that was asked for'
+            WHEN bool_or(definition = 'without any penalty') THEN 'it fits without the requested penalty'
             WHEN bool_or(starts_with(definition, 'over')) THEN 'it fits a penalty ' || min(definition) FILTER (WHERE starts_with(definition, 'over'))
             ELSE 'it fits ' || min_by(definition, definition)
         END AS hint
@@ -117,13 +117,13 @@ greedy AS (
                 || coalesce(format(' by {:.2g} nats', g.first_ahead), '')
                 || CASE
                     WHEN f.max_flip_margin IS NULL AND g.worst <= r.sure_lead_nats
-                        THEN '; without a floor a tie cannot be told from a fault'
+                        THEN '; without a floor this may be a tie'
                     WHEN h.hint IS NOT NULL AND NOT penalised AND g.avoids_seen
-                        THEN format('; all {} violations avoid tokens that were there before: looks like a repetition penalty that nobody asked for ({})', g.violations, h.hint)
+                        THEN format('; all {} violations avoid earlier tokens: looks like a repetition penalty that was not requested ({})', g.violations, h.hint)
                     WHEN h.hint IS NOT NULL THEN '; ' || h.hint
                     WHEN g.avoids_seen AND NOT penalised
-                        THEN format('; all {} violations avoid tokens that were there before: looks like a repetition penalty that nobody asked for', g.violations)
-                    WHEN g.violations > 1 THEN format('; {} of {} tokens are not the best: looks drawn, not greedy', g.violations, g.steps)
+                        THEN format('; all {} violations avoid earlier tokens: looks like a repetition penalty that was not requested', g.violations)
+                    WHEN g.violations > 1 THEN format('; {} of {} tokens are not the most probable: looks sampled, not greedy', g.violations, g.steps)
                     ELSE ''
                 END
         END AS detail
@@ -228,17 +228,17 @@ seed AS (
             ELSE 'no_truth'
         END AS outcome,
         CASE
-            WHEN no_first OR no_third OR output_ids IS NULL OR first_ids IS NULL THEN 'not all answers came'
+            WHEN no_first OR no_third OR output_ids IS NULL OR first_ids IS NULL THEN 'not all answers were returned'
             WHEN repeat = 1 THEN
-                CASE WHEN differs_at IS NOT NULL THEN format('the same seed gives another answer from its token {} on', differs_at) END
+                CASE WHEN differs_at IS NOT NULL THEN format('the same seed gives a different answer from token {} on', differs_at) END
             WHEN differs_at IS NOT NULL OR third_ids IS DISTINCT FROM first_ids THEN NULL
-            WHEN is_fixed THEN 'other seeds give the same answer, as nothing is left to chance'
+            WHEN is_fixed THEN 'other seeds give the same answer, because the request leaves no randomness'
             WHEN is_broken THEN 'the log-probabilities of the answer are not finite'
             WHEN most_log <= ln(draws_alpha)
-                THEN format('three seeds give one and the same answer, which chance does with p = {:.2g}{}: looks as if the seed were ignored', exp(most_log), CASE WHEN most_log > least_log OR least_log IS NULL THEN ' at most' ELSE '' END)
+                THEN format('three seeds give the same answer, which happens by chance with p = {:.2g}{}: the seed seems to be ignored', exp(most_log), CASE WHEN most_log > least_log OR least_log IS NULL THEN ' at most' ELSE '' END)
             WHEN least_log > ln(draws_alpha)
-                THEN format('other seeds give the same answer, which is so probable that chance makes it again (p = {:.2g})', exp(least_log))
-            ELSE 'three seeds give one answer; whether it is that probable or the seed is ignored cannot be told'
+                THEN format('other seeds give the same answer, which is so probable that it repeats by chance (p = {:.2g})', exp(least_log))
+            ELSE 'three seeds give the same answer; either it is very probable or the seed is ignored'
         END AS detail
     FROM seeds
 ),

@@ -157,13 +157,13 @@ compared AS (
         AND s.rows = s.alone_rows[s.start + 1:s.start + len(s.rows)]
         AND s.tails = s.alone_tails[s.start + 1:s.start + len(s.tails)] AS same,
         CASE
-            WHEN s.miscounted IS NOT NULL THEN 'it tells no such numbers as ' || s.miscounted
-            WHEN s.probe IN ('batched', 'chunked', 'concurrent') AND s.size IS NULL THEN 'it does not tell its size'
-            WHEN s.no_alone THEN 'there is no answer alone to compare with'
+            WHEN s.miscounted IS NOT NULL THEN 'invalid value for ' || s.miscounted
+            WHEN s.probe IN ('batched', 'chunked', 'concurrent') AND s.size IS NULL THEN 'its size is missing'
+            WHEN s.no_alone THEN 'there is no answer of the case alone to compare with'
             WHEN s.probe = 'concurrent' THEN
                 CASE
                     WHEN CASE WHEN s.chat THEN s.text IS NULL OR s.alone_text IS NULL ELSE s.output_ids IS NULL OR s.alone_output IS NULL END
-                        THEN 'the probe brought no answer'
+                        THEN 'the probe returned no answer'
                     WHEN s.canaries_unread OR len(list_filter(s.canaries, lambda c: c IS NULL)) > 0
                         THEN 'the secrets of its conversations cannot be read'
                     WHEN len(s.canaries) > 0 AND (
@@ -171,15 +171,15 @@ compared AS (
                     )
                         THEN format('{} of {} answers can be searched for secrets', len(list_filter(s.texts, lambda t: t IS NOT NULL)), len(s.canaries))
                 END
-            WHEN s.rows IS NULL OR s.tails IS NULL OR len(s.rows) = 0 THEN 'the probe brought no log-probabilities'
-            WHEN s.prompt_ids IS DISTINCT FROM s.alone_ids THEN 'it was not asked the sequence that was asked alone'
+            WHEN s.rows IS NULL OR s.tails IS NULL OR len(s.rows) = 0 THEN 'the probe returned no log-probabilities'
+            WHEN s.prompt_ids IS DISTINCT FROM s.alone_ids THEN 'its sequence is not the one that was asked alone'
             WHEN s.start < 0 OR s.start + len(s.rows) > len(s.alone_rows) OR len(s.rows) <> len(s.tails)
                 THEN format('it has {} positions from {}, alone it has {}', len(s.rows), s.start, len(s.alone_rows))
         END AS defect,
         CASE s.probe
             WHEN 'batched' THEN format('batched with {} others, row {}', s.size - 1, s.place)
             WHEN 'chunked' THEN format('in chunks of {}', s.size)
-            WHEN 'prefix' THEN format('after others with the same beginning ({} positions from the cache)', coalesce(s.cached, s.start))
+            WHEN 'prefix' THEN format('after others with the same prefix ({} positions from the cache)', coalesce(s.cached, s.start))
             WHEN 'reused' THEN 'in the slot of a finished request'
             WHEN 'concurrent' THEN format('with {} at once', s.size)
             ELSE s.probe
@@ -232,8 +232,8 @@ told AS (
             WHEN leaked IS NOT NULL THEN coalesce(scene || ': ', '') || leaked
             WHEN defect IS NOT NULL THEN defect
             WHEN chat AND outcome = 'no_truth'
-                THEN format('{}: it answers otherwise than alone, and where ids are hidden a tie cannot be told from a fault: {}', scene, shown_difference(alone_text, text))
-            WHEN outcome = 'not_observed' THEN 'nothing of the shared beginning came from a cache'
+                THEN format('{}: its answer differs from the answer alone, and with hidden ids this may be a tie: {}', scene, shown_difference(alone_text, text))
+            WHEN outcome = 'not_observed' THEN 'no part of the shared prefix came from a cache'
             WHEN differs_at IS NOT NULL
                 THEN format(
                     '{}: token {} of the answer is {}, alone it is {}', scene, differs_at,
@@ -242,7 +242,7 @@ told AS (
                 || coalesce(format(', which was {} by {:.2g} nats', CASE WHEN lead < 0 THEN 'behind' ELSE 'ahead' END, abs(lead)), '')
                 || CASE outcome
                     WHEN 'match' THEN ': a tie'
-                    WHEN 'no_truth' THEN '; without a floor a tie cannot be told from a fault'
+                    WHEN 'no_truth' THEN '; without a floor this may be a tie'
                     ELSE ''
                 END
             WHEN same OR probe = 'concurrent' THEN NULL
@@ -253,7 +253,7 @@ told AS (
         END
         || CASE
             WHEN outcome <> 'mismatch' OR first_position IS NULL THEN ''
-            WHEN probe = 'prefix' AND first_position = start THEN format(', first differing position {} (the first one computed anew)', first_position)
+            WHEN probe = 'prefix' AND first_position = start THEN format(', first differing position {} (the first one not from the cache)', first_position)
             WHEN probe = 'chunked' AND first_position > 0 AND first_position % size = 0
                 THEN format(', first differing position {} (a border of {})', first_position, size)
             WHEN first_position > 0 AND first_position % 32 = 0

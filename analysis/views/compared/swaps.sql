@@ -102,7 +102,7 @@ SELECT
         WHEN cures THEN ' the answer is right'
         WHEN direction = 'cure' AND answered THEN ' the symptom stays'
         WHEN infects THEN ' shows the symptom'
-        WHEN answered THEN ' answers without it'
-        ELSE ' nothing was seen'
+        WHEN answered THEN ' does not show the symptom'
+        ELSE ' recorded nothing'
     END AS says
 FROM effects

@@ -54,7 +54,7 @@ judged AS (
         CASE
             WHEN observed NOT IN ('path', 'endpoint', 'reenacted') THEN NULL
             WHEN error IS NOT NULL THEN error
-            WHEN seen_shape IS NULL AND model_shape IS NULL THEN 'the probe brought no facts of this tensor'
+            WHEN seen_shape IS NULL AND model_shape IS NULL THEN 'the probe returned no facts of this tensor'
             WHEN is_plain AND mismatched IS NULL THEN 'its values were not compared'
             WHEN NOT is_plain AND (relative_rmse IS NULL OR scale IS NULL) AND max_abs IS DISTINCT FROM 0 THEN 'its error was not measured'
             WHEN type IS NULL OR NOT is_plain AND max_relative_rmse IS NULL

@@ -121,9 +121,13 @@ rejected AS (
 explained AS (
     SELECT
         x.payload_digest, x.asked,
-        nullif(likely_sampler(t.top_ids[1], t.ref_topk_logprobs[1], t.value, x.asked), '') AS looks_like
+        nullif(likely_sampler(
+            t.top_ids[1], t.ref_topk_logprobs[1], t.value, x.asked,
+            r.hint_least_p, r.min_expected_draws, r.hint_alike
+        ), '') AS looks_like
     FROM (SELECT payload_digest, asked, min(trace_row) AS trace_row FROM rejected GROUP BY ALL) AS x
     INNER JOIN traces AS t ON x.trace_row = t.rowid
+    CROSS JOIN sources.rules AS r
 ),
 
 hints AS (

@@ -62,7 +62,7 @@ SELECT
         WHEN NOT counts_read THEN 'the counts of the draws cannot be read'
         WHEN NOT biases_read THEN 'the biases cannot be read'
         WHEN repetition_penalty <> 1 AND NOT coalesce(isfinite(lse), false)
-            THEN 'there is no log-sum-exp, without which nobody knows what was penalised'
+            THEN 'there is no log-sum-exp, which is needed to know what was penalised'
         -- What is lifted and has no known log-probability leaves no expectation.
         WHEN len(list_filter(biases, lambda b: b.bias > 0 AND NOT list_contains(ids, b.token_id))) > 0
             THEN 'a bias favours a token that was not stored'

@@ -3,7 +3,7 @@
 -- Each configuration of a floor is left out in turn and judged by what remains, with the margin of the
 -- cells that use the floor: mean KL > δ, and a leave-one-out prediction t at the false discovery rate. Its
 -- own mean stands for its lower bound, and no family corrects its p: both make alarms likelier, not rarer.
--- `upper` is the one-sided 95 % Clopper–Pearson bound. It takes configurations for independent draws,
+-- `upper` is the one-sided Clopper–Pearson bound (`rate_confidence`). It takes configurations for independent draws,
 -- which those of one engine are only roughly.
 WITH used AS (
     SELECT DISTINCT f.run_id, f.floor_id, p.pass, p.margin
@@ -52,7 +52,8 @@ SELECT
     u.run_id, u.floor_id, p.probe, u.pass, u.margin, count(*) AS configurations,
     count(*) FILTER (WHERE p.mean_kl > u.margin AND p.p_value <= r.false_discovery_rate) AS alarms,
     binomial_upper(
-        count(*) FILTER (WHERE p.mean_kl > u.margin AND p.p_value <= r.false_discovery_rate)::DOUBLE, count(*)::DOUBLE
+        count(*) FILTER (WHERE p.mean_kl > u.margin AND p.p_value <= r.false_discovery_rate)::DOUBLE, count(*)::DOUBLE,
+        any_value(r.rate_confidence)
     ) AS upper
 FROM used AS u
 INNER JOIN predicted AS p ON p.run_id = u.run_id AND p.floor_id = u.floor_id

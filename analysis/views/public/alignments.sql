@@ -1,6 +1,6 @@
 -- Every probe next to its truth, and how they compare.
 --
--- outcome: match, mismatch, tie (chain only), noted (differs, alarms nothing), numeric (judged by its
+-- outcome: match, mismatch, tie (chain only), noted (differs, no alarm), numeric (judged by its
 -- numbers), and what is never a match: missing, error, no_truth, not_observed.
 SELECT
     a.* REPLACE (coalesce(c.outcome, a.outcome) AS outcome, coalesce(c.detail, a.detail) AS detail),

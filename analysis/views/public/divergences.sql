@@ -22,7 +22,7 @@ against_attempts AS (
     SELECT
         b.run_id, b.cell_id, b.node_id, b.attempt, b.stage, b.probe, b.case_id, b.repeat, b.tags,
         'later_attempt' AS kind, a.attempt::VARCHAR AS other, a.seen AS expected, b.seen,
-        format('attempt {} says something else than attempt {}', b.attempt, a.attempt) AS detail,
+        format('attempt {} differs from attempt {}', b.attempt, a.attempt) AS detail,
         n.mean_kl AS effect, false AS is_expected, b.payload_digest
     FROM alignments AS a
     INNER JOIN alignments AS b USING (run_id, cell_id, node_id, stage, probe, case_id, repeat)

@@ -145,10 +145,10 @@ SELECT
     CASE
         WHEN levels = 1 THEN 'one level only'
         WHEN variance IS NULL AND component = 'noise' THEN 'nothing was asked twice: noise is within the interactions'
-        WHEN variance IS NULL AND component = 'interactions' THEN 'cannot be told apart from a factor that has no share of its own'
-        WHEN variance IS NULL AND has_joint AND component = 'engine' THEN 'cannot be told apart from the hardware: see `engine or hardware`'
-        WHEN variance IS NULL AND has_joint AND component = 'hardware' THEN 'cannot be told apart from the engine: see `engine or hardware`'
-        WHEN variance IS NULL THEN 'cannot be told apart: no two answers share it and nothing else'
+        WHEN variance IS NULL AND component = 'interactions' THEN 'cannot be separated from a factor that has no share of its own'
+        WHEN variance IS NULL AND has_joint AND component = 'engine' THEN 'cannot be separated from the hardware: see `engine or hardware`'
+        WHEN variance IS NULL AND has_joint AND component = 'hardware' THEN 'cannot be separated from the engine: see `engine or hardware`'
+        WHEN variance IS NULL THEN 'cannot be separated: no two answers share it and nothing else'
         WHEN total <= 0 THEN 'nothing differs'
         WHEN clipped THEN format('estimated at {:.2g}, clipped at 0', estimate)
         ELSE format('{:.0f} % of the differences', 100 * variance / total)

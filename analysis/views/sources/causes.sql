@@ -2,7 +2,7 @@
 --
 -- behind: only where this is hidden can the stage have made it: other tokens come from the prompt only where
 -- the prompt's ids are hidden (`prompt`), and where the answer's are (`ids`), its end, its text and its message
--- cannot be told apart, because only the last of them is seen, unless its text is all that the reference's tokens
+-- cannot be separated, because only the last of them is seen, unless its text is all that the reference's tokens
 -- spell (`spelling`).
 --
 -- Of an answer whose ids are hidden: `answer` has other words than the reference, `text` is a piece of the

@@ -15,6 +15,10 @@ SELECT
     -- 126); then U is the largest single position and L the smallest case mean.
     5 AS min_clusters,
 
+    -- Margin of the pass `structure` where the suite declares none, in nats: four orders of magnitude above the
+    -- fp32 floor of four engines on CPUs, and two below the smallest planted defect (rms eps, 2e-5).
+    1e-7 AS structure_margin,
+
     -- Floor: prediction t with B - 1 degrees of freedom (Geisser 1993), needs this many configurations.
     20 AS min_floor_configurations,
     -- Benign configurations may agree bitwise; 0.05 nats (5 % of mean KL) is the least spread assumed.
@@ -24,6 +28,8 @@ SELECT
     -- cells called beyond their floor at most 5 % are not, on average. `divergent` needs the lower bound
     -- above δ besides, so this bounds its error rate from above; `alarm_rates` measures it.
     0.05 AS false_discovery_rate,
+    -- One-sided confidence of published rates of alarms (Clopper & Pearson 1934).
+    0.95 AS rate_confidence,
 
     -- Instrument: |1 - sum of probabilities| of a log-softmax in fp32 stays near 1e-6 for 1e5 tokens;
     -- a thousandth means that the numbers are shifted, cut or not a distribution.
@@ -53,6 +59,10 @@ SELECT
     1e-6 AS draws_alpha,
     -- Power that is promised for the effect that is printed beside a passed test.
     0.99 AS draws_power,
+    -- Hint of a likely sampler: a setting with a lower p does not explain the draws, and of settings this close
+    -- in log-likelihood the better known one is named. An error costs a wrong hint and no verdict.
+    1e-3 AS hint_least_p,
+    1e-6 AS hint_alike,
     -- Two logits closer than this are a tie in any arithmetic: float32 keeps 1e-6 relative of logits
     -- around 30, and a prompt evaluated in another batch shape moved them by up to 4e-4 (fp32 and f16
     -- KV on CPUs). Half precision moves more: its floor says how far (`max_flip_margin`).
@@ -86,4 +96,9 @@ SELECT
     -- there on a chance step does at 3 of 16 places, then 3 of 32 and so on.
     16 AS profile_least_border,
     -- Positions beyond this are no positions: no model has so long a context (the longest have 10^7).
-    2 ^ 24 AS max_position
+    2 ^ 24 AS max_position,
+
+    -- Self-test: the shares of injected faults that must be detected, and of these be placed at an accepted stage.
+    -- Promises of this program, no estimates.
+    0.95 AS selftest_sensitivity,
+    0.90 AS selftest_placement

@@ -10,7 +10,7 @@ FROM (
         ('infect/template', 'the reference with this prompt text'),
         ('infect/tokenize', 'the reference with these prompt ids'),
         ('infect/logits', 'the reference taking the argmax of these logits'),
-        ('infect/sampling', 'the reference made to give these tokens'),
+        ('infect/sampling', 'the reference forced to give these tokens'),
         ('infect/weights', 'the reference over these tensors'),
-        ('infect/config', 'the reference told these facts')
+        ('infect/config', 'the reference with these facts')
 ) AS kinds (swap, words)

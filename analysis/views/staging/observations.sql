@@ -171,8 +171,8 @@ texts AS (
         END AS seen,
         CASE
             WHEN j.stage <> 'logits' OR r.case_id IS NULL THEN NULL
-            WHEN t.ref_topk_logprobs IS NULL OR t.tail_logprob IS NULL THEN 'the probe brought no log-probabilities'
-            WHEN t.prompt_ids IS DISTINCT FROM r.prompt_ids THEN 'it was not forced on the reference''s ids'
+            WHEN t.ref_topk_logprobs IS NULL OR t.tail_logprob IS NULL THEN 'the probe returned no log-probabilities'
+            WHEN t.prompt_ids IS DISTINCT FROM r.prompt_ids THEN 'it was forced on other tokens than the reference''s ids'
             WHEN len(t.ref_topk_logprobs) <> len(r.ref_topk_logprobs)
                 OR len(t.tail_logprob) <> len(r.tail_logprob)
                 THEN format('it has {} positions, the reference has {}', len(t.ref_topk_logprobs), len(r.ref_topk_logprobs))
@@ -206,11 +206,11 @@ SELECT
     END AS outcome,
     CASE
         WHEN trace_row IS NULL AND stage_observed IS NOT NULL THEN stage_observed || coalesce(': ' || stage_error, '')
-        WHEN trace_row IS NULL THEN 'the attempt left no trace of it'
+        WHEN trace_row IS NULL THEN 'the attempt recorded nothing of it'
         WHEN trace_error IS NOT NULL THEN trace_error
         WHEN other_case THEN 'the trace belongs to another version of this case'
         WHEN numeric_defect IS NOT NULL THEN numeric_defect
-        WHEN stage <> 'logits' AND seen IS NULL THEN 'the probe brought nothing'
+        WHEN stage <> 'logits' AND seen IS NULL THEN 'the probe returned nothing'
         WHEN stage NOT IN ('logits', 'chain') THEN shown_difference(expected, seen)
     END AS detail
 FROM texts

@@ -48,7 +48,7 @@ SELECT
     coalesce(a.hardware, p.hardware) AS hardware,
     coalesce(p.node_id, a.node_id) AS node_id,
     a.device_count, d.driver, a.attempt,
-    p.engine_kind, p.margin, p.required, p.weights_type, p.weights_digest, p.tokenizer_digest,
+    p.engine_kind, coalesce(p.margin, CASE WHEN p.pass = 'structure' THEN r.structure_margin END) AS margin, p.required, p.weights_type, p.weights_digest, p.tokenizer_digest,
     p.model_weights_digest,
     CASE WHEN a.status = 'ok' THEN a.attempt END AS judged_attempt,
     a.lost_traces,
@@ -62,6 +62,7 @@ SELECT
                 || coalesce(' at stage ' || a.stage_reached, '') || coalesce(': ' || a.error, '')
     END AS failure
 FROM planned AS p
+CROSS JOIN sources.rules AS r
 LEFT JOIN ranked AS a
     ON p.run_id = a.run_id AND p.cell_id = a.cell_id AND a.preference = 1
     AND (p.node_id = a.node_id OR p.node_id IS NULL)

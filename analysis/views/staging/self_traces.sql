@@ -60,7 +60,7 @@ absent AS (
         CASE
             WHEN f.error IS NOT NULL THEN f.error
             WHEN c.brought > 0 THEN format('only {} of {} {} traces came', c.brought, p.repeats, p.probe)
-            ELSE 'the attempt left no trace of it'
+            ELSE 'the attempt recorded nothing of it'
         END AS why
     FROM planned AS p
     LEFT JOIN counts AS c USING (run_id, cell_id, node_id, attempt, stage, case_id, probe)
@@ -80,7 +80,7 @@ SELECT
         WHEN unseen THEN observed || coalesce(': ' || error, '')
         WHEN error IS NOT NULL THEN error
         WHEN other_case THEN 'the trace belongs to another version of this case'
-        WHEN payload_digest IS NULL THEN 'the probe brought nothing'
+        WHEN payload_digest IS NULL THEN 'the probe returned nothing'
     END AS why
 FROM found
 UNION ALL BY NAME

@@ -41,7 +41,7 @@ through AS (
 failed_answers AS (
     SELECT
         run_id, cell_id, node_id,
-        format('of the chain {} failed; {}: ', CASE count(DISTINCT case_id) WHEN 1 THEN '1 case' ELSE count(DISTINCT case_id) || ' cases' END, min(case_id)) || left(min_by(detail, (case_id, detail)), 300) AS chain_failed
+        wording.chain_cases_failed(count(DISTINCT case_id), min(case_id), min_by(detail, (case_id, detail))) AS chain_failed
     FROM chain.grouped
     WHERE case_group = '*' AND outcome = 'error'
     GROUP BY ALL

@@ -40,7 +40,6 @@ judged AS (
         coalesce(c.case_group, '*') AS case_group,
         c.* EXCLUDE (run_id, cell_id, node_id, attempt, case_group, observed),
         coalesce(g.star, c.observed) AS observed, f.floor_id,
-        CASE WHEN c.gaps > 0 THEN format(', {} could not be compared', c.gaps) ELSE '' END AS left_out,
         CASE
             WHEN g.star IS NOT NULL THEN 'not_observed'
             WHEN g.planned = 0 THEN 'not_observed'
@@ -59,26 +58,23 @@ judged AS (
 SELECT
     run_id, cell_id, node_id, attempt, stage, case_group, verdict,
     CASE
-        WHEN star IS NOT NULL THEN star || coalesce(': ' || star_error, '')
-        WHEN planned = 0 THEN 'not_probed: the suite has no case for it'
-        WHEN verdict = 'divergent' AND unexplained > 0 THEN format('{} of {} answers differ, {} of them with no isolate to account for it', mismatches, n, unexplained) || left_out
-        WHEN verdict = 'divergent' THEN format('{} of {} answers differ, accounted for by {}', mismatches, n, causes) || left_out
-        WHEN verdict = 'expected' THEN format('{} of {} answers differ as declared', mismatches, n)
-        WHEN verdict = 'not_observed' THEN 'hidden: none of its cases can be asked here'
-        WHEN coalesce(n, 0) = 0 THEN coalesce(lost_traces, 'the attempt left no trace of this stage')
-        WHEN gaps > 0
-            THEN format('{} of {} not compared ({} missing, {} failed, {} without truth); first: {}', gaps, n, missing, failed, without_truth, first_gap)
-                || coalesce('; ' || lost_traces, '')
-        WHEN unsteady > 0 THEN format('{} of {} answers have other tokens, and the instrument is broken', unsteady, n)
-        WHEN verdict = 'inconclusive' THEN format('{} of {} are reenacted, which never alone qualifies', reenacted, n)
+        WHEN star IS NOT NULL THEN wording.not_shown(star, star_error)
+        WHEN planned = 0 THEN wording.no_case()
+        WHEN verdict = 'divergent' THEN wording.answers_differ(mismatches, n, unexplained, causes, gaps)
+        WHEN verdict = 'expected' THEN wording.answers_differ_as_declared(mismatches, n)
+        WHEN verdict = 'not_observed' THEN wording.none_can_be_asked()
+        WHEN coalesce(n, 0) = 0 THEN wording.no_trace(lost_traces)
+        WHEN gaps > 0 THEN wording.not_compared(NULL, gaps, n, missing, failed, without_truth, first_gap, lost_traces)
+        WHEN unsteady > 0 THEN wording.instrument_fails_answers(unsteady, n)
+        WHEN verdict = 'inconclusive' THEN wording.reenacted(NULL, reenacted, n)
     END AS reason,
     observed, n, mismatches, first_case,
     CASE
-        WHEN verdict = 'divergent' THEN format('{}: {}', first_case, coalesce(first_detail, 'the answer differs')) || CASE WHEN failed > 0 THEN format(' ({} failed; first: {})', failed, first_gap) ELSE '' END
-        WHEN verdict = 'expected' THEN coalesce('accounted for by ' || causes, expected_reasons)
+        WHEN verdict = 'divergent' THEN wording.first_answer(first_case, first_detail, failed, first_gap)
+        WHEN verdict = 'expected' THEN coalesce('explained by ' || causes, expected_reasons)
         WHEN verdict = 'qualified' THEN format('all {} answers agree', n)
     END
     || CASE WHEN ties > 0 THEN format(' ({} ties)', ties) ELSE '' END
-    || CASE WHEN unseen_cases IS NOT NULL AND star IS NULL THEN format(' (not to be asked here: {})', unseen_cases) ELSE '' END AS explanation,
+    || CASE WHEN unseen_cases IS NOT NULL AND star IS NULL THEN format(' (this engine does not take: {})', unseen_cases) ELSE '' END AS explanation,
     reference_id, floor_id, unexplained
 FROM judged

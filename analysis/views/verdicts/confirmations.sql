@@ -1,5 +1,5 @@
 -- Whether the chain confirms each culprit: one symptomatic case that does is enough, and one in which the
--- swap has no effect is `no` where none does. An effect that a placebo makes too says neither: another case,
+-- swap has no effect is `no` where none does. An effect that a control makes too says neither: another case,
 -- or another swap, may. A case counts only if its symptom is one that the culprit can make and that no declared
 -- difference accounts for; where swaps cannot tell parts apart, only if no other divergent one can make it.
 --
@@ -57,12 +57,12 @@ rivals AS (
 
 tried AS (
     SELECT
-        y.*, r.swap, r.placebos, r.needed, r.is_sole, r.alone, a.rivals, s.says, s.error,
+        y.*, r.swap, r.controls, r.needed, r.is_sole, r.alone, a.rivals, s.says, s.error,
         CASE r.effect WHEN 'cures' THEN s.cures WHEN 'infects' THEN s.infects ELSE s.persists END AS effect,
-        count(coalesce(p.cures, p.infects)) AS placebos_seen,
-        coalesce(bool_or(coalesce(p.cures, p.infects)), false) AS placebo_effect,
-        string_agg(p.says, '; ' ORDER BY p.swap) FILTER (WHERE coalesce(p.cures, p.infects) IS NOT NULL) AS placebos_say,
-        min(p.error) AS placebo_error
+        count(coalesce(p.cures, p.infects)) AS controls_seen,
+        coalesce(bool_or(coalesce(p.cures, p.infects)), false) AS control_effect,
+        string_agg(p.says, '; ' ORDER BY p.swap) FILTER (WHERE coalesce(p.cures, p.infects) IS NOT NULL) AS controls_say,
+        min(p.error) AS control_error
     FROM symptomatic AS y
     LEFT JOIN sources.swap_rules AS r ON r.part = y.part AND r.symptom = y.rule_symptom
     LEFT JOIN compared.swaps AS s
@@ -70,7 +70,7 @@ tried AS (
         AND s.case_id = y.case_id AND s.repeat = y.repeat AND s.swap = r.swap
     LEFT JOIN compared.swaps AS p
         ON p.run_id = y.run_id AND p.cell_id = y.cell_id AND p.node_id = y.node_id AND p.attempt = y.attempt
-        AND p.case_id = y.case_id AND p.repeat = y.repeat AND list_contains(r.placebos, p.swap)
+        AND p.case_id = y.case_id AND p.repeat = y.repeat AND list_contains(r.controls, p.swap)
     LEFT JOIN rivals AS a
         ON a.run_id = y.run_id AND a.cell_id = y.cell_id AND a.node_id = y.node_id AND a.culprit = y.culprit
         AND a.part = y.part AND a.case_id = y.case_id AND a.repeat = y.repeat
@@ -84,8 +84,8 @@ counting AS (
         is_sole AND (rivals IS NOT NULL OR culprit = 'interface') AS is_shared,
         {
             'case_id': case_id,
-            'says': concat_ws('; ', says, placebos_say)
-                || CASE WHEN placebos_seen = 0 THEN coalesce(' (nothing to contrast it with: ' || alone || ')', '') ELSE '' END
+            'says': concat_ws('; ', says, controls_say)
+                || CASE WHEN controls_seen = 0 THEN wording.without_control(alone) ELSE '' END
         } AS told
     FROM tried
 ),
@@ -93,9 +93,9 @@ counting AS (
 weighed AS (
     SELECT
         *,
-        NOT is_shared AND effect AND NOT placebo_effect AND (NOT needed OR placebos_seen = len(placebos)) AS is_proof,
+        NOT is_shared AND effect AND NOT control_effect AND (NOT needed OR controls_seen = len(controls)) AS is_proof,
         NOT is_shared AND NOT effect AND culprit <> 'interface' AS is_doubt,
-        NOT is_shared AND effect AND placebo_effect AS is_ambiguous
+        NOT is_shared AND effect AND control_effect AS is_ambiguous
     FROM counting
 ),
 
@@ -103,12 +103,12 @@ decided AS (
     SELECT
         run_id, cell_id, node_id, culprit,
         coalesce(bool_or(is_proof), false) AS confirms, coalesce(bool_or(is_doubt), false) AS contradicts,
-        arg_min(told, (case_id, placebos_seen = 0, swap, part, placebos)) FILTER (WHERE is_proof) AS proof,
+        arg_min(told, (case_id, controls_seen = 0, swap, part, controls)) FILTER (WHERE is_proof) AS proof,
         arg_min({'case_id': case_id, 'says': says}, (case_id, swap, part)) FILTER (WHERE is_doubt) AS doubt,
-        arg_min(told, (case_id, swap, part, placebos)) FILTER (WHERE is_ambiguous) AS ambiguous,
+        arg_min(told, (case_id, swap, part, controls)) FILTER (WHERE is_ambiguous) AS ambiguous,
         arg_min({'case_id': case_id, 'rivals': rivals}, (case_id, swap, part)) FILTER (WHERE is_shared) AS shared,
         coalesce(bool_or(swap IS NOT NULL), false) AS has_rule,
-        min(coalesce(error, placebo_error)) AS failure
+        min(coalesce(error, control_error)) AS failure
     FROM weighed
     GROUP BY ALL
 )
@@ -118,18 +118,17 @@ SELECT
     CASE WHEN d.confirms THEN 'yes' WHEN d.contradicts THEN 'no' ELSE 'not_applicable' END AS confirmed,
     CASE WHEN d.confirms THEN d.proof.case_id WHEN d.contradicts THEN d.doubt.case_id END AS case_id,
     CASE
-        WHEN d.confirms THEN format('confirmed in {}: {}', d.proof.case_id, d.proof.says)
-        WHEN d.contradicts THEN format('not confirmed in {}: {}', d.doubt.case_id, d.doubt.says)
-        WHEN b.culprit IS NULL THEN 'nothing to confirm: no stage is blamed'
-        WHEN b.culprit = 'interface' THEN 'not to be confirmed: no part put in place alone explains it'
-        WHEN contains(b.culprit, '/') THEN 'not to be confirmed: what is hidden cannot be exchanged part by part'
-        WHEN b.culprit NOT IN (SELECT part FROM sources.swap_rules) THEN format('not to be confirmed: no swap shows a fault of {}', b.culprit)
-        WHEN d.run_id IS NULL THEN 'not to be confirmed: no answer of the chain shows a symptom of it'
-        WHEN d.ambiguous IS NOT NULL THEN format('neither confirmed nor denied in {}: another swap does the same: {}', d.ambiguous.case_id, d.ambiguous.says)
-        WHEN d.shared IS NOT NULL
-            THEN format('not to be confirmed: no swap tells in {} whether it or {} made the symptom', d.shared.case_id, d.shared.rivals)
-        WHEN NOT d.has_rule THEN format('not to be confirmed: no swap shows a fault of {} in such an answer', b.culprit)
-        ELSE 'not to be confirmed: the chain shows it, but ' || coalesce('a swap failed: ' || d.failure, 'no swap was run')
+        WHEN d.confirms THEN wording.confirmed(d.proof.case_id, d.proof.says)
+        WHEN d.contradicts THEN wording.not_confirmed(d.doubt.case_id, d.doubt.says)
+        WHEN b.culprit IS NULL THEN wording.nobody_blamed()
+        WHEN b.culprit = 'interface' THEN wording.interface_not_swapped()
+        WHEN contains(b.culprit, '/') THEN wording.hidden_not_swapped()
+        WHEN b.culprit NOT IN (SELECT part FROM sources.swap_rules) THEN wording.stage_not_swapped(b.culprit)
+        WHEN d.run_id IS NULL THEN wording.no_symptom()
+        WHEN d.ambiguous IS NOT NULL THEN wording.control_has_effect(d.ambiguous.case_id, d.ambiguous.says)
+        WHEN d.shared IS NOT NULL THEN wording.rival_stages(d.shared.case_id, d.shared.rivals)
+        WHEN NOT d.has_rule THEN wording.symptom_not_swapped(b.culprit)
+        ELSE wording.swap_missing(d.failure)
     END AS told
 FROM verdicts.blamed AS b
 LEFT JOIN decided AS d ON d.run_id = b.run_id AND d.cell_id = b.cell_id AND d.node_id = b.node_id

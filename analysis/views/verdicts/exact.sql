@@ -28,7 +28,7 @@ WITH counted AS (
         ) AS first_case,
         min_by(detail, (-coalesce(severity, 0), case_id, detail)) FILTER (WHERE is_divergent) AS worst_detail,
         string_agg(detail, '; ' ORDER BY severity DESC NULLS LAST, case_id, detail) FILTER (WHERE is_divergent) AS details,
-        min_by(case_id || ': ' || coalesce(detail, 'no reason given'), (case_id, detail)) FILTER (WHERE is_gap) AS first_gap,
+        min_by(case_id || ': ' || coalesce(detail, 'no reason recorded'), (case_id, detail)) FILTER (WHERE is_gap) AS first_gap,
         string_agg(DISTINCT expected_reason, '; ' ORDER BY expected_reason) FILTER (WHERE is_expected) AS expected_reasons,
         string_agg(detail, '; ' ORDER BY case_id, detail) FILTER (WHERE outcome = 'noted') AS notes,
         max(effect) AS effect,
@@ -87,26 +87,23 @@ judged AS (
 SELECT
     run_id, cell_id, node_id, attempt, stage, case_group, verdict,
     CASE verdict
-        WHEN 'divergent' THEN format('{} of {} differ', divergent, n) || CASE WHEN gaps > 0 THEN format(', {} could not be compared', gaps) ELSE '' END
-        WHEN 'expected' THEN format('{} of {} differ as declared', expected, n)
+        WHEN 'divergent' THEN wording.differ(divergent, n, gaps)
+        WHEN 'expected' THEN wording.differ_as_declared(expected, n)
         WHEN 'not_observed' THEN
             CASE
-                WHEN star IS NOT NULL THEN star || coalesce(': ' || star_error, '')
-                WHEN planned = 0 AND takes = 'cases' THEN 'not_probed: the suite has no case for it'
-                WHEN unseen_how = 'absent' THEN 'absent: the engine has none of it'
-                WHEN unseen_how IN ('path', 'endpoint', 'reenacted') THEN 'not_probed: nothing of it came about'
-                ELSE 'hidden: the engine shows none of it'
+                WHEN star IS NOT NULL THEN wording.not_shown(star, star_error)
+                WHEN planned = 0 AND takes = 'cases' THEN wording.no_case()
+                WHEN unseen_how = 'absent' THEN wording.absent()
+                WHEN unseen_how IN ('path', 'endpoint', 'reenacted') THEN wording.none_occurred()
+                ELSE wording.hidden()
             END
         WHEN 'inconclusive' THEN
             CASE
-                WHEN disagreement IS NOT NULL THEN disagreement
-                WHEN coalesce(n, 0) = 0 OR (takes = 'none' AND gaps = 0 AND lost_traces IS NOT NULL)
-                    THEN coalesce(lost_traces, 'the attempt left no trace of this stage')
-                WHEN gaps > 0
-                    THEN format('{} of {} not compared ({} missing, {} failed, {} without truth); first: {}', gaps, greatest(n, gaps), missing, failed, without_truth, first_gap)
-                        || coalesce('; ' || lost_traces, '')
-                WHEN stage = 'instrument' AND repeats < instrument_probes THEN format('only {} of {} repeats answered', repeats, instrument_probes)
-                ELSE format('{} of {} are reenacted, which can show a divergence but never alone qualifies', reenacted, n)
+                WHEN disagreement IS NOT NULL THEN wording.attempts_disagree(disagreement)
+                WHEN coalesce(n, 0) = 0 OR (takes = 'none' AND gaps = 0 AND lost_traces IS NOT NULL) THEN wording.no_trace(lost_traces)
+                WHEN gaps > 0 THEN wording.not_compared(NULL, gaps, greatest(n, gaps), missing, failed, without_truth, first_gap, lost_traces)
+                WHEN stage = 'instrument' AND repeats < instrument_probes THEN wording.too_few_repeats(repeats, instrument_probes)
+                ELSE wording.reenacted(NULL, reenacted, n)
             END
     END AS reason,
     observed, n, mismatches, effect, first_case,
@@ -115,17 +112,14 @@ SELECT
             CASE
                 WHEN stage IN ('config', 'instrument') THEN details
                 WHEN stage IN ('state', 'sampling')
-                    THEN format('{} of {} differ; ', divergent, n) || array_to_string(cases_told[:3], '; ')
-                        || CASE WHEN divergent > 3 THEN format('; and {} more', divergent - 3) ELSE '' END
-                WHEN stage = 'weights'
-                    THEN array_to_string(string_split(details, '; ')[:3], '; ')
-                        || CASE WHEN divergent > 3 THEN format('; and {} more', divergent - 3) ELSE '' END
-                ELSE format('{} of {} differ from the {}; {}', divergent, n, truth, first_case) || coalesce(': ' || worst_detail, '')
+                    THEN format('{} of {} differ; ', divergent, n) || array_to_string(cases_told[:3], '; ') || wording.and_more(divergent, 3)
+                WHEN stage = 'weights' THEN array_to_string(string_split(details, '; ')[:3], '; ') || wording.and_more(divergent, 3)
+                ELSE wording.differ_from_truth(divergent, n, truth, first_case, worst_detail)
             END
         WHEN 'expected' THEN format('{} of {} differ as declared: {}', expected, n, expected_reasons)
         WHEN 'qualified' THEN format('all {} agree', n) || coalesce(format(' ({})', weakest), '')
     END
-    || coalesce(' (noted, alarms nothing: ' || notes || ')', '')
+    || wording.noted(notes)
     || CASE WHEN unseen > 0 AND star IS NULL THEN format(' (not shown: {})', unseen_cases) ELSE '' END AS explanation,
     reference_id
 FROM judged

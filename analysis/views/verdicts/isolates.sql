@@ -2,7 +2,7 @@
 -- nothing vouches for the instrument, nothing is decided there. Another conversation's secret is no number
 -- and stays what it is; nor are texts that agree, which need no numbers to say so.
 WITH instrument AS (
-    SELECT run_id, cell_id, node_id, verdict, coalesce(reason, explanation) AS says, explanation
+    SELECT run_id, cell_id, node_id, verdict, coalesce(reason.text, explanation) AS says, explanation
     FROM verdicts.exact
     WHERE stage = 'instrument' AND case_group = '*'
 ),
@@ -28,10 +28,7 @@ exact AS (
         AND coalesce(i.verdict NOT IN ('qualified', 'expected'), true)
         AND NOT (e.stage = 'state' AND e.verdict = 'divergent' AND l.run_id IS NOT NULL)
         AND NOT (e.stage = 'state' AND e.verdict = 'qualified' AND t.run_id IS NOT NULL AND coalesce(i.verdict = 'not_observed', true)) AS unvouched,
-        CASE
-            WHEN i.verdict = 'divergent' THEN 'the instrument is broken: ' || i.explanation
-            ELSE format('the instrument is {}: ', replace(coalesce(i.verdict, 'missing'), '_', ' ')) || coalesce(i.says, 'no reason given')
-        END AS unvouched_reason
+        wording.instrument_fails(i.verdict, CASE WHEN i.verdict = 'divergent' THEN i.explanation ELSE i.says END) AS unvouched_reason
     FROM verdicts.exact AS e
     LEFT JOIN instrument AS i USING (run_id, cell_id, node_id)
     LEFT JOIN leaking AS l USING (run_id, cell_id, node_id, case_group)

@@ -6,7 +6,7 @@
 -- A declared bound excuses a group of cases only where it covers all of them; cases that are declared
 -- apart (`numeric.logits_grouped`) are judged on their own, and `*` takes the worse.
 WITH instrument AS (
-    SELECT run_id, cell_id, node_id, verdict, coalesce(reason, explanation) AS says, explanation
+    SELECT run_id, cell_id, node_id, verdict, coalesce(reason.text, explanation) AS says, explanation
     FROM verdicts.exact
     WHERE stage = 'instrument' AND case_group = '*'
 ),
@@ -74,40 +74,24 @@ explained AS (
         *,
         CASE
             WHEN verdict IN ('qualified', 'expected') THEN NULL
-            WHEN instrument_verdict = 'divergent' THEN 'the instrument is broken: ' || coalesce(instrument_says, 'its repeats disagree')
-            WHEN unvouched THEN format('the instrument is {}: ', replace(coalesce(instrument_verdict, 'missing'), '_', ' ')) || coalesce(instrument_says, 'no reason given')
-            WHEN nonfinite > 0 THEN format('{}: {} of {} positions are NaN or infinite', probe, nonfinite, n)
-            WHEN mean_kl IS NULL
-                THEN format('{}: {} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}', probe, gaps, planned, missing, failed, without_truth, first_gap)
-                    || coalesce('; ' || lost_traces, '')
-            WHEN margin IS NULL THEN 'no margin is declared for this pass: give the variant a `margin`'
-            WHEN verdict = 'divergent' THEN format('{}: mean KL above the margin and beyond the floor', probe)
-            WHEN gaps > 0
-                THEN format('{}: {} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}', probe, gaps, planned, missing, failed, without_truth, first_gap)
-                    || coalesce('; ' || lost_traces, '')
-            WHEN floor_id IS NULL
-                THEN format('{}: there is no floor for weights {}, compute dtype {}, backend {}: measure one with `fleetqual reference floors`', probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend)
-            WHEN p_value IS NULL
-                THEN format('{}: the floor {} has only {} configurations; {} are needed', probe, floor_id, coalesce(configurations, 0), min_floor_configurations)
-            WHEN above THEN format('{}: mean KL lies above the margin, but not beyond what benign configurations show (p = {:.2g}, adjusted {:.2g})', probe, p_value, adjusted_p)
-            WHEN reenacted > 0 THEN format('{}: {} of {} cases are reenacted, which can show a divergence but never alone qualifies', probe, reenacted, planned)
-            ELSE format('{}: the bounds of mean KL reach across the margin', probe)
+            WHEN unvouched THEN wording.instrument_fails(instrument_verdict, instrument_says)
+            WHEN nonfinite > 0 THEN wording.not_finite(probe, nonfinite, n)
+            WHEN mean_kl IS NULL THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
+            WHEN margin IS NULL THEN wording.no_margin()
+            WHEN verdict = 'divergent' THEN wording.kl_too_large(probe)
+            WHEN gaps > 0 THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
+            WHEN floor_id IS NULL THEN wording.no_floor(probe, weights_digest, compute_dtype, backend)
+            WHEN p_value IS NULL THEN wording.floor_too_small(probe, floor_id, configurations, min_floor_configurations)
+            WHEN above THEN wording.within_floor(probe, p_value, adjusted_p)
+            WHEN reenacted > 0 THEN wording.reenacted(probe, reenacted, planned)
+            ELSE wording.margin_inside_interval(probe)
         END AS reason,
-        CASE
-            WHEN mean_kl IS NOT NULL
-                THEN format(
-                    '{}: mean KL {:.2g} nats [{:.2g}, {:.2g}], margin {}, {} of {} most probable tokens differ',
-                    probe, mean_kl, ci_low, ci_high, coalesce(format('{:.2g}', margin), 'none'), flips, n
-                )
-            ELSE ''
-        END
+        wording.mean_kl(probe, mean_kl, ci_low, ci_high, margin, flips, n)
         || CASE
-            WHEN nonfinite > 0
-                THEN format('; NaN or infinite at {} of {} positions, first in {}', nonfinite, n, first_nonfinite_case)
-            WHEN verdict = 'divergent'
-                THEN format('; worst in {} at position {}', worst_case, worst_position) || coalesce('; ' || profile, '')
-            WHEN verdict = 'expected' THEN format('; within the declared bound {:.2g}: {}', bound, declared_reason)
-                || CASE WHEN starts_with(case_group, '*bound') THEN format(' (judged apart: {} cases)', planned) ELSE '' END
+            WHEN nonfinite > 0 THEN wording.where_not_finite(nonfinite, n, first_nonfinite_case)
+            WHEN verdict = 'divergent' THEN wording.worst(worst_case, worst_position, profile)
+            WHEN verdict = 'expected'
+                THEN wording.within_declared_bound(bound, declared_reason, CASE WHEN starts_with(case_group, '*bound') THEN planned END)
             ELSE ''
         END AS explanation
     FROM judged
@@ -131,10 +115,10 @@ SELECT
         ELSE 'inconclusive'
     END AS verdict,
     CASE
-        WHEN g.star IS NOT NULL THEN g.star || coalesce(': ' || g.star_error, '')
+        WHEN g.star IS NOT NULL THEN wording.not_shown(g.star, g.star_error)
         WHEN w.verdict IS NOT NULL THEN w.reason
-        WHEN g.planned = 0 THEN 'not_probed: the suite has no case for it'
-        ELSE coalesce(g.lost_traces, 'the attempt left no trace of this stage')
+        WHEN g.planned = 0 THEN wording.no_case()
+        ELSE wording.no_trace(g.lost_traces)
     END AS reason,
     coalesce(g.star, w.observed) AS observed,
     CASE WHEN g.star IS NULL THEN coalesce(w.n, 0)::BIGINT END AS n,

@@ -8,20 +8,18 @@ SELECT
     array_to_string(q.required, ', ') AS required,
     format('{} of {}', coalesce(q.observed, 0), (SELECT count(*) FROM sources.stages WHERE stage <> 'chain')) AS observed_stages,
     CASE q.verdict
-        WHEN 'error' THEN 'nothing to judge: ' || q.failure
+        WHEN 'error' THEN wording.no_attempt(q.failure)
         WHEN 'divergent' THEN
             CASE
-                WHEN q.is_set
-                    THEN q.culprit || ': ' || q.set_says || CASE WHEN q.set_cases > 1 THEN format(' (and {} more cases)', q.set_cases - 1) ELSE '' END
-                        || CASE WHEN contains(q.culprit, '/') THEN '; which of these it was is hidden here' ELSE '; it is hidden here, and what else could do that agrees' END
-                WHEN q.culprit = 'interface' THEN 'every observed stage agrees, the chain does not: ' || q.chain_says
-                WHEN q.culprit IS NULL THEN 'the chain differs (' || q.chain_says || ') and the stages that could place it were not judged: ' || CASE WHEN q.pass = 'timed' THEN 'the timed pass isolates none' ELSE coalesce(q.open, 'see the verdicts') END
-                WHEN q.earliest = 'config' AND q.culprit <> 'config' THEN q.culprit || ': ' || q.fact_details || coalesce(' (' || w.explanation || ')', '')
-                ELSE q.culprit || ': ' || coalesce(h.hints || '; ', '') || coalesce(w.explanation, w.reason, 'it differs')
+                WHEN q.is_set THEN wording.hidden_culprit(q.culprit, q.set_says, q.set_cases)
+                WHEN q.culprit = 'interface' THEN wording.interface(q.chain_says)
+                WHEN q.culprit IS NULL THEN wording.not_placed(q.chain_says, q.pass = 'timed', q.open)
+                WHEN q.earliest = 'config' AND q.culprit <> 'config' THEN wording.fact_explains(q.culprit, q.fact_details, w.explanation)
+                ELSE wording.stage_differs(q.culprit, h.hints, coalesce(w.explanation, w.reason))
             END
-        WHEN 'not_observed' THEN 'timed only: whether its answers are right is for the other passes to say'
-        WHEN 'qualified' THEN 'every required stage agrees' || coalesce(', but for declared differences: ' || q.declared, '')
-        ELSE 'could not judge ' || coalesce(q.open, 'the cell: ' || q.disagreement, 'anything: no stage is required')
+        WHEN 'not_observed' THEN wording.timed_only()
+        WHEN 'qualified' THEN wording.agrees(q.declared)
+        ELSE wording.undecided(q.open, q.disagreement)
     END
     || coalesce(' (' || c.told || ')', '')
     || CASE WHEN q.verdict = 'error' OR q.verdict = 'inconclusive' AND list_contains(q.required, 'chain') THEN '' ELSE coalesce('; ' || q.chain_failed, '') END AS explanation

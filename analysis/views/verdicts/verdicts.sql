@@ -8,7 +8,7 @@ WITH judged AS (
 failed AS (
     SELECT
         p.run_id, p.cell_id, p.node_id, unnest(p.required) AS stage, '*' AS case_group, 'error' AS verdict,
-        p.failure AS reason, p.failure AS explanation
+        wording.not_judged(p.failure) AS reason, p.failure AS explanation
     FROM staging.pairs AS p
     WHERE p.judged_attempt IS NULL
 ),
@@ -22,7 +22,7 @@ everything AS (
 SELECT
     p.run_id, p.cell_id, p.series_id, p.suite, p.model, p.variant, p.engine, p.engine_version,
     p.engine_build, p.serving, p.backend, p.pass, p.compute_dtype, p.kv_dtype, p.hardware, p.node_id,
-    p.device_count, p.driver, p.attempt, e.stage, e.case_group, e.verdict, e.reason, e.observed, e.n,
+    p.device_count, p.driver, p.attempt, e.stage, e.case_group, e.verdict, e.reason.text AS reason, e.observed, e.n,
     e.mismatches, e.effect, e.ci_low, e.ci_high, coalesce(e.margin, CASE WHEN e.stage IN ('instrument', 'state') THEN p.margin END) AS margin,
     e.p_value, e.first_case, e.explanation, e.reference_id, e.floor_id, r.rules_version
 FROM everything AS e

@@ -14,7 +14,7 @@ from runner.engines.llama_cpp.sampling import LlamaSampler
 from runner.engines.llama_cpp.state import LlamaScenarios
 
 
-def load(load: Load) -> Adapter:
+def make_adapter(load: Load) -> Adapter:
     """Load a GGUF file and return what it can be asked."""
     lib = importlib.import_module("llama_cpp")
     options, overrides = dict(load.engine.options), dict[str, Any]()

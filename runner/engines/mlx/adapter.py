@@ -16,7 +16,7 @@ from runner.engines.mlx.state import MlxScenarios
 from runner.engines.shared.names import LONG_DTYPES
 
 
-def load(load: Load) -> Adapter:
+def make_adapter(load: Load) -> Adapter:
     """Load a model of mlx-lm with its tokenizer, and return what it can be asked.
 
     Options: ``dtype`` (f32, f16, bf16) casts the loaded weights; the others are those of

@@ -39,9 +39,9 @@ class MlxServer(Plain):
         return body if self.load.pass_ == "timed" else {**body, "logprobs": True}
 
     def output_ids(self, choices: Sequence[dict[str, Any]]) -> list[int] | None:
-        told = [
+        shown = [
             c["logprobs"]["content"] for c in choices if (c.get("logprobs") or {}).get("content")
         ]
-        if not told:
+        if not shown:
             return None
-        return numbered(token.get("id") for tokens in told for token in tokens)
+        return numbered(token.get("id") for tokens in shown for token in tokens)

@@ -69,9 +69,9 @@ def _kind(value: Any, kind: type, name: str) -> Any:
 
 def _named(value: Any) -> str:
     """Return a value's kind, and the value where it is short."""
-    told = "null" if value is None else _KINDS.get(type(value), "something else")
+    kind = "null" if value is None else _KINDS.get(type(value), "something else")
     short = isinstance(value, str | int | float) and len(str(value)[:50]) < 40
-    return f"{told} ({value!r})" if short else told
+    return f"{kind} ({value!r})" if short else kind
 
 
 _KINDS: dict[type, str] = {

@@ -9,18 +9,18 @@ endpoint end the attempt, and so does one request that has no end in its time.
 import http.client
 import json
 import ssl
-import threading
 import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from socket import SHUT_RDWR, socket
+from contextlib import contextmanager
 from typing import Any
 
 from runner.engines.base import EngineGone
 from runner.engines.redaction import Redaction
 from runner.engines.servers.answer_shapes import Misshapen, check_answer
+from runner.engines.servers.http_call import HttpCall
+from runner.engines.servers.server_errors import Refused, ServerFailure
 from runner.engines.servers.untrusted_json import parsed
 
 #: Failures in a row at one endpoint after which a server is not asked again.
@@ -31,33 +31,13 @@ _PATIENCE_WITH_ERRORS = 10
 #: Pauses between tries of one request, and the longest that a server may ask for.
 _PAUSES_S = (0.2, 0.6)
 _LONGEST_PAUSE_S = 5.0
-_LARGEST_REPLY = 256 << 20
-#: A stream is put together in memory, piece by piece.
-_LARGEST_STREAM = 32 << 20
-_PIECE = 1 << 16
-_TOLD = 300
+_MOST_CHARACTERS = 300
 _JSON_HEADER = {"Content-Type": "application/json"}
 #: Refusals that mean the whole endpoint, not this request.
 _SHUT = (401, 403, 404, 405)
 
 Endpoint = tuple[str, bool]
 """A path, and whether its answer is streamed."""
-
-
-class Refused(Exception):
-    """The server refused one request (status 4xx); it says nothing about others."""
-
-    def __init__(self, status: int, what: str) -> None:
-        super().__init__(f"HTTP {status}: {what}")
-        self.status = status
-
-
-class ServerFailure(Exception):
-    """The server failed at one request: this case has no answer."""
-
-    def __init__(self, why: str, status: int | None = None) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 class _Again(Exception):
@@ -175,7 +155,7 @@ class Client:
             self._worked.add(endpoint)
 
     @contextmanager
-    def _opened(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator["_Call"]:
+    def _opened(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator[HttpCall]:
         """Send a request until it is answered, refused, or has failed once too often."""
         call = self._answered(method, path, body, time.monotonic() + self._timeout_s)
         try:
@@ -188,9 +168,9 @@ class Client:
 
     def _answered(
         self, method: str, path: str, body: dict[str, Any] | None, ends: float
-    ) -> "_Call":
+    ) -> HttpCall:
         for pause in (*_PAUSES_S, None):
-            call = _Call(self._connection(ends - time.monotonic()), ends)
+            call = HttpCall(self._connection(ends - time.monotonic()), ends)
             try:
                 self._asked(call, method, path, body)
                 return call
@@ -205,7 +185,7 @@ class Client:
                 raise
         raise AssertionError("unreachable")
 
-    def _asked(self, call: "_Call", method: str, path: str, body: dict[str, Any] | None) -> None:
+    def _asked(self, call: HttpCall, method: str, path: str, body: dict[str, Any] | None) -> None:
         target = path if path.startswith("/") else f"{self._prefix}/{path}"
         data = None if body is None else json.dumps(body).encode("utf-8", "surrogatepass")
         headers = {**self._headers, **({} if data is None else _JSON_HEADER)}
@@ -236,7 +216,7 @@ class Client:
             )
         return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
 
-    def _events(self, call: "_Call") -> Iterator[dict[str, Any]]:
+    def _events(self, call: HttpCall) -> Iterator[dict[str, Any]]:
         finished = False
         for line in call.lines():
             field, _, data = line.strip().partition(b":")
@@ -277,101 +257,11 @@ class Client:
     def _shown(self, data: bytes) -> str:
         """Return the beginning of what came, in one line; the key is taken out before it is cut."""
         text = self._redaction.raw(data).decode("utf-8", "replace")
-        return " ".join(text[: 4 * _TOLD].split())[:_TOLD] or "nothing"
+        return " ".join(text[: 4 * _MOST_CHARACTERS].split())[:_MOST_CHARACTERS] or "nothing"
 
     def _named(self, error: BaseException) -> str:
-        told = self._redaction.text(f"{type(error).__name__}: {error}").rstrip(": ")
-        return " ".join(told.split())[:_TOLD]
-
-
-class _Call:
-    """One request and its answer on a connection of its own, which is cut when its time is over.
-
-    A socket's own limit holds for each read alone: a server that sends a byte now and then would
-    never reach it.
-    """
-
-    def __init__(self, connection: http.client.HTTPConnection, ends: float) -> None:
-        self._connection, self._ends = connection, ends
-        self._response: http.client.HTTPResponse | None = None
-        self._cut: threading.Timer | None = None
-        self._sock: socket | None = None
-
-    def ask(
-        self, method: str, target: str, data: bytes | None, headers: dict[str, str]
-    ) -> tuple[int, str, float | None]:
-        """Send the request; return status, Location and the pause that is asked for, in seconds."""
-        self._connection.connect()
-        # The connection forgets it as soon as the answer begins, where it is the last one.
-        self._sock = self._connection.sock
-        self._cut = threading.Timer(max(0.0, self._ends - time.monotonic()), self._shut)
-        self._cut.daemon = True
-        self._cut.start()
-        self._connection.request(method, target, data, headers)
-        self._response = self._connection.getresponse()
-        told = self._response.headers
-        try:
-            pause = float(told.get("Retry-After", ""))
-        except ValueError:
-            pause = None
-        return self._response.status, told.get("Location", ""), pause
-
-    def rest(self) -> bytes:
-        """Return all of the body.
-
-        Raises:
-            ServerFailure: it is too large.
-        """
-        return b"".join(self._pieces(_LARGEST_REPLY))
-
-    def lines(self) -> Iterator[bytes]:
-        """Yield the body's lines as they come; raises as ``rest`` does."""
-        begun = list[bytes]()
-        for piece in self._pieces(_LARGEST_STREAM):
-            *whole, last = piece.split(b"\n")
-            for line in whole:
-                yield b"".join([*begun, line])
-                begun = []
-            begun.append(last)
-        yield b"".join(begun)
-
-    def check_time(self, error: BaseException | None = None) -> None:
-        """Raise TimeoutError if the time is over: then that is why the connection broke."""
-        if isinstance(error, TimeoutError) or time.monotonic() >= self._ends:
-            raise TimeoutError from error
-
-    def close(self) -> None:
-        if self._cut is not None:
-            self._cut.cancel()
-        if self._response is not None:
-            self._response.close()
-        self._connection.close()
-
-    def _pieces(self, largest: int) -> Iterator[bytes]:
-        if self._response is None:
-            raise RuntimeError("nothing was asked")
-        size = self._response.length or 0
-        while size <= largest:
-            self.check_time()
-            piece = self._response.read1(_PIECE)
-            if not piece:
-                self.check_time()
-                self._whole()
-                return
-            size = size + len(piece) if self._response.length is None else size
-            yield piece
-        raise ServerFailure(f"the answer is over {largest >> 20} MiB")
-
-    def _whole(self) -> None:
-        """Raise if a body of known length ended early, which ``read1`` does not notice."""
-        missing = self._response.length if self._response is not None else None
-        if missing:
-            raise http.client.IncompleteRead(b"", missing)
-
-    def _shut(self) -> None:
-        if self._sock is not None:
-            with suppress(OSError):
-                self._sock.shutdown(SHUT_RDWR)
+        text = self._redaction.text(f"{type(error).__name__}: {error}").rstrip(": ")
+        return " ".join(text.split())[:_MOST_CHARACTERS]
 
 
 def _is_openai(path: str) -> bool:

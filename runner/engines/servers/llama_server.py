@@ -11,7 +11,6 @@ Field names are those of its README and sources (llama.cpp of August 2026): ``/a
   own. Probabilities below float32 come as its lowest number and stored as ``_LEAST``.
 """
 
-import hashlib
 import random
 import time
 from collections.abc import Sequence
@@ -23,12 +22,13 @@ from typing import Any
 from runner.engines.abilities import Adapter, Scenarios
 from runner.engines.base import Load, Logits, Reply, Request, Unseen
 from runner.engines.declaration import Shown
-from runner.engines.servers.http_client import Client, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.llama_server_completion import (
     GREEDY,
     Completion,
     as_object,
 )
+from runner.engines.servers.llama_server_facts import file_type, meta_of, stated_facts
 from runner.engines.servers.plain import (
     Plain,
     answers,
@@ -37,7 +37,7 @@ from runner.engines.servers.plain import (
     listed_ids,
     numbered,
 )
-from runner.engines.shared.sampling_defaults import sampling_defaults
+from runner.engines.servers.server_errors import ServerFailure
 
 _OWNER = "llamacpp"
 #: Sampling parameters, and what the server calls them.
@@ -51,17 +51,9 @@ _SAMPLERS = {
     "frequency_penalty": "frequency_penalty",
     "logit_bias": "logit_bias",
 }
-_DEFAULTS = {
-    **{name: name for name in ("temperature", "top_k", "top_p", "min_p", "typical_p")},
-    "repetition_penalty": "repeat_penalty",
-}
-#: Parts of llama.cpp's names of file types, as the quantisations are written elsewhere.
-_FILE_TYPES = {" - small": "_s", " - medium": "_m", " - large": "_l", "all ": "", "(guessed)": ""}
 #: Unasked, this server switches thinking on, which templates do not: left so, every script would be
 #: taken for thoughts, and a fault of the prompt would show as one of the parser.
 _AS_TEMPLATES_DO = {"enable_thinking": False}
-#: What it samples with where neither a model nor a user says anything.
-_OWN_DEFAULTS = {"do_sample": True, "min_p": 0.05, "temperature": 0.8, "top_k": 40, "top_p": 0.95}
 #: What a bias needs to beat every logit.
 _SURELY = 1e4
 
@@ -109,10 +101,10 @@ class LlamaServer(Plain):
         self.loaded = replace(
             self.loaded,
             engine_build=str(self._props.get("build_info") or ""),
-            compute_dtype=_file_type(self._props.get("model_ftype")),
+            compute_dtype=file_type(self._props.get("model_ftype")),
         )
         listed = as_object(client.get("models"), "models").get("data")
-        self._meta = _meta(listed if isinstance(listed, list) else [], model)
+        self._meta = meta_of(listed if isinstance(listed, list) else [], model)
         self._completion = Completion(client, self._meta.get("n_vocab"), self.eos_ids)
         self._eos: list[int] | None = None
         self._bos: str | None = None
@@ -139,26 +131,14 @@ class LlamaServer(Plain):
 
     def facts(self) -> dict[str, Any]:
         """Return what it states; layers, rotary base and the cache's type it keeps to itself."""
-        settings = self._props.get("default_generation_settings")
-        settings = settings if isinstance(settings, dict) else {}
-        found: dict[str, Any] = {"compute_dtype": self.loaded.compute_dtype}
+        found = stated_facts(self._props, self._meta)
+        found["compute_dtype"] = self.loaded.compute_dtype
         with suppress(Unseen):
             found["eos_ids"] = self.eos_ids()
-        if isinstance(size := self._meta.get("n_vocab"), int):
-            found["vocab_size"] = size
-        if isinstance(length := settings.get("n_ctx"), int):
-            found["context_length"] = length
-        if isinstance(template := self._props.get("chat_template"), str):
-            digest = hashlib.sha256(template.encode("utf-8", "surrogatepass")).hexdigest()
-            found["template_digest"] = digest
         found["add_bos"] = bool(self._added_bos())
         bos = self._tokenized(str(self._props.get("bos_token") or ""), add_special=False)
         if len(bos) == 1:
             found["bos_id"] = bos[0]
-        if isinstance(params := settings.get("params"), dict):
-            applied = _applied(params)
-            if applied != _OWN_DEFAULTS:
-                found["sampling_defaults"] = applied
         return found
 
     def eos_ids(self) -> list[int]:
@@ -331,24 +311,4 @@ class LlamaServer(Plain):
         return listed_ids(self.client.post("/tokenize", body), "tokens")
 
 
-def _meta(models: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return what the list of models says of this one."""
-    for model in models:
-        if model.get("id") == name and isinstance(model.get("meta"), dict):
-            found: dict[str, Any] = model["meta"]
-            return found
-    return {}
-
-
-def _applied(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the sampling applied where nothing is asked, as a generation config says it."""
-    told = {name: params.get(key) for name, key in _DEFAULTS.items()}
-    stated = {name: float(f"{v:.6g}") for name, v in told.items() if isinstance(v, int | float)}
-    return sampling_defaults({**stated, "do_sample": stated.get("temperature", 0.0) > 0})
-
-
-def _file_type(told: Any) -> str:
-    name = told.lower() if isinstance(told, str) else "unknown"
-    for long, short in _FILE_TYPES.items():
-        name = name.replace(long, short)
-    return name.strip()
+DIALECT = LlamaServer

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from runner.engines.base import Logits, Unseen
-from runner.engines.servers.http_client import Client, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import numbered
+from runner.engines.servers.server_errors import ServerFailure
 
 GREEDY = {"temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0}
 #: Below the logarithm of the least float32, which is all that is known of what underflowed.
@@ -106,7 +107,7 @@ class Completion:
     ) -> dict[str, Any]:
         """Let the server generate exactly ``following``, and one id more.
 
-        That one is forced too: of a part of a character no probabilities would be told.
+        That one is forced too: of a part of a character no probabilities would come.
         """
         ids = [*following, self._filler()]
         body = {
@@ -129,11 +130,11 @@ class Completion:
         found, size = list[Logits](), self._vocabulary
         try:
             for position in answer["completion_probabilities"]:
-                told = position["top_logprobs"]
+                entries = position["top_logprobs"]
                 row = np.full(size, np.nan, np.float32)
-                row[[entry["id"] for entry in told]] = [entry["logprob"] for entry in told]
-                if len(told) != size:
-                    raise ValueError(f"{len(told)} of {size} probabilities came")
+                row[[entry["id"] for entry in entries]] = [entry["logprob"] for entry in entries]
+                if len(entries) != size:
+                    raise ValueError(f"{len(entries)} of {size} probabilities came")
                 found.append(np.maximum(row, _LEAST))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise ServerFailure(

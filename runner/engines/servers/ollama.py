@@ -17,8 +17,9 @@ from typing import Any
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load, Reply, Request, Unseen
 from runner.engines.declaration import Shown
-from runner.engines.servers.http_client import Client, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, answers, as_text
+from runner.engines.servers.server_errors import ServerFailure
 from runner.engines.shared.sampling_defaults import sampling_defaults
 from runner.engines.shared.tokenizer_json import canonical_pre
 
@@ -66,19 +67,19 @@ class Ollama(Plain):
     @classmethod
     def recognises(cls, client: Client, models: list[dict[str, Any]]) -> bool:
         version, tags = answers(client, "/api/version"), answers(client, "/api/tags")
-        told = isinstance(version, dict) and isinstance(version.get("version"), str)
-        return told and isinstance(tags, dict) and isinstance(tags.get("models"), list)
+        has_version = isinstance(version, dict) and isinstance(version.get("version"), str)
+        return has_version and isinstance(tags, dict) and isinstance(tags.get("models"), list)
 
     def version(self) -> str | None:
-        told = answers(self.client, "/api/version")
-        return str(told["version"]) if isinstance(told, dict) and "version" in told else None
+        answer = answers(self.client, "/api/version")
+        return str(answer["version"]) if isinstance(answer, dict) and "version" in answer else None
 
     def facts(self) -> dict[str, Any]:
         """Return what the loaded file says; the length is that of the loaded model, if stated."""
         meta = self._show.get("model_info")
         meta = meta if isinstance(meta, dict) else {}
         arch = str(meta.get("general.architecture") or "")
-        told = {
+        of_file = {
             "architecture": meta.get("general.architecture"),
             "bos_id": meta.get("tokenizer.ggml.bos_token_id"),
             "add_bos": meta.get("tokenizer.ggml.add_bos_token"),
@@ -91,7 +92,7 @@ class Ollama(Plain):
             "model_name": meta.get("general.name"),
             "context_length": self._context_length(),
         }
-        found = {name: value for name, value in told.items() if value is not None}
+        found = {name: value for name, value in of_file.items() if value is not None}
         for name in {"rope_theta", "rms_eps"} & found.keys():
             # The file keeps both as float32; seven digits are all that it can say.
             found[name] = float(f"{float(found[name]):.6g}")
@@ -184,3 +185,6 @@ def _native_call(call: dict[str, Any]) -> dict[str, Any]:
         except ValueError:
             raise Unseen("hidden", "/api/chat takes no arguments that are no JSON") from None
     return {**call, "function": function}
+
+
+DIALECT = Ollama

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 from runner.engines.abilities import Adapter, Ask, Scenarios
 from runner.engines.base import Load, Loaded, Reply, Request, Unseen
 from runner.engines.declaration import Shown, all_stages
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.messages import openai_messages
+from runner.engines.servers.server_errors import Refused, ServerFailure
 from runner.engines.shared.streamed import StreamedMessage
 
 HIDDEN_STAGES = all_stages("hidden")
@@ -200,3 +201,6 @@ def numbered(pieces: Iterator[Any]) -> list[int]:
     if not all(type(x) is int and 0 <= x < 2**31 for x in found):
         raise ServerFailure("what should be token ids is something else")
     return found
+
+
+DIALECT = Plain

@@ -19,7 +19,7 @@ import numpy as np
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load, Logits, Reply, Request, Unseen
 from runner.engines.declaration import Shown
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
     Plain,
@@ -28,6 +28,7 @@ from runner.engines.servers.plain import (
     listed_ids,
     numbered,
 )
+from runner.engines.servers.server_errors import Refused, ServerFailure
 
 _TYPES = {"float32": "f32", "float16": "f16", "half": "f16", "bfloat16": "bf16"}
 #: Log-probs that one call may ask for: each is about 40 bytes of JSON.
@@ -183,7 +184,7 @@ class SGLang(Plain):
         """Return one position's log-probs [V] from ``[log-prob, id, text]`` of every id."""
         row = np.full(self._size or 0, np.nan, np.float32)
         try:
-            row[[told[1] for told in entry]] = [told[0] for told in entry]
+            row[[part[1] for part in entry]] = [part[0] for part in entry]
         except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
             raise ServerFailure(f"no distribution came from /generate: {error!r}"[:200]) from error
         if len(entry) != self._size:
@@ -237,3 +238,6 @@ def _vocabulary(path: str) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return size if isinstance(size, int) and size > 0 else None
+
+
+DIALECT = SGLang

@@ -16,8 +16,8 @@ class StreamedMessage:
     def add(self, delta: dict[str, Any]) -> bool:
         """Take one delta; return whether it brought anything of the answer."""
         brought = False
-        for name, told in _TEXTS.items():
-            if piece := next(filter(None, map(delta.get, told)), None):
+        for name, keys in _TEXTS.items():
+            if piece := next(filter(None, map(delta.get, keys)), None):
                 self._texts.setdefault(name, []).append(piece)
                 brought = True
         for place, call in enumerate(delta.get("tool_calls") or ()):

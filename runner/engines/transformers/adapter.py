@@ -17,7 +17,7 @@ from runner.engines.transformers.sampling import TorchSampler
 from runner.engines.transformers.state import TorchScenarios
 
 
-def load(load: Load) -> Adapter:
+def make_adapter(load: Load) -> Adapter:
     """Load a causal language model with its tokenizer, and return what it can be asked.
 
     Options: ``dtype`` (f32, f16, bf16), ``attn_implementation`` (sdpa, eager), ``threads``,

@@ -24,7 +24,7 @@ from runner.engines.vllm.watch import Watch, forcing
 _OURS = ("chat_template_content_format", "tool_call_parser", "reasoning_parser")
 
 
-def load(load: Load) -> Adapter:
+def make_adapter(load: Load) -> Adapter:
     """Load a model in vLLM, and return what it can be asked.
 
     Options are vLLM's own engine arguments; ``dtype`` may be f32, f16 or bf16, too. Without

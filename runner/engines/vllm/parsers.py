@@ -66,10 +66,10 @@ class Parsers:
                 finished=last,
             )
             if delta is not None:
-                told = delta.model_dump(exclude_none=True)
-                told["reasoning_content"] = told.pop("reasoning", None)
-                called |= bool(told.get("tool_calls"))
-                message.add(told)
+                fields = delta.model_dump(exclude_none=True)
+                fields["reasoning_content"] = fields.pop("reasoning", None)
+                called |= bool(fields.get("tool_calls"))
+                message.add(fields)
         return message.message(), called
 
     def _made(self, request: Request) -> tuple[Any, Any]:

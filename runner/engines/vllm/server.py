@@ -7,13 +7,14 @@ from typing import Any
 from runner.engines.abilities import Adapter, Ask, Scenarios
 from runner.engines.base import Load, Logits, Reply, Request, Unseen
 from runner.engines.declaration import Shown
-from runner.engines.servers.http_client import Client, Refused
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
     answers,
 )
+from runner.engines.servers.server_errors import Refused
 from runner.engines.vllm.server_chat import VllmChats
-from runner.engines.vllm.server_facts import Told
+from runner.engines.vllm.server_facts import ServerStatements
 from runner.engines.vllm.server_numbers import Numbers
 
 _OWNER = "vllm"
@@ -32,7 +33,7 @@ _CALLS = {
     "chain": "POST chat/completions with return_token_ids",
 }
 _NUMERIC = ("instrument", "logits", "sampling")
-#: Without a repetition penalty: it works on logits, and only their differences are told.
+#: Without a repetition penalty: it works on logits, and only their differences are returned.
 _SAMPLERS = (
     "temperature",
     "top_k",
@@ -62,8 +63,8 @@ class VllmServer(VllmChats):
         super().__init__(load, client, model)
         self.timed = load.pass_ == "timed"
         self.numbers = Numbers(client, model)
-        self._told = Told(client)
-        self._told.refuse_other(load.backend)
+        self._stated = ServerStatements(client)
+        self._stated.refuse_other(load.backend)
         self._ends: list[int] | None = None
         some = self.tokenized("x", special=True)
         self.numbers.find_out(some)
@@ -75,9 +76,9 @@ class VllmServer(VllmChats):
         self.shown = self._seen_here()
         self.loaded = replace(
             self.loaded,
-            engine_build=self._told.build(),
-            compute_dtype=self._told.compute_dtype() or "unknown",
-            kv_dtype=self._told.kv_dtype() or "unknown",
+            engine_build=self._stated.build(),
+            compute_dtype=self._stated.compute_dtype() or "unknown",
+            kv_dtype=self._stated.kv_dtype() or "unknown",
         )
 
     def adapter(self) -> Adapter:
@@ -101,27 +102,27 @@ class VllmServer(VllmChats):
         return isinstance(answers(client, "/version"), dict)
 
     def version(self) -> str | None:
-        told = answers(self.client, "/version")
-        return str(told["version"]) if isinstance(told, dict) and "version" in told else None
+        answer = answers(self.client, "/version")
+        return str(answer["version"]) if isinstance(answer, dict) and "version" in answer else None
 
     def facts(self) -> dict[str, Any]:
-        found = self._told.facts()
+        found = self._stated.facts()
         plain, special = self.tokenized("x"), self.tokenized("x", special=True)
         found["add_bos"] = special[1:] == plain
         if found["add_bos"]:
             found["bos_id"] = special[0]
-        elif bos := self._told.tokenizer.get("bos_token"):
+        elif bos := self._stated.tokenizer.get("bos_token"):
             found["bos_id"] = self.tokenized(bos)[0]
         if self.numbers.vocabulary:
             found["vocab_size"] = self.numbers.vocabulary
-        if self.numbers.forces and self._told.added_ids():
+        if self.numbers.forces and self._stated.added_ids():
             found["eos_ids"] = self.eos_ids()
         return found
 
     def eos_ids(self) -> list[int]:
         """Return the added tokens at which an answer ends; found out by forcing each one."""
         if self._ends is None:
-            added = self._told.added_ids()
+            added = self._stated.added_ids()
             if not self.numbers.forces or not added:
                 raise Unseen("hidden", "this server does not show its EOS ids")
             some = self.tokenized("x", special=True)
@@ -156,7 +157,7 @@ class VllmServer(VllmChats):
 
     def draw(self, prompt: Sequence[int], asked: dict[str, Any], n: int, seed: int) -> list[int]:
         """Draw as the answers of several requests; vLLM seeds the answers of one apart."""
-        limit = min(self._told.batched_tokens() or _DRAWN_TOKENS, _DRAWN_TOKENS)
+        limit = min(self._stated.batched_tokens() or _DRAWN_TOKENS, _DRAWN_TOKENS)
         most = max(1, min(_DRAWN_MOST, limit // len(prompt)))
         found: list[int] = []
         while len(found) < n:

@@ -1,4 +1,4 @@
-"""A chat with vLLM's server: what is put into it, what is forced out of it, and all that is told.
+"""A chat with vLLM's server: what is put into it, what is forced out of it, and all that it shows.
 
 Every part is asked on the path of a chat where there is a way: the prompt's text and ids come with
 the answer, and what is put in the place of a prompt comes as a template that prints it. A script is
@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from runner.engines.base import Reply, Request, Unseen
-from runner.engines.servers.http_client import Refused
 from runner.engines.servers.plain import (
     Plain,
     as_message,
@@ -20,6 +19,7 @@ from runner.engines.servers.plain import (
     listed_ids,
     numbered,
 )
+from runner.engines.servers.server_errors import Refused
 from runner.engines.shared.streamed import StreamedMessage
 from runner.engines.vllm.server_numbers import SCRIPT, Numbers
 
@@ -77,8 +77,8 @@ class VllmChats(Plain):
         total = time.perf_counter() - started
         message = message or streamed.message()
         choices = [first_choice(event) for event in events if event.get("choices")]
-        told = (event["usage"] for event in reversed(events) if event.get("usage"))
-        usage: dict[str, Any] = next(told, {})
+        usages = (event["usage"] for event in reversed(events) if event.get("usage"))
+        usage: dict[str, Any] = next(usages, {})
         count = usage.get("completion_tokens")
         output = self.output_ids(choices)
         return Reply(
@@ -97,8 +97,8 @@ class VllmChats(Plain):
         )
 
     def output_ids(self, choices: Sequence[dict[str, Any]]) -> list[int] | None:
-        told = [c["token_ids"] for c in choices if c.get("token_ids") is not None]
-        return numbered(token for ids in told for token in ids) if told else None
+        pieces = [c["token_ids"] for c in choices if c.get("token_ids") is not None]
+        return numbered(token for ids in pieces for token in ids) if pieces else None
 
     def render(self, request: Request) -> str:
         body = {**self._chat_body(request), "max_tokens": 1, "stream": False}
@@ -181,13 +181,13 @@ class VllmChats(Plain):
                 continue
             text = self.text_of(ids)
             asked = {"prompt": text, "add_special_tokens": False, "return_token_strs": True}
-            told = self.client.post("/tokenize", {"model": self.model, **asked})
-            if told.get("tokens") != ids:
+            answer = self.client.post("/tokenize", {"model": self.model, **asked})
+            if answer.get("tokens") != ids:
                 continue
             # The grammar spells the text, in pieces of any size: the longest are favoured.
             favour = {
                 str(token): min(_MOST_FAVOUR, _FAVOUR * len(piece))
-                for token, piece in zip(ids, told.get("token_strs") or (), strict=False)
+                for token, piece in zip(ids, answer.get("token_strs") or (), strict=False)
             }
             yield {"structured_outputs": {"choice": [text]}, "logit_bias": favour}
 
@@ -197,7 +197,7 @@ class VllmChats(Plain):
         return listed_ids(self.client.post("/tokenize", body), "tokens")
 
 
-def _prompt_ids(told: Sequence[dict[str, Any]]) -> list[int] | None:
+def _prompt_ids(parts: Sequence[dict[str, Any]]) -> list[int] | None:
     """Return the prompt's ids: with the answer of a chat, with the choice of a completion."""
-    found = next((t["prompt_token_ids"] for t in told if t.get("prompt_token_ids")), None)
+    found = next((t["prompt_token_ids"] for t in parts if t.get("prompt_token_ids")), None)
     return None if found is None else numbered(iter(found))

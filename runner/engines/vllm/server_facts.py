@@ -16,7 +16,7 @@ from runner.engines.shared.names import dtype_name
 _DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "cpu": "cpu"}
 
 
-class Told:
+class ServerStatements:
     """The answers of a server about itself; each is empty where it gives none."""
 
     def __init__(self, client: Client) -> None:

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from runner.engines.base import Logits, Unseen
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import first_choice, numbered
+from runner.engines.servers.server_errors import Refused, ServerFailure
 
 #: Under this name a request carries the ids that must come out.
 SCRIPT = "forced_ids"
@@ -116,10 +117,10 @@ class Numbers:
         body.update(asked)
         if seed is not None:
             body["seed"] = seed
-        told = self._client.post("completions", body).get("choices") or ()
-        if len(told) != answers:
-            raise ServerFailure(f"{len(told)} answers came, and {answers} were asked for")
-        return [_ids(choice) for choice in told]
+        choices = self._client.post("completions", body).get("choices") or ()
+        if len(choices) != answers:
+            raise ServerFailure(f"{len(choices)} answers came, and {answers} were asked for")
+        return [_ids(choice) for choice in choices]
 
     def ends(self, prompt: Sequence[int], token: int) -> bool:
         """Whether an answer ends with this id, though more is forced to follow."""
@@ -167,8 +168,8 @@ class Numbers:
                 asked["extra_args"] = {SCRIPT: list(output)}
             body = {**self._by_ids(prompt, asked), **more}
             answer = self._client.post("/inference/v1/generate", body)
-            choice, told = first_choice(answer), answer.get("prompt_logprobs")
-            steps_told = [
+            choice, of_prompt = first_choice(answer), answer.get("prompt_logprobs")
+            of_steps = [
                 {entry["token_id"]: entry["logprob"] for entry in step["top_logprobs"]}
                 for step in choice["logprobs"]["content"]
             ]
@@ -176,18 +177,18 @@ class Numbers:
             body = {**self._request(prompt, steps, script=output, ignore_eos=True), **_ALL, **more}
             answer = self._client.post("completions", {**body, "prompt_logprobs": -1})
             choice = first_choice(answer)
-            told, steps_told = choice.get("prompt_logprobs"), choice["logprobs"]["top_logprobs"]
+            of_prompt, of_steps = choice.get("prompt_logprobs"), choice["logprobs"]["top_logprobs"]
         if output and _ids(choice) != list(output):
             raise RuntimeError(f"vLLM was to produce {list(output)} and did {_ids(choice)}")
         details = (answer.get("usage") or {}).get("prompt_tokens_details") or {}
         cached = int(details.get("cached_tokens") or 0)
-        rows = [{int(i): p["logprob"] for i, p in row.items()} for row in told[cached + 1 :]]
-        return cached, self._output_rows([*rows, *steps_told])
+        rows = [{int(i): p["logprob"] for i, p in row.items()} for row in of_prompt[cached + 1 :]]
+        return cached, self._output_rows([*rows, *of_steps])
 
-    def _output_rows(self, told: Sequence[dict[Any, float]]) -> Logits:
+    def _output_rows(self, positions: Sequence[dict[Any, float]]) -> Logits:
         """Return rows [n, V] from log-probabilities by id."""
-        rows = np.full((len(told), self.vocabulary), np.nan, np.float32)
-        for row, entries in zip(rows, told, strict=True):
+        rows = np.full((len(positions), self.vocabulary), np.nan, np.float32)
+        for row, entries in zip(rows, positions, strict=True):
             ids = [int(str(name).removeprefix(_ID)) for name in entries]
             if len(ids) != self.vocabulary or max(ids) >= self.vocabulary:
                 raise ServerFailure(f"{len(ids)} log-probabilities came of {self.vocabulary}")

@@ -51,8 +51,8 @@ class VllmScenarios:
         choice = answer.outputs[0]
         if list(choice.token_ids) != list(output):
             raise RuntimeError(f"vLLM was to decode {list(output)} and did {choice.token_ids}")
-        told = [step[token].logprob for step, token in zip(choice.logprobs, output, strict=True)]
-        _aligned(rows, output, told)
+        stated = [step[token].logprob for step, token in zip(choice.logprobs, output, strict=True)]
+        _aligned(rows, output, stated)
         return rows
 
     def batch(self, sequences: Sequence[Forced]) -> list[Logits]:
@@ -170,24 +170,24 @@ class VllmScenarios:
 
 def _prompt_logprobs(answer: Any, ids: Sequence[int], first: int) -> list[float]:
     """Return what vLLM says of ids ``first + 1`` to the last of a prompt."""
-    told = answer.prompt_logprobs
-    return [told[place][ids[place]].logprob for place in range(first + 1, len(ids))]
+    stated = answer.prompt_logprobs
+    return [stated[place][ids[place]].logprob for place in range(first + 1, len(ids))]
 
 
-def _aligned(rows: Logits, ids: Sequence[int], told: Sequence[float]) -> None:
+def _aligned(rows: Logits, ids: Sequence[int], stated: Sequence[float]) -> None:
     """Refuse rows that do not give the ids after them the log-probabilities that vLLM returned.
 
-    ``ids`` and ``told`` may be fewer than ``rows``.
+    ``ids`` and ``stated`` may be fewer than ``rows``.
     """
     wide = rows[: len(ids)].astype(np.float64)
     highest = wide.max(axis=1, initial=-np.inf, keepdims=True)
     sums = np.log(np.exp(wide - highest).sum(axis=1)) + highest[:, 0]
     own = wide[np.arange(len(ids)), np.asarray(ids, np.int64)] - sums
-    apart = np.abs(own - np.asarray(told, np.float64))
+    apart = np.abs(own - np.asarray(stated, np.float64))
     # What is no number is a defect of its own, which the probes count.
     wrong = np.flatnonzero(apart > _SAME)
     if len(wrong):
         raise RuntimeError(
             f"the logits seen at position {wrong[0]} are not those of vLLM's own log-probability: "
-            f"{own[wrong[0]]:.6f} and {told[wrong[0]]:.6f}"
+            f"{own[wrong[0]]:.6f} and {stated[wrong[0]]:.6f}"
         )

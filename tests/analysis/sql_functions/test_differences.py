@@ -15,7 +15,10 @@ from analysis.sql_functions.differences import (
     token_parts,
     visible,
 )
-from analysis.sql_functions.functions import canonical_fact, canonical_message, register, version_in
+from analysis.sql_functions.messages import canonical_message
+from analysis.sql_functions.registered import register
+from analysis.sql_functions.versions import version_in
+from runner.stored.canonical import canonical_fact
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.bare import bare
 from tests.analysis.conftest import Judged, Together
 from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, runner_up
@@ -295,7 +296,8 @@ def test_where_two_parts_could_have_made_it_no_swap_of_the_tokens_tells_which(
     assert f"no swap tells in {CASE} whether it or {rival} made the symptom" in cell["explanation"]
 
 
-def test_one_case_that_confirms_outweighs_one_that_contradicts(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_one_case_that_confirms_outweighs_one_that_contradicts(bench: Bench) -> Halves:
     spoil(bench.attempt, "template")
     for case, healed in ((CASE, True), ("chain/tools", False)):
         right = chain_answer(case)
@@ -303,7 +305,7 @@ def test_one_case_that_confirms_outweighs_one_that_contradicts(bench: Bench, jud
         bench.attempt.change("chain", case, "whole", **ill)
         swap(bench.attempt, "cure/template", right if healed else ill, case)
         swap(bench.attempt, "cure/sampling", ill, case)
-    assert judged(bench).cell()["confirmed"] == "yes"
+    assert (yield).cell()["confirmed"] == "yes"
 
 
 def test_a_tie_counts_as_the_truths_answer(bench: Bench, judged: Judge) -> None:
@@ -315,16 +317,15 @@ def test_a_tie_counts_as_the_truths_answer(bench: Bench, judged: Judge) -> None:
     assert confirmed(bench, judged, "template", OTHER_PROMPT, proof)["confirmed"] == "yes"
 
 
-def test_an_interface_fault_is_confirmed_by_any_part_and_refuted_by_none(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_an_interface_fault_is_confirmed_by_any_part_and_refuted_by_none(bench: Bench) -> Halves:
     bench.cells = [Cell("c1:shown"), Cell("c1:open")]
     for cell in bench.cells:
         cell.only.change("chain", CASE, "whole", **OTHER_PROMPT)
         swap(cell.only, "cure/sampling", OTHER_PROMPT)
     swap(bench.cells[0].only, "cure/template", RIGHT)
     swap(bench.cells[1].only, "cure/template", OTHER_PROMPT)
-    found = judged(bench)
+    found = yield
     cells = [found.cell(c.cell_id) for c in bench.cells]
     assert {c["culprit"] for c in cells} == {"interface"}
     assert [c["confirmed"] for c in cells] == ["yes", "not_applicable"]
@@ -351,8 +352,7 @@ def test_a_declared_difference_upstream_neither_confirms_nor_contradicts(
     bench.attempt.change("chain", case, "stream", text="x")
     swap(bench.attempt, "cure/template", ill, case)
     assert judged(bench).cell()["confirmed"] == "no"
-    query = "SELECT payload_digest FROM divergences WHERE stage = 'tokenize'"
-    (row,) = judged(bench).catalog.rows(query)
+    (row,) = judged(bench).rows("divergences", "stage = 'tokenize'")
     entry = {"stage": "tokenize", "signature": row["payload_digest"], "reason": "known"}
     bench.expected = [entry]
     assert judged(bench).cell()["confirmed"] == "not_applicable"

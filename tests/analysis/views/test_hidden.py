@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from tests.analysis.conftest import Judged
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.handmade import REQUIRED, Attempt, Bench
 from tests.analysis.handmade_server import count, say, served, sure, true_text
 
-Judge = Callable[[Bench], Judged]
 PROMPT = "template/tokenize"
 GENERATION = "config/weights/logits/state/sampling"
 ANSWER = "stop/detokenize/parse"
 
 
+@arranged
 def test_a_server_that_agrees_everywhere_is_qualified_only_for_what_is_required_of_it(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     bench.cells = [served("narrow"), served("wide", required=tuple(REQUIRED))]
-    found = judged(bench)
+    found = yield
     narrow, wide = found.cell("c1:narrow"), found.cell("c1:wide")
     assert narrow["verdict"] == "qualified"
     assert wide["verdict"] == "inconclusive"
@@ -82,105 +82,108 @@ def other_count(attempt: Attempt) -> None:
     count(attempt, "chain/plain", output=9)
 
 
+@arranged
 @pytest.mark.parametrize(
     ("change", "culprit", "says"),
     [
         (other_prompt, PROMPT, "the prompt has 3 tokens, the reference's has 2"),
         (other_words, GENERATION, "other words"),
         (other_words_uncounted, "config/weights/template/tokenize/logits/state/sampling", "other"),
-        (cut, ANSWER, "less or more of the same text"),
-        (longer, ANSWER, "less or more of the same text"),
+        (cut, ANSWER, "one text is a part of the other"),
+        (longer, ANSWER, "one text is a part of the other"),
         (other_spaces, f"{GENERATION}/{ANSWER}", "the same words otherwise put"),
         (other_end, "stop/parse", "finish_reason is length, expected stop"),
-        (other_message, "parse", "same text, other message"),
-        (other_stream, ANSWER, "streamed it has other text"),
-        (other_streamed_calls, "parse", "streamed it has another message"),
+        (other_message, "parse", "same text, different message"),
+        (other_stream, ANSWER, "the streamed text differs"),
+        (other_streamed_calls, "parse", "the streamed message differs"),
         (
             other_streamed_end,
             "stop/parse",
-            "streamed its finish_reason is length",
+            "the stream's finish_reason is length",
         ),
         (other_count, ANSWER, "same answer, but of 9 tokens, expected 4"),
     ],
 )
 def test_a_symptom_is_placed_among_the_hidden_stages_that_could_have_made_it(
-    bench: Bench, judged: Judge, change: Callable[[Attempt], None], culprit: str, says: str
-) -> None:
+    bench: Bench, change: Callable[[Attempt], None], culprit: str, says: str
+) -> Halves:
     sure(bench)
     bench.cells = [served("one")]
     change(bench.attempt)
-    cell = judged(bench).cell("c1:one")
+    cell = (yield).cell("c1:one")
     assert (cell["verdict"], cell["culprit"]) == ("divergent", culprit)
     assert cell["culprits"] == culprit.replace("/", ", ")
     assert cell["confirmed"] == "not_applicable"
     assert says in cell["explanation"]
     assert "hidden here" in cell["explanation"]
-    assert "not to be confirmed" in cell["explanation"]
+    assert "cannot be confirmed" in cell["explanation"]
 
 
+@arranged
 @pytest.mark.parametrize(
     "counts",
     [{"prompt": None, "output": None}, {"output": 3}, {"output": 5}, {"prompt": 0, "output": 0}],
 )
 def test_counts_that_are_not_told_or_differ_by_the_last_token_say_nothing(
-    bench: Bench, judged: Judge, counts: dict[str, Any]
-) -> None:
+    bench: Bench, counts: dict[str, Any]
+) -> Halves:
     bench.cells = [served("one")]
     count(bench.attempt, "chain/plain", **counts)
-    assert judged(bench).cell("c1:one")["verdict"] == "qualified"
+    assert (yield).cell("c1:one")["verdict"] == "qualified"
 
 
+@arranged
 def test_an_answer_without_ids_that_tells_no_count_in_their_place_is_no_match(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     bench.cells = [served("one")]
     bench.attempt.change("chain", "chain/plain", "whole", value=None)
-    row = judged(bench).stage("chain", cell="c1:one")
+    row = (yield).stage("chain", cell="c1:one")
     assert row["verdict"] == "inconclusive"
-    assert "chain/plain: the probe brought nothing" in row["reason"]
+    assert "chain/plain: the probe returned nothing" in row["reason"]
 
 
-def test_a_prompt_of_other_length_is_told_where_only_its_own_ids_are_hidden(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_prompt_of_other_length_is_told_where_only_its_own_ids_are_hidden(bench: Bench) -> Halves:
     bench.attempt.change("chain", "chain/plain", "whole", prompt_ids=None)
     bench.attempt.change("chain", "chain/plain", "whole", value=json.dumps({"prompt_tokens": 3}))
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert (cell["verdict"], cell["culprit"]) == ("divergent", "interface")
     assert "the prompt has 3 tokens, the reference's has 2" in cell["explanation"]
 
 
-def test_what_is_seen_and_agrees_is_taken_out_of_the_set(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_what_is_seen_and_agrees_is_taken_out_of_the_set(bench: Bench) -> Halves:
     names = {"one": ("tokenize",), "none": ("template", "tokenize"), "reenacted": ("tokenize",)}
     bench.cells = [served(name, *shown) for name, shown in names.items()]
     for cell in bench.cells:
         other_prompt(cell.only)
     for case in ("tokenize/ascii", "tokenize/nfd"):
         bench.cells[2].only.change("tokenize", case, observed="reenacted")
-    found = judged(bench)
+    found = yield
     culprits = {name: found.cell(f"c1:{name}")["culprit"] for name in names}
     assert culprits == {"one": "template", "none": "interface", "reenacted": PROMPT}
     assert "it is hidden here, and what else could" in found.cell("c1:one")["explanation"]
 
 
-def test_qualified_logits_clear_the_tensors_behind_them(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_qualified_logits_clear_the_tensors_behind_them(bench: Bench) -> Halves:
     sure(bench)
     bench.cells = [served("one", "instrument", "logits")]
     bench.attempt.compute_dtype = "f32"
     other_words(bench.attempt)
-    assert judged(bench).cell("c1:one")["culprit"] == "state/sampling"
+    assert (yield).cell("c1:one")["culprit"] == "state/sampling"
 
 
-def test_of_several_sets_the_earliest_is_the_culprit_and_all_are_listed(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_of_several_sets_the_earliest_is_the_culprit_and_all_are_listed(bench: Bench) -> Halves:
     sure(bench)
     bench.cells = [served("both"), served("after", "tokenize")]
     for cell in bench.cells:
         say(cell.only, "chain/nfd", "answer to")
     count(bench.cells[0].only, "chain/plain", prompt=3)
     bench.cells[1].only.change("tokenize", "tokenize/ascii", prompt_ids=[1, 9])
-    found = judged(bench)
+    found = yield
     both, after = found.cell("c1:both"), found.cell("c1:after")
     assert both["culprit"] == PROMPT
     assert both["culprits"] == "template, tokenize, stop, detokenize, parse"
@@ -188,73 +191,73 @@ def test_of_several_sets_the_earliest_is_the_culprit_and_all_are_listed(
     assert after["culprits"] == "tokenize, stop, detokenize, parse"
 
 
-def test_an_isolate_that_is_seen_to_differ_accounts_for_what_it_can_make(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_an_isolate_that_is_seen_to_differ_accounts_for_what_it_can_make(bench: Bench) -> Halves:
     bench.cells = [served("one", "tokenize")]
     bench.attempt.change("tokenize", "tokenize/ascii", prompt_ids=[1, 9])
     other_prompt(bench.attempt)
-    found = judged(bench)
+    found = yield
     assert found.cell("c1:one")["culprits"] == "tokenize"
-    assert "accounted for by tokenize" in found.stage("chain", cell="c1:one")["reason"]
+    assert "explained by tokenize" in found.stage("chain", cell="c1:one")["reason"]
 
 
 # Ties
 
 
+@arranged
 @pytest.mark.parametrize("change", [other_words, cut, other_spaces])
 def test_other_text_is_no_truth_where_the_reference_was_undecided_on_the_way(
-    bench: Bench, judged: Judge, change: Callable[[Attempt], None]
-) -> None:
+    bench: Bench, change: Callable[[Attempt], None]
+) -> Halves:
     sure(bench, but=1)
     bench.cells = [served("one")]
     change(bench.attempt)
-    found = judged(bench)
+    found = yield
     cell, row = found.cell("c1:one"), found.stage("chain", cell="c1:one")
     assert (cell["verdict"], cell["culprit"]) == ("inconclusive", None)
     assert "by 0.1 nats only" in row["reason"]
     assert "a tie (up to 0.5) cannot be told" in row["reason"]
 
 
-def test_only_tokens_up_to_the_first_other_character_can_be_tied(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_only_tokens_up_to_the_first_other_character_can_be_tied(bench: Bench) -> Halves:
     """Three bytes are spelt by three tokens at most, and the fourth may be the other one."""
     sure(bench, but=4)
     bench.cells = [served("early"), served("late")]
     say(bench.cells[0].only, "chain/plain", "anything else")
     say(bench.cells[1].only, "chain/plain", "ansatz is another")
-    found = judged(bench)
+    found = yield
     assert found.cell("c1:early")["verdict"] == "divergent"
     assert found.cell("c1:late")["verdict"] == "inconclusive"
 
 
-def test_no_numbers_of_the_reference_tell_nothing_about_ties(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_no_numbers_of_the_reference_tell_nothing_about_ties(bench: Bench) -> Halves:
     sure(bench)
     bench.answers["chain/plain"] = {"ref_topk_logprobs": None}
     bench.cells = [served("one")]
     other_words(bench.attempt)
-    row = judged(bench).stage("chain", cell="c1:one")
+    row = (yield).stage("chain", cell="c1:one")
     assert row["verdict"] == "inconclusive"
     assert "how sure the reference was" in row["reason"]
 
 
+@arranged
 def test_a_prompt_of_other_length_is_no_tie_however_undecided_the_reference_is(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     sure(bench, but=1)
     bench.cells = [served("one")]
     other_prompt(bench.attempt)
     other_words(bench.attempt)
-    assert judged(bench).cell("c1:one")["culprit"] == PROMPT
+    assert (yield).cell("c1:one")["culprit"] == PROMPT
 
 
 # Calls
 
 
-def test_calls_that_are_read_from_the_text_end_an_answer_by_the_api(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_calls_that_are_read_from_the_text_end_an_answer_by_the_api(bench: Bench) -> Halves:
     """The reference has raw text and `stop`; a server has calls, no content and `tool_calls`."""
     call = {"name": "f", "arguments": '{"a": 1}'}
     truth = json.dumps({"content": "", "tool_calls": [call]})
@@ -268,7 +271,7 @@ def test_calls_that_are_read_from_the_text_end_an_answer_by_the_api(
     say(unread, "chain/tools", raw)
     for attempt in (same, other):
         attempt.change("chain", "chain/tools", "whole", finish_reason="tool_calls")
-    found = judged(bench)
+    found = yield
     assert found.cell("c1:same")["verdict"] == "qualified"
     assert found.cell("c1:other")["culprit"] == f"{GENERATION}/{ANSWER}"
     assert found.cell("c1:raw")["culprit"] == "parse"
@@ -277,9 +280,8 @@ def test_calls_that_are_read_from_the_text_end_an_answer_by_the_api(
 # Failures
 
 
-def test_a_failing_case_is_told_and_hides_no_divergence_of_another(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_failing_case_is_told_and_hides_no_divergence_of_another(bench: Bench) -> Halves:
     sure(bench)
     bench.cells = [served("failed", required=("stop",)), served("differs"), served("all")]
     for cell in bench.cells:
@@ -287,7 +289,7 @@ def test_a_failing_case_is_told_and_hides_no_divergence_of_another(
     for case in ("chain/plain", "chain/tools"):
         bench.cells[2].only.fail("chain", case, "ServerFailure: HTTP 500: no such role")
     cut(bench.cells[1].only)
-    found = judged(bench)
+    found = yield
     verdicts = {name: found.cell(f"c1:{name}")["verdict"] for name in ("failed", "differs", "all")}
     assert verdicts == {"failed": "inconclusive", "differs": "divergent", "all": "inconclusive"}
     for name in verdicts:
@@ -296,16 +298,15 @@ def test_a_failing_case_is_told_and_hides_no_divergence_of_another(
     assert "chain: 6 of 6 not compared" in found.cell("c1:all")["explanation"]
 
 
-def test_a_case_that_a_server_cannot_be_asked_judges_nothing_and_is_named(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_case_that_a_server_cannot_be_asked_judges_nothing_and_is_named(bench: Bench) -> Halves:
     bench.cells = [served("some"), served("all")]
     cases = (["chain/nfd"], ["chain/plain", "chain/nfd", "chain/tools"])
     for cell, unasked in zip(bench.cells, cases, strict=True):
         for case in unasked:
             cell.only.fail("chain", case, "takes no such option")
             cell.only.change("chain", case, observed="hidden")
-    found = judged(bench)
+    found = yield
     assert found.cell("c1:some")["verdict"] == "qualified"
     assert "chain/nfd" in found.stage("chain", cell="c1:some")["explanation"]
     assert found.verdict("chain", "c1:all") == "not_observed"

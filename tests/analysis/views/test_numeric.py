@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.judging.rules import rules
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.bare import bare, view
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
@@ -87,9 +89,10 @@ def test_an_empty_tail_on_both_sides_is_no_defect() -> None:
 # The verdict
 
 
-def test_equal_numbers_are_qualified_with_their_bounds(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_equal_numbers_are_qualified_with_their_bounds(bench: Bench) -> Halves:
     bench.attempt.logits(1e-5)
-    row = judged(bench).stage("logits")
+    row = (yield).stage("logits")
     assert row["verdict"] == "qualified"
     assert row["ci_low"] <= row["effect"] <= row["ci_high"] < row["margin"] == 1e-7
     assert row["n"] == 72
@@ -97,9 +100,10 @@ def test_equal_numbers_are_qualified_with_their_bounds(bench: Bench, judged: Jud
     assert row["floor_id"] == "f1:floor"
 
 
-def test_numbers_beyond_margin_and_floor_are_divergent(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_numbers_beyond_margin_and_floor_are_divergent(bench: Bench) -> Halves:
     bench.attempt.logits(0.3)
-    found = judged(bench)
+    found = yield
     row = found.stage("logits")
     assert row["verdict"] == "divergent"
     assert row["ci_low"] > row["margin"]
@@ -107,31 +111,32 @@ def test_numbers_beyond_margin_and_floor_are_divergent(bench: Bench, judged: Jud
     assert found.cell()["culprit"] == "logits"
 
 
-def test_the_stage_takes_the_worse_of_prefill_and_decode(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_the_stage_takes_the_worse_of_prefill_and_decode(bench: Bench) -> Halves:
     for case in LOGITS:
         noisy = true_logits(case) + np.random.default_rng(1).normal(0, 0.3, (12, 32))
         bench.attempt.change("logits", case, "decode", **distribution(noisy, true_ids(case)))
-    row = judged(bench).stage("logits")
+    row = (yield).stage("logits")
     assert row["verdict"] == "divergent"
     assert row["explanation"].startswith("decode:")
 
 
-def test_the_worst_case_is_named(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_the_worst_case_is_named(bench: Bench) -> Halves:
     bench.attempt.logits(0.1)
     bench.attempt.logits(1.0, cases=("logits/l4",))
-    assert judged(bench).stage("logits")["first_case"] == "logits/l4"
+    assert (yield).stage("logits")["first_case"] == "logits/l4"
 
 
-def test_above_the_margin_there_is_no_verdict_without_a_good_floor(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_above_the_margin_there_is_no_verdict_without_a_good_floor(bench: Bench) -> Halves:
     other = Cell("c1:0002")
     other.only.compute_dtype = "bf16"
     bench.cells.append(other)
     for cell in bench.cells:
         cell.only.logits(0.3)
     bench.floors = 19
-    found = judged(bench)
+    found = yield
     few, none = found.stage("logits"), found.stage("logits", cell="c1:0002")
     assert few["verdict"] == none["verdict"] == "inconclusive"
     assert "19 configurations; 20 are needed" in few["reason"]
@@ -139,54 +144,56 @@ def test_above_the_margin_there_is_no_verdict_without_a_good_floor(
     assert "bf16" in none["reason"]
 
 
-def test_within_what_benign_configurations_show_it_is_inconclusive(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_within_what_benign_configurations_show_it_is_inconclusive(bench: Bench) -> Halves:
     bench.floor_kl = 0.02
     bench.attempt.logits(0.3)
-    row = judged(bench).stage("logits")
+    row = (yield).stage("logits")
     assert row["verdict"] == "inconclusive"
     assert "benign configurations" in row["reason"]
 
 
-def test_without_a_declared_margin_it_is_inconclusive(bench: Bench, judged: Judge) -> None:
-    bench.cells[0].margin = None
-    found = judged(bench)
+@arranged
+def test_without_a_declared_margin_it_is_inconclusive(bench: Bench) -> Halves:
+    bench.cells[0].pass_, bench.cells[0].margin = "deployed", None
+    found = yield
     assert found.verdict("logits") == "inconclusive"
     assert "margin" in found.stage("logits")["reason"]
 
 
-def test_bounds_across_the_margin_are_inconclusive(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_bounds_across_the_margin_are_inconclusive(bench: Bench) -> Halves:
     bench.attempt.logits(0.3, cases=LOGITS[:1])
     bench.cells[0].margin = 0.003
-    assert judged(bench).verdict("logits") == "inconclusive"
+    assert (yield).verdict("logits") == "inconclusive"
 
 
-def test_few_cases_are_bounded_by_their_extremes(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_few_cases_are_bounded_by_their_extremes(bench: Bench) -> Halves:
     bench.attempt.logits(0.05)
-    row = judged(bench).stage("logits", "short")
-    worst = judged(bench).catalog.rows(
-        "SELECT max(max_kl) AS high FROM numeric.cases "
-        "WHERE case_id < 'logits/l3' AND probe = 'prefill'"
-    )[0]
-    assert row["ci_high"] == worst["high"] > row["effect"]
+    found = yield
+    row = found.stage("logits", "short")
+    cases = found.rows("numeric.cases", "case_id < 'logits/l3' AND probe = 'prefill'")
+    assert row["ci_high"] == max(case["max_kl"] for case in cases) > row["effect"]
 
 
-def test_ids_other_than_the_reference_are_no_evidence(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_ids_other_than_the_reference_are_no_evidence(bench: Bench) -> Halves:
     bench.attempt.change("logits", "logits/l0", "prefill", prompt_ids=[9, 9])
-    row = judged(bench).stage("logits")
+    row = (yield).stage("logits")
     assert row["verdict"] == "inconclusive"
     assert "reference's ids" in row["reason"]
 
 
-def test_a_declared_bound_makes_a_divergence_expected(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_declared_bound_makes_a_divergence_expected(bench: Bench) -> Halves:
     entry = {"engine": "llama_cpp", "stage": "logits", "reason": "known kernel"}
     tight = Cell("c1:0002", engine="vllm", kind="vllm")
     bench.cells.append(tight)
     for cell in bench.cells:
         cell.only.logits(0.3)
     bench.expected = [{**entry, "bound": 0.05}, {**entry, "engine": "vllm", "bound": 0.001}]
-    found = judged(bench)
+    found = yield
     assert found.verdict("logits") == "expected"
     assert found.verdict("logits", "c1:0002") == "divergent"
 
@@ -215,14 +222,15 @@ def test_a_bound_for_some_cases_excuses_no_others(bench: Bench, judged: Judge) -
     assert verdicts == {name: verdict for name, (verdict, _, _) in noisy.items()}
     assert "judged apart: 1 cases" in found.stage("logits", cell="c1:case")["explanation"]
     assert found.stage("logits", "short", "c1:tag")["verdict"] == "expected"
-    groups = found.catalog.rows("SELECT DISTINCT case_group FROM verdicts WHERE stage = 'logits'")
-    assert {row["case_group"] for row in groups} == {"*", "short", "long"}
+    groups = {row["case_group"] for row in found.rows("verdicts", "stage = 'logits'")}
+    assert groups == {"*", "short", "long"}
 
 
-def test_nothing_is_decoded_where_the_reference_says_nothing(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_nothing_is_decoded_where_the_reference_says_nothing(bench: Bench) -> Halves:
     bench.silent_cases = ("logits/l0",)
     bench.attempt.drop("logits", "logits/l0", "decode")
-    assert judged(bench).verdict("logits") == "qualified"
+    assert (yield).verdict("logits") == "qualified"
 
 
 # The instrument
@@ -233,49 +241,48 @@ def spoiled(bench: Bench, probe: str, **value: float) -> None:
     bench.attempt.change("instrument", "logits/l0", probe, value=body)
 
 
-def test_repeats_that_disagree_break_the_instrument_and_not_the_logits(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_repeats_that_disagree_break_the_instrument_and_not_the_logits(bench: Bench) -> Halves:
     noisy = true_logits("logits/l0") + np.random.default_rng(1).normal(0, 1, (12, 32))
     numbers = distribution(noisy, true_ids("logits/l0"))
     bench.attempt.change("instrument", "logits/l0", "reordered", **numbers)
     bench.attempt.logits(0.3)
-    found = judged(bench)
+    found = yield
     assert found.verdict("instrument") == "divergent"
     assert "asked in another order" in found.stage("instrument")["explanation"]
     assert found.verdict("logits") == "inconclusive"
-    assert "the instrument is broken" in found.stage("logits")["reason"]
+    assert "the instrument is divergent" in found.stage("logits")["reason"]
     assert found.cell()["culprit"] == "instrument"
 
 
-def test_repeats_within_the_margin_qualify_with_their_effect(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_repeats_within_the_margin_qualify_with_their_effect(bench: Bench) -> Halves:
     near = true_logits("logits/l0") + np.random.default_rng(1).normal(0, 1e-5, (12, 32))
     numbers = distribution(near, true_ids("logits/l0"))
     bench.attempt.change("instrument", "logits/l0", "uncached", **numbers)
-    row = judged(bench).stage("instrument")
+    row = (yield).stage("instrument")
     assert row["verdict"] == "qualified"
     assert 0 < row["effect"] < 1e-7
 
 
-def test_probabilities_that_do_not_sum_to_one_break_the_instrument(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_probabilities_that_do_not_sum_to_one_break_the_instrument(bench: Bench) -> Halves:
     spoiled(bench, "first", mass_error=0.2)
-    found = judged(bench)
+    found = yield
     assert found.verdict("instrument") == "divergent"
     assert "sum to 1" in found.stage("instrument")["explanation"]
 
 
-def test_a_repeat_that_failed_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_repeat_that_failed_is_never_a_match(bench: Bench) -> Halves:
     for trace in bench.attempt.find("instrument", "logits/l0", "again"):
         del trace.columns["ref_topk_logprobs"]
         trace.columns |= {"error": "boom", "payload_digest": None}
-    assert judged(bench).verdict("instrument") == "inconclusive"
+    assert (yield).verdict("instrument") == "inconclusive"
 
 
-def test_numbers_that_no_instrument_vouches_for_are_no_evidence(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_numbers_that_no_instrument_vouches_for_are_no_evidence(bench: Bench) -> Halves:
     """Also where the suite does not require the instrument, and also where they look right."""
     names = ("missing", "failed", "hidden", "far")
     required = [stage for stage in REQUIRED if stage != "instrument"]
@@ -289,7 +296,7 @@ def test_numbers_that_no_instrument_vouches_for_are_no_evidence(
     star = {"case_id": "*", "stage": "instrument", "probe": "none", "observed": "hidden"}
     attempts["hidden"].traces.append(Trace(star))
     attempts["far"].logits(0.5)
-    found = judged(bench)
+    found = yield
     for name in names:
         assert found.verdict("logits", f"c1:{name}") == "inconclusive"
         assert found.cell(f"c1:{name}")["verdict"] == "inconclusive"
@@ -299,23 +306,25 @@ def test_numbers_that_no_instrument_vouches_for_are_no_evidence(
     assert reasons["hidden"] == "the instrument is not observed: hidden"
 
 
-def test_nan_that_repeats_is_a_fault_of_the_logits(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_nan_that_repeats_is_a_fault_of_the_logits(bench: Bench) -> Halves:
     nan = {"ref_topk_logprobs": [[float("nan")] * 4] * 12, "tail_logprob": [float("nan")] * 12}
     for probe in ("first", "again", "reordered", "uncached"):
         spoiled(bench, probe, mass_error=1e308, nonfinite=5)
         bench.attempt.change("instrument", "logits/l0", probe, **nan)
     bench.attempt.change("logits", "logits/l0", None, **nan)
-    found = judged(bench)
+    found = yield
     assert found.verdict("instrument") == "qualified"
     assert found.verdict("logits") == "divergent"
     assert "NaN" in found.stage("logits")["explanation"]
     assert found.stage("logits")["first_case"] == "logits/l0"
 
 
+@arranged
 @pytest.mark.parametrize(("broken", "culprit"), [(True, "weights"), (False, "instrument")])
 def test_nan_that_comes_and_goes_breaks_the_instrument_unless_weights_are_broken(
-    bench: Bench, judged: Judge, broken: bool, culprit: str
-) -> None:
+    bench: Bench, broken: bool, culprit: str
+) -> Halves:
     nan = {"ref_topk_logprobs": [[float("nan")] * 4] * 12, "tail_logprob": [float("nan")] * 12}
     spoiled(bench, "again", mass_error=1e308, nonfinite=5)
     bench.attempt.change("instrument", "logits/l0", "again", **nan)
@@ -324,6 +333,12 @@ def test_nan_that_comes_and_goes_breaks_the_instrument_unless_weights_are_broken
         facts = {"type": "F32", "seen_shape": [8], "model_shape": [8], "nonfinite": 3}
         body = json.dumps({**facts, "mismatched": 3})
         bench.attempt.change("weights", "weights/embed.weight", value=body)
-    found = judged(bench)
+    found = yield
     assert found.cell()["culprit"] == culprit
     assert found.verdict("logits") == ("divergent" if broken else "inconclusive")
+
+
+@arranged
+def test_structure_has_the_margin_of_the_rules_where_none_is_declared(bench: Bench) -> Halves:
+    bench.cells[0].margin = None
+    assert (yield).stage("logits")["margin"] == rules()["structure_margin"] == 1e-7

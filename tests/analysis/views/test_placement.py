@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.judging.catalog import open_catalog
-from runner.stored.store import Store
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import (
     CASES,
-    RUN,
     Attempt,
     Bench,
     Cell,
@@ -45,74 +43,72 @@ def tensor(bench: Bench, cell: int = 0, **facts: Any) -> None:
 # Config
 
 
-def test_a_fact_with_meaning_is_the_culprit_where_nothing_later_shows_it(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_fact_with_meaning_is_the_culprit_where_nothing_later_shows_it(bench: Bench) -> Halves:
     bench.attempt.fact("rms_eps", 1e-6)
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert cell["culprit"] == "config"
     assert "rms_eps 0.000001, the model says 0.00001" in cell["explanation"]
 
 
-def test_a_fact_is_the_explanation_of_the_later_stage_that_fails(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_fact_is_the_explanation_of_the_later_stage_that_fails(bench: Bench) -> Halves:
     """Also when a stage in between diverges for another reason."""
     bench.attempt.fact("rope_theta", 10000.0)
     bench.attempt.change("template", "template/plain", prompt_text="other")
     bench.attempt.logits(0.3)
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert cell["culprit"] == "logits"
     assert cell["culprits"] == "config, template, logits"
     assert "rope_theta 10000, the model says 50000" in cell["explanation"]
 
 
-def test_a_fact_does_not_explain_a_stage_that_it_cannot_reach(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_fact_does_not_explain_a_stage_that_it_cannot_reach(bench: Bench) -> Halves:
     bench.attempt.fact("rope_theta", 10000.0)
     bench.attempt.change("stop", "stop/eos", finish_reason="length")
-    assert judged(bench).cell()["culprit"] == "config"
+    assert (yield).cell()["culprit"] == "config"
 
 
-def test_facts_that_differ_in_bytes_only_are_noted_and_alarm_nothing(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_facts_that_differ_in_bytes_only_are_noted_and_alarm_nothing(bench: Bench) -> Halves:
     bench.attempt.fact("template_digest", "bb")
     bench.attempt.fact("model_name", "renamed")
-    found = judged(bench)
+    found = yield
     assert found.cell()["verdict"] == "qualified"
     assert 'model_name "renamed"' in found.stage("config")["explanation"]
 
 
+@arranged
 @pytest.mark.parametrize(
     ("fact", "seen"), [("eos_ids", [3, 2]), ("rms_eps", 9.999999747378752e-06), ("bos_id", 1.0)]
 )
-def test_equal_facts_in_another_form_are_equal(
-    bench: Bench, judged: Judge, fact: str, seen: object
-) -> None:
+def test_equal_facts_in_another_form_are_equal(bench: Bench, fact: str, seen: object) -> Halves:
     bench.attempt.fact(fact, seen)
-    assert judged(bench).verdict("config") == "qualified"
+    assert (yield).verdict("config") == "qualified"
 
 
-def test_a_fact_that_the_engine_hides_is_named_and_no_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_fact_that_the_engine_hides_is_named_and_no_match(bench: Bench) -> Halves:
     for trace in bench.attempt.find("config", "config/bos_id"):
         trace.columns |= {"observed": "hidden", "value": None, "error": "does not show it"}
-    row = judged(bench).stage("config")
+    row = (yield).stage("config")
     assert row["n"] == 6
     assert "not shown: config/bos_id" in row["explanation"]
 
 
-def test_a_fact_that_nothing_is_asked_of_agrees(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_fact_that_nothing_is_asked_of_agrees(bench: Bench) -> Halves:
     value = json.dumps({"seen": "f16", "model": None})
     bench.attempt.change("config", "config/compute_dtype", value=value)
-    assert judged(bench).verdict("config") == "qualified"
+    assert (yield).verdict("config") == "qualified"
 
 
 # Weights
 
 
-def test_tensors_are_exact_for_floats_and_bounded_for_quantised_types(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_tensors_are_exact_for_floats_and_bounded_for_quantised_types(bench: Bench) -> Halves:
     q8 = {"type": "Q8_0", "mismatched": None}
     facts: dict[str, tuple[str, dict[str, Any]]] = {
         "clean": ("qualified", {}),
@@ -135,7 +131,7 @@ def test_tensors_are_exact_for_floats_and_bounded_for_quantised_types(
     bench.cells = [Cell(f"c1:{name}") for name in facts]
     for index, (_, changed) in enumerate(facts.values()):
         tensor(bench, index, **changed)
-    found = judged(bench)
+    found = yield
     seen = {name: found.verdict("weights", f"c1:{name}") for name in facts}
     assert seen == {name: verdict for name, (verdict, _) in facts.items()}
     told = found.stage("weights", cell="c1:q8-scaled")["explanation"]
@@ -143,22 +139,22 @@ def test_tensors_are_exact_for_floats_and_bounded_for_quantised_types(
     assert "1.01" in told
 
 
-def test_wrong_weights_are_the_culprit_and_not_the_logits_they_spoil(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_wrong_weights_are_the_culprit_and_not_the_logits_they_spoil(bench: Bench) -> Halves:
     tensor(bench, mismatched=4096, relative_rmse=0.7)
     bench.attempt.logits(0.5)
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert cell["culprit"] == "weights"
     assert cell["culprits"] == "weights, logits"
 
 
-def test_tensors_that_could_not_be_read_are_no_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_tensors_that_could_not_be_read_are_no_match(bench: Bench) -> Halves:
     attempt = bench.attempt
     attempt.traces = [t for t in attempt.traces if t.columns["stage"] != "weights"]
     broken = {"case_id": "*", "stage": "weights", "probe": "tensor", "observed": "path"}
     attempt.traces.append(type(attempt.traces[0])({**broken, "error": "no such file"}))
-    row = judged(bench).stage("weights")
+    row = (yield).stage("weights")
     assert row["verdict"] == "inconclusive"
     assert "no such file" in row["reason"]
 
@@ -170,27 +166,27 @@ def answer(bench: Bench, case: str, **columns: Any) -> None:
     bench.attempt.change("chain", case, "whole", **columns)
 
 
-def test_a_chain_difference_with_every_isolate_passing_is_the_interface(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_chain_difference_with_every_isolate_passing_is_the_interface(bench: Bench) -> Halves:
     answer(bench, "chain/plain", text="something else")
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert cell["verdict"] == "divergent"
     assert cell["culprit"] == cell["culprits"] == "interface"
     assert "every observed stage agrees" in cell["explanation"]
-    assert "same tokens, other text" in cell["explanation"]
+    assert "same tokens, different text" in cell["explanation"]
 
 
+@arranged
 @pytest.mark.parametrize("floor_margin", [0.0, 0.05, 0.1])
 def test_the_references_near_choice_is_a_tie_within_the_margin_of_benign_flips(
-    bench: Bench, judged: Judge, floor_margin: float
-) -> None:
+    bench: Bench, floor_margin: float
+) -> Halves:
     bench.floor_margin = floor_margin
     token, behind = runner_up("chain/plain", 1)
     assert 0.05 < behind < 0.1
     answer(bench, "chain/plain", output_ids=[4, token, 9], text="other")
     bench.attempt.change("chain", "chain/plain", "stream", text="other")
-    found = judged(bench)
+    found = yield
     tied = floor_margin > behind
     assert found.verdict("chain") == ("qualified" if tied else "divergent")
     assert found.cell()["culprit"] == (None if tied else "interface")
@@ -198,9 +194,10 @@ def test_the_references_near_choice_is_a_tie_within_the_margin_of_benign_flips(
         assert "(2 ties)" in found.stage("chain")["explanation"]
 
 
+@arranged
 def test_a_tie_needs_a_token_that_the_reference_ranked_and_an_answer_that_goes_on(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     """However undecided the reference was: garbage and silence are no choice between equals."""
     bench.floor_margin = 100.0
     answers: dict[str, list[int]] = {
@@ -212,14 +209,13 @@ def test_a_tie_needs_a_token_that_the_reference_ranked_and_an_answer_that_goes_o
     bench.cells = [Cell(f"c1:{name}") for name in answers]
     for cell, ids in zip(bench.cells, answers.values(), strict=True):
         cell.only.change("chain", "chain/plain", "whole", output_ids=ids, text="other")
-    found = judged(bench)
+    found = yield
     assert {found.verdict("chain", cell.cell_id) for cell in bench.cells} == {"divergent"}
     assert "did not rank" in found.cell("c1:unranked")["explanation"]
 
 
-def test_a_cells_own_flips_count_for_ties_where_its_logits_are_qualified(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_cells_own_flips_count_for_ties_where_its_logits_are_qualified(bench: Bench) -> Halves:
     """The floor does not know the KV dtype; a broken engine must not excuse itself, though."""
     bench.floor_margin = 0.0
     bench.cells = [Cell("c1:close", margin=0.5), Cell("c1:far", margin=1e-3)]
@@ -227,62 +223,61 @@ def test_a_cells_own_flips_count_for_ties_where_its_logits_are_qualified(
     for cell in bench.cells:
         cell.only.logits(0.6)
         cell.only.change("chain", "chain/plain", "whole", output_ids=[4, token, 9])
-    found = judged(bench)
+    found = yield
     verdicts = [
         (found.verdict("logits", c.cell_id), found.verdict("chain", c.cell_id)) for c in bench.cells
     ]
     assert verdicts == [("qualified", "qualified"), ("divergent", "divergent")]
-    stored = "SELECT outcome, detail FROM alignments WHERE cell_id = 'c1:close' AND outcome = 'tie'"
-    with open_catalog(Store(bench.results), [RUN]) as catalog:
-        (row,) = catalog.rows(stored)
+    (row,) = found.rows("alignments", "cell_id = 'c1:close' AND outcome = 'tie'")
     assert "this cell's own flips reach" in row["detail"]
 
 
-def test_without_a_floor_a_tie_cannot_be_told_from_a_symptom(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_without_a_floor_a_tie_cannot_be_told_from_a_symptom(bench: Bench) -> Halves:
     bench.floors = 0
     answer(bench, "chain/plain", output_ids=[4, runner_up("chain/plain", 1)[0], 9])
-    row = judged(bench).stage("chain")
+    row = (yield).stage("chain")
     assert row["verdict"] == "inconclusive"
     assert "without a floor" in row["reason"]
 
 
-def test_another_prompt_is_a_symptom_though_the_answer_is_the_same(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_another_prompt_is_a_symptom_though_the_answer_is_the_same(bench: Bench) -> Halves:
     answer(bench, "chain/plain", prompt_ids=[1, 1, 9])
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert cell["verdict"] == "divergent"
     assert cell["culprit"] == "interface"
-    assert "the prompt has other ids" in cell["explanation"]
+    assert "the prompt ids differ" in cell["explanation"]
 
 
-def test_a_prompt_that_the_engine_does_not_show_is_no_symptom(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_prompt_that_the_engine_does_not_show_is_no_symptom(bench: Bench) -> Halves:
     answer(bench, "chain/plain", prompt_ids=[])
-    assert judged(bench).verdict("chain") == "qualified"
+    assert (yield).verdict("chain") == "qualified"
 
 
 def stream(bench: Bench, case: str, text: str, cell: int = 0) -> None:
     bench.cells[cell].only.change("chain", case, "stream", text=text)
 
 
-def test_a_stream_that_says_something_else_is_a_symptom_of_its_own(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_stream_that_says_something_else_is_a_symptom_of_its_own(bench: Bench) -> Halves:
     bench.cells = [Cell("c1:alone"), Cell("c1:caused"), Cell("c1:gone")]
     for index in (0, 1):
         stream(bench, "chain/plain", "answer to", index)
     bench.cells[1].only.change("detokenize", "detokenize/emoji", "stream", text="ok")
     bench.cells[2].only.drop("chain", "chain/plain", "stream")
-    found = judged(bench)
+    found = yield
     alone, caused = found.cell("c1:alone"), found.cell("c1:caused")
     assert alone["culprit"] == "interface"
-    assert "streamed it has other text" in alone["explanation"]
+    assert "the streamed text differs" in alone["explanation"]
     assert caused["culprit"] == "detokenize"
-    assert "accounted for by detokenize" in found.stage("chain", cell="c1:caused")["reason"]
+    assert "explained by detokenize" in found.stage("chain", cell="c1:caused")["reason"]
     assert found.verdict("chain", "c1:gone") == "inconclusive"
 
 
-def test_a_stream_whose_message_is_another_is_the_parsers(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_stream_whose_message_is_another_is_the_parsers(bench: Bench) -> Halves:
     bench.cells = [Cell("c1:alone"), Cell("c1:caused"), Cell("c1:same")]
     for index, name in enumerate(("g", "g", "f")):
         calls = [{"name": name, "arguments": '{"b": 1, "a": 2}'}]
@@ -292,16 +287,15 @@ def test_a_stream_whose_message_is_another_is_the_parsers(bench: Bench, judged: 
         bench.cells[index].only.change("chain", "chain/tools", "stream", message=body)
     bench.answers["chain/tools"] = {"message": whole}
     bench.cells[1].only.change("parse", "parse/call", "stream", message=body)
-    found = judged(bench)
-    assert "streamed it has another message" in found.cell("c1:alone")["explanation"]
+    found = yield
+    assert "the streamed message differs" in found.cell("c1:alone")["explanation"]
     assert found.cell("c1:alone")["culprit"] == "interface"
     assert found.cell("c1:caused")["culprit"] == "parse"
     assert found.cell("c1:same")["verdict"] == "qualified"
 
 
-def test_a_server_that_tells_thinking_apart_is_held_against_the_message(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_server_that_tells_thinking_apart_is_held_against_the_message(bench: Bench) -> Halves:
     message = {"content": "7", "reasoning_content": "3 + 4", "tool_calls": []}
     bench.cells = [Cell("c1:same"), Cell("c1:other")]
     bench.answers["chain/tools"] = {"text": "3 + 4</think>7", "message": json.dumps(message)}
@@ -311,9 +305,9 @@ def test_a_server_that_tells_thinking_apart_is_held_against_the_message(
             bench.cells[index].only.change(
                 "chain", "chain/tools", probe, text="7", message=told, finish_reason="stop"
             )
-    found = judged(bench)
+    found = yield
     assert found.cell("c1:same")["verdict"] == "qualified"
-    assert "same text, other message" in found.cell("c1:other")["explanation"]
+    assert "same text, different message" in found.cell("c1:other")["explanation"]
 
 
 def test_a_declared_loss_of_the_stream_accounts_for_its_tags(
@@ -331,14 +325,13 @@ def test_a_declared_loss_of_the_stream_accounts_for_its_tags(
     assert judged(bench).cell()["culprit"] == "interface"
 
 
-def test_a_symptom_is_accounted_for_by_the_isolate_that_can_make_it(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_symptom_is_accounted_for_by_the_isolate_that_can_make_it(bench: Bench) -> Halves:
     bench.attempt.change("template", "template/plain", prompt_text="other")
     answer(bench, "chain/plain", prompt_ids=[1, 1, 9], output_ids=[9], text="other")
-    found = judged(bench)
+    found = yield
     assert found.cell()["culprit"] == "template"
-    assert "accounted for by template" in found.stage("chain")["reason"]
+    assert "explained by template" in found.stage("chain")["reason"]
 
 
 def declared(bench: Bench, judged: Judge, stage: str) -> None:
@@ -393,11 +386,12 @@ def test_a_declared_parser_difference_accounts_for_what_there_is_to_parse(
     assert found.cell("c1:plain-finish")["culprit"] == "interface"
 
 
+@arranged
 def test_a_message_that_alone_differs_is_the_interface_when_the_parser_passes(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     answer(bench, "chain/tools", message=json.dumps({"content": "other"}))
-    assert judged(bench).cell()["culprit"] == "interface"
+    assert (yield).cell()["culprit"] == "interface"
 
 
 # The culprit
@@ -410,9 +404,8 @@ def unsteady(attempt: Attempt) -> None:
     attempt.change("instrument", "logits/l0", "reordered", **numbers)
 
 
-def test_a_broken_instrument_outranks_no_part_and_decides_nothing_alone(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_broken_instrument_outranks_no_part_and_decides_nothing_alone(bench: Bench) -> Halves:
     names = ("alone", "logits", "stop", "weights", "chain", "message")
     bench.cells = [Cell(f"c1:{name}") for name in names]
     attempts = {name: cell.only for name, cell in zip(names, bench.cells, strict=True)}
@@ -423,7 +416,7 @@ def test_a_broken_instrument_outranks_no_part_and_decides_nothing_alone(
     tensor(bench, 3, mismatched=1)
     attempts["chain"].change("chain", "chain/plain", "whole", output_ids=[9, 9])
     attempts["message"].change("chain", "chain/plain", "whole", finish_reason="length")
-    found = judged(bench)
+    found = yield
     cells = {name: found.cell(f"c1:{name}") for name in names}
     verdicts = {name: (cell["verdict"], cell["culprit"]) for name, cell in cells.items()}
     assert verdicts == {
@@ -439,9 +432,8 @@ def test_a_broken_instrument_outranks_no_part_and_decides_nothing_alone(
     assert found.verdict("chain", "c1:chain") == "inconclusive"
 
 
-def test_what_was_not_observed_is_not_blamed_for_what_it_cannot_make(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_what_was_not_observed_is_not_blamed_for_what_it_cannot_make(bench: Bench) -> Halves:
     """A hidden template spells no text of given tokens; the timed pass isolates nothing at all."""
     bench.cells = [Cell("c1:hidden"), Cell("c1:timed", pass_="timed", margin=None, required=[])]
     for cell in bench.cells:
@@ -451,18 +443,19 @@ def test_what_was_not_observed_is_not_blamed_for_what_it_cannot_make(
     star = {"case_id": "*", "stage": "template", "probe": "none", "observed": "hidden"}
     hidden.traces.append(Trace(star))
     timed.traces = [t for t in timed.traces if t.columns["stage"] == "chain"]
-    found = judged(bench)
+    found = yield
     for name, culprit in (("hidden", "interface"), ("timed", None)):
         assert found.cell(f"c1:{name}")["verdict"] == "divergent"
         assert found.cell(f"c1:{name}")["culprit"] == culprit
     assert "isolates none" in found.cell("c1:timed")["explanation"]
 
 
+@arranged
 def test_nothing_is_blamed_where_what_could_have_made_it_was_to_be_seen_and_failed(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     answer(bench, "chain/plain", text="other")
     bench.attempt.fail("detokenize", "detokenize/emoji", "boom")
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert (cell["verdict"], cell["culprit"]) == ("divergent", None)
     assert "detokenize: 2 of 2 not compared" in cell["explanation"]

@@ -1,7 +1,7 @@
 """The shape of KL over positions: where inside the logits a fault lies."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.bare import bare, view
-from tests.analysis.conftest import Judged
 from tests.analysis.handmade import LOGITS, Bench, distribution, true_ids, true_logits
 
-Judge = Callable[[Bench], Judged]
 POSITIONS = 400
 
 
@@ -187,20 +186,21 @@ def test_an_option_that_is_no_border_is_none(con: duckdb.DuckDBPyConnection, wid
     assert (found["shape"], found["border"]) == ("step at 100", None)
 
 
-def test_a_divergent_stage_says_its_profile(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_divergent_stage_says_its_profile(bench: Bench) -> Halves:
     for case in LOGITS:
         z = true_logits(case)
         size = np.where(np.arange(len(z)) < 6, 1e-5, 1.0)[:, None]
         z = z + size * np.random.default_rng(1).normal(0, 0.3, z.shape)
         bench.attempt.change("logits", case, "prefill", **distribution(z, true_ids(case)))
-    found = judged(bench)
+    found = yield
     assert "it steps up at position 6" in found.cell()["explanation"]
 
 
-def test_even_noise_says_nothing_of_positions(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_even_noise_says_nothing_of_positions(bench: Bench) -> Halves:
     bench.attempt.logits(0.3)
-    found = judged(bench)
+    found = yield
     assert found.cell()["culprit"] == "logits"
     assert "spread evenly" not in found.cell()["explanation"]
-    (shape,) = found.catalog.rows("SELECT DISTINCT shape FROM numeric.profiles")
-    assert shape["shape"] == "flat"
+    assert {row["shape"] for row in found.rows("numeric.profiles")} == {"flat"}

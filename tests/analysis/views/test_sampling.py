@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from analysis.judging.rules import rules
 from analysis.sql_functions.likely_sampler import likely_sampler
-from tests.analysis.conftest import Judged
+from tests.analysis.arranged import Halves, arranged
+from tests.analysis.conftest import Judged, Together
 from tests.analysis.handmade import Bench
 from tests.analysis.handmade_sampling import (
     PROMPT,
@@ -24,14 +25,13 @@ from tests.analysis.handmade_sampling import (
     seeds,
 )
 
-Judge = Callable[[Bench], Judged]
 LOGITS = first_logits()
 LIKED = np.isin(np.arange(len(LOGITS)), PROMPT)
 
 
 def told(found: Judged) -> dict[str, dict[str, Any]]:
     """Return what `sampling_compared` says of each case; of seeds under `case repeat`."""
-    rows = found.catalog.rows("SELECT * FROM compared.sampling")
+    rows = found.rows("compared.sampling")
     return {
         row["case_id"].removeprefix("sampling/")
         + (f" {row['repeat']}" if row["probe"] == "seed" else ""): row
@@ -61,7 +61,8 @@ def drawn(
 # Draws
 
 
-def test_draws_from_what_was_asked_are_never_rejected(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_draws_from_what_was_asked_are_never_rejected(bench: Bench) -> Halves:
     """Whatever the request, the engine's order of its parts, and the seed."""
     asked: dict[str, dict[str, Any]] = {
         "nothing": {},
@@ -85,7 +86,7 @@ def test_draws_from_what_was_asked_are_never_rejected(bench: Bench, judged: Judg
     drawn(bench, "hot/late", hot, hot, n=1000, late=True)
     bias = {7: 4.0, int(LOGITS.argmax()): -100.0}
     drawn(bench, "bias", {"logit_bias": {"x": 1}}, {"bias": bias}, bias=bias)
-    found = judged(bench)
+    found = yield
     assert set(outcomes(found).values()) == {"match"}
     row = found.stage("sampling")
     assert row["verdict"] == "qualified"
@@ -94,48 +95,62 @@ def test_draws_from_what_was_asked_are_never_rejected(bench: Bench, judged: Judg
     assert "temperature last" not in told(found)["hot"]["detail"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "applied", "says"),
-    [
-        ({}, {"temperature": 0.8}, "fits temperature 0.8, asked 1"),
-        ({"temperature": 0.6}, {}, "fits the request without its temperature"),
-        ({}, {"temperature": 0}, "looks greedy"),
-        (
-            {},
-            {"min_p": 0.05},
-            "no draw of any token below 0.05 of the most probable, which hold 32 % of the mass: "
-            "looks like min_p",
-        ),
-        ({}, {"top_k": 40}, "only the 40 most probable occur"),
-        ({}, {"top_p": 0.95}, "looks like top_p 0.95"),
-        ({"top_k": 5}, {}, "are tokens that what was asked leaves out"),
-        ({"top_p": 0.9}, {}, "fits the request without its top_p"),
-        ({"min_p": 0.1}, {}, "fits the request without its min_p"),
-        ({}, {"temperature": 1.5, "top_k": 10}, "fits temperature 1.5, asked 1, and top_k 10"),
-    ],
-)
-def test_what_was_not_asked_is_seen_and_named(
-    bench: Bench, judged: Judge, asked: dict[str, Any], applied: dict[str, Any], says: str
-) -> None:
-    drawn(bench, "case", asked, applied, n=1000)
-    found = judged(bench)
+UNASKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {"temperature": 0.8}, "fits temperature 0.8, asked 1"),
+    ({"temperature": 0.6}, {}, "fits the request without its temperature"),
+    ({}, {"temperature": 0}, "looks greedy"),
+    (
+        {},
+        {"min_p": 0.05},
+        "no draw of any token below 0.05 of the most probable, which hold 32 % of the mass: "
+        "looks like min_p",
+    ),
+    ({}, {"top_k": 40}, "only the 40 most probable occur"),
+    ({}, {"top_p": 0.95}, "looks like top_p 0.95"),
+    ({"top_k": 5}, {}, "are tokens that what was asked leaves out"),
+    ({"top_p": 0.9}, {}, "fits the request without its top_p"),
+    ({"min_p": 0.1}, {}, "fits the request without its min_p"),
+    ({}, {"temperature": 1.5, "top_k": 10}, "fits temperature 1.5, asked 1, and top_k 10"),
+]
+
+
+@pytest.fixture(scope="module")
+def unasked(together: Together[int]) -> dict[int, Judged]:
+    def arrange(bench: Bench, number: int) -> None:
+        asked, applied, _ = UNASKED[number]
+        drawn(bench, "case", asked, applied, n=1000)
+
+    return together(arrange, range(len(UNASKED)))
+
+
+@pytest.mark.parametrize("number", range(len(UNASKED)))
+def test_what_was_not_asked_is_seen_and_named(unasked: dict[int, Judged], number: int) -> None:
+    found, says = unasked[number], UNASKED[number][2]
     assert outcomes(found) == {"case": "mismatch"}
     assert says in found.stage("sampling")["explanation"]
     assert found.stage("sampling")["effect"] > 0.02
 
 
-def test_a_bias_that_was_not_applied_is_seen(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_bias_that_was_not_applied_is_seen(bench: Bench) -> Halves:
     drawn(bench, "case", {"logit_bias": {"x": 5}}, {}, bias={7: 5.0})
-    row = judged(bench).stage("sampling")
+    row = (yield).stage("sampling")
     assert row["verdict"] == "divergent"
     assert "without its logit_bias" in row["explanation"]
 
 
-def test_a_penalty_on_the_prompt_that_was_not_applied_is_seen(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_penalty_on_the_prompt_that_was_not_applied_is_seen(bench: Bench) -> Halves:
     asked = {"repetition_penalty": 2.0}
     logits = LOGITS + 4 * LIKED
     drawn(bench, "case", asked, {}, logits=logits, n=2000)
-    assert outcomes(judged(bench)) == {"case": "mismatch"}
+    assert outcomes((yield)) == {"case": "mismatch"}
+
+
+def hint(ids: list[int], logprobs: list[float], value: str, asked: str) -> str:
+    names = ("hint_least_p", "min_expected_draws", "hint_alike")
+    least_p, least_expected, alike = (float(rules()[name]) for name in names)
+    return likely_sampler(ids, logprobs, value, asked, least_p, least_expected, alike)
 
 
 @settings(max_examples=40, deadline=None)
@@ -145,9 +160,7 @@ def test_the_hint_never_names_a_setting_that_forbids_what_was_drawn(seed: int, c
     found = np.random.default_rng(seed).choice(len(p), 400, p=p)
     counts = {str(i): int(n) for i, n in enumerate(np.bincount(found)) if n}
     logprobs = (LOGITS - np.log(np.exp(LOGITS).sum())).tolist()
-    says = likely_sampler(
-        list(range(len(p))), logprobs, json.dumps({"counts": counts, "draws": 400}), "{}"
-    )
+    says = hint(list(range(len(p))), logprobs, json.dumps({"counts": counts, "draws": 400}), "{}")
     named = re.search(r"(?:only|outside of) the (\d+) most probable", says)
     assume(named)
     assert named is not None
@@ -158,16 +171,17 @@ def test_the_hint_never_names_a_setting_that_forbids_what_was_drawn(seed: int, c
 
 @pytest.mark.parametrize("value", ["", "{}", "null", '{"counts": [1]}', '{"counts": {"x": 1}}'])
 def test_a_hint_about_nonsense_is_empty(value: str) -> None:
-    assert likely_sampler([1, 2], [-0.7, -0.7], value, "{}") == ""
-    assert likely_sampler([1, 2], [float("nan"), -0.7], '{"counts": {"1": 5}}', "{}") == ""
-    assert likely_sampler([1, 2], [-1.0, -2.0], '{"counts": {"7": 5}}', "{}") == ""
-    assert likely_sampler([1, 2], [-0.7, -0.7], '{"counts": {"1": 5}}', value) in (
+    assert hint([1, 2], [-0.7, -0.7], value, "{}") == ""
+    assert hint([1, 2], [float("nan"), -0.7], '{"counts": {"1": 5}}', "{}") == ""
+    assert hint([1, 2], [-1.0, -2.0], '{"counts": {"7": 5}}', "{}") == ""
+    assert hint([1, 2], [-0.7, -0.7], '{"counts": {"1": 5}}', value) in (
         "",
         "every draw is one and the same token: looks greedy",
     )
 
 
-def test_a_border_that_rounding_moves_is_left_out(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_border_that_rounding_moves_is_left_out(bench: Bench) -> Halves:
     """Two tokens are equal to the last bit, and top_k cuts between them."""
     logits = np.sort(LOGITS)[::-1].copy()
     logits[5] = logits[4]
@@ -175,55 +189,63 @@ def test_a_border_that_rounding_moves_is_left_out(bench: Bench, judged: Judge) -
     p[[4, 5]] = p[[5, 4]]
     case_id = plan_sampling(bench, "case", "draws", top_k=5)
     draws(bench.attempt, case_id, p, logits)
-    assert outcomes(judged(bench)) == {"case": "match"}
+    assert outcomes((yield)) == {"case": "match"}
 
 
-def test_of_a_large_vocabulary_the_tail_counts_as_one_token(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_of_a_large_vocabulary_the_tail_counts_as_one_token(bench: Bench) -> Halves:
     drawn(bench, "whole", {}, {}, kept=50)
     drawn(bench, "warm", {"temperature": 1.4}, {"temperature": 1.4}, kept=50)
     drawn(bench, "cut", {}, {"top_k": 50}, kept=50)
     drawn(bench, "asked", {"top_k": 10}, {}, kept=50)
-    found = outcomes(judged(bench))
+    found = outcomes((yield))
     assert found == {"whole": "match", "warm": "match", "cut": "mismatch", "asked": "mismatch"}
 
 
-def test_where_one_token_holds_nearly_all_the_rare_ones_are_counted(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_where_one_token_holds_nearly_all_the_rare_ones_are_counted(bench: Bench) -> Halves:
     peaked = first_logits(3, 0.1)
     peaked[9] += 12
     drawn(bench, "alike", {}, {}, logits=peaked)
     drawn(bench, "warm", {}, {"temperature": 2.5}, logits=peaked)
-    assert outcomes(judged(bench)) == {"alike": "match", "warm": "mismatch"}
+    assert outcomes((yield)) == {"alike": "match", "warm": "mismatch"}
 
 
-@pytest.mark.parametrize(
-    "value",
-    [{"counts": {"1": 5}}, {"nonfinite": 3}, {"draws": 20, "counts": {"1": 20}}, {"counts": {}}],
-)
 def test_draws_that_are_lost_or_stand_beside_nan_are_never_a_match(
-    bench: Bench, judged: Judge, value: dict[str, Any]
+    together: Together[str],
 ) -> None:
-    columns = drawn(bench, "case", {}, {})
-    columns["value"] = json.dumps(json.loads(columns["value"]) | value)
-    assert judged(bench).verdict("sampling") == "inconclusive"
+    values: dict[str, dict[str, Any]] = {
+        "lost": {"counts": {"1": 5}},
+        "beside NaN": {"nonfinite": 3},
+        "too few": {"draws": 20, "counts": {"1": 20}},
+        "none": {"counts": {}},
+    }
+
+    def arrange(bench: Bench, name: str) -> None:
+        columns = drawn(bench, "case", {}, {})
+        columns["value"] = json.dumps(json.loads(columns["value"]) | values[name])
+
+    found = together(arrange, values)
+    verdicts = {name: run.verdict("sampling") for name, run in found.items()}
+    assert verdicts == dict.fromkeys(values, "inconclusive")
 
 
-@pytest.mark.parametrize(("bound", "verdict"), [(0.5, "expected"), (0.01, "divergent")])
-def test_a_declared_bound_excuses_draws_that_lie_no_further(
-    bench: Bench, judged: Judge, bound: float, verdict: str
-) -> None:
-    drawn(bench, "case", {}, {"temperature": 0.8})
-    bench.expected = [{"stage": "sampling", "bound": bound, "reason": "its default"}]
-    assert judged(bench).verdict("sampling") == verdict
+def test_a_declared_bound_excuses_draws_that_lie_no_further(together: Together[float]) -> None:
+    expected = {0.5: "expected", 0.01: "divergent"}
+
+    def arrange(bench: Bench, bound: float) -> None:
+        drawn(bench, "case", {}, {"temperature": 0.8})
+        bench.expected = [{"stage": "sampling", "bound": bound, "reason": "its default"}]
+
+    found = together(arrange, expected)
+    assert {bound: run.verdict("sampling") for bound, run in found.items()} == expected
 
 
 # Greedy
 
 
-def test_the_best_token_each_time_is_greedy_with_what_was_asked(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_the_best_token_each_time_is_greedy_with_what_was_asked(bench: Bench) -> Halves:
     asked: dict[str, dict[str, float]] = {
         "nothing": {},
         "repetition": {"repetition_penalty": 1.3},
@@ -238,81 +260,90 @@ def test_the_best_token_each_time_is_greedy_with_what_was_asked(
     greedy(bench.attempt, case_id, presence=3.0, prompt_too=True, prompt=[58])
     case_id = plan_sampling(bench, "bias", "greedy", logit_bias={"x": 3})
     greedy(bench.attempt, case_id, bias={11: 3.0})
-    found = judged(bench)
+    found = yield
     assert set(outcomes(found).values()) == {"match"}
     assert "counting the prompt too" in told(found)["too"]["detail"]
     assert found.verdict("sampling") == "qualified"
 
 
-@pytest.mark.parametrize(
-    ("asked", "applied", "says"),
-    [
-        ({}, {"repetition": 1.1}, "looks like a repetition penalty that nobody asked for"),
-        ({}, {"repetition": 1.1}, "it fits repetition_penalty 1.1"),
-        ({"repetition_penalty": 1.3}, {}, "it fits without the penalty that was asked for"),
-        ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 64}, "the last 64 tokens only"),
-        ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 0}, "over the answer only"),
-        ({"presence_penalty": 1.5}, {}, "it fits without the penalty that was asked for"),
-        ({"logit_bias": {"x": 9}}, {}, "although 13 was ahead by"),
-    ],
-)
+NOT_BEST: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {"repetition": 1.1}, "looks like a repetition penalty that was not requested"),
+    ({}, {"repetition": 1.1}, "it fits repetition_penalty 1.1"),
+    ({"repetition_penalty": 1.3}, {}, "it fits without the requested penalty"),
+    ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 64}, "the last 64 tokens only"),
+    ({"repetition_penalty": 1.3}, {"repetition": 1.3, "reach": 0}, "over the answer only"),
+    ({"presence_penalty": 1.5}, {}, "it fits without the requested penalty"),
+    ({"logit_bias": {"x": 9}}, {}, "although 13 was ahead by"),
+]
+
+
+@pytest.fixture(scope="module")
+def not_best(together: Together[int]) -> dict[int, Judged]:
+    def arrange(bench: Bench, number: int) -> None:
+        asked, applied, _ = NOT_BEST[number]
+        case_id = plan_sampling(bench, "case", "greedy", **asked)
+        likely = [int(i) for i in np.random.default_rng(0).integers(0, 64, 100)]
+        columns = greedy(bench.attempt, case_id, prompt=likely, **applied)
+        if "logit_bias" in asked:
+            columns["value"] = json.dumps(json.loads(columns["value"]) | {"bias": {"13": 9.0}})
+
+    return together(arrange, range(len(NOT_BEST)))
+
+
+@pytest.mark.parametrize("number", range(len(NOT_BEST)))
 def test_a_token_that_was_not_the_best_is_seen_and_explained(
-    bench: Bench, judged: Judge, asked: dict[str, Any], applied: dict[str, Any], says: str
+    not_best: dict[int, Judged], number: int
 ) -> None:
-    case_id = plan_sampling(bench, "case", "greedy", **asked)
-    likely = [int(i) for i in np.random.default_rng(0).integers(0, 64, 100)]
-    columns = greedy(bench.attempt, case_id, prompt=likely, **applied)
-    if "logit_bias" in asked:
-        columns["value"] = json.dumps(json.loads(columns["value"]) | {"bias": {"13": 9.0}})
-    row = judged(bench).stage("sampling")
+    row, says = not_best[number].stage("sampling"), NOT_BEST[number][2]
     assert row["verdict"] == "divergent"
     assert says in row["explanation"]
     assert "at token" in row["explanation"]
 
 
-def test_a_bias_towards_what_was_not_stored_leaves_nothing_to_compare(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_bias_towards_what_was_not_stored_leaves_nothing_to_compare(bench: Bench) -> Halves:
     case_id = plan_sampling(bench, "greedy", "greedy", logit_bias={"x": 9})
     columns = greedy(bench.attempt, case_id)
     columns["value"] = json.dumps(json.loads(columns["value"]) | {"bias": {"11": 9.0}})
     drawn(bench, "draws", {"logit_bias": {"x": 9}}, {}, kept=50, bias={int(LOGITS.argmin()): 9.0})
-    assert outcomes(judged(bench)) == {"greedy": "no_truth", "draws": "error"}
+    assert outcomes((yield)) == {"greedy": "no_truth", "draws": "error"}
 
 
-@pytest.mark.parametrize(
-    ("lead", "floors", "verdict"),
-    [
-        (0.0005, 24, "qualified"),
-        (0.005, 24, "qualified"),
-        (0.05, 24, "divergent"),
-        (0.0005, 0, "qualified"),
-        (0.05, 0, "inconclusive"),
-        (2.0, 0, "divergent"),
-    ],
-)
-def test_a_tie_is_no_violation(
-    bench: Bench, judged: Judge, lead: float, floors: int, verdict: str
-) -> None:
-    bench.floors = floors
-    case_id = plan_sampling(bench, "case", "greedy")
-    columns = greedy(bench.attempt, case_id)
-    step = 3
-    best, second = columns["top_ids"][step][:2]
-    first = columns["ref_topk_logprobs"][step][0]
-    columns["ref_topk_logprobs"][step][1] = columns["logprobs"][step] = first - lead
-    columns["output_ids"][step] = second
-    assert best != second
-    assert judged(bench).verdict("sampling") == verdict
+def test_a_tie_is_no_violation(together: Together[tuple[float, int]]) -> None:
+    """By how far the best token leads, and how many configurations the floor has."""
+    expected = {
+        (0.0005, 24): "qualified",
+        (0.005, 24): "qualified",
+        (0.05, 24): "divergent",
+        (0.0005, 0): "qualified",
+        (0.05, 0): "inconclusive",
+        (2.0, 0): "divergent",
+    }
+
+    def arrange(bench: Bench, key: tuple[float, int]) -> None:
+        lead, bench.floors = key
+        case_id = plan_sampling(bench, "case", "greedy")
+        columns = greedy(bench.attempt, case_id)
+        step = 3
+        best, second = columns["top_ids"][step][:2]
+        first = columns["ref_topk_logprobs"][step][0]
+        columns["ref_topk_logprobs"][step][1] = columns["logprobs"][step] = first - lead
+        columns["output_ids"][step] = second
+        assert best != second
+
+    found = together(arrange, expected)
+    assert {key: run.verdict("sampling") for key, run in found.items()} == expected
 
 
-@pytest.mark.parametrize("gone", ["output_ids", "top_ids", "logprobs"])
-def test_an_answer_without_its_numbers_is_never_a_match(
-    bench: Bench, judged: Judge, gone: str
-) -> None:
-    case_id = plan_sampling(bench, "case", "greedy")
-    greedy(bench.attempt, case_id)[gone] = None
-    assert judged(bench).verdict("sampling") == "inconclusive"
+def test_an_answer_without_its_numbers_is_never_a_match(together: Together[str]) -> None:
+    gone = ("output_ids", "top_ids", "logprobs")
+
+    def arrange(bench: Bench, name: str) -> None:
+        case_id = plan_sampling(bench, "case", "greedy")
+        greedy(bench.attempt, case_id)[name] = None
+
+    found = together(arrange, gone)
+    assert [found[name].verdict("sampling") for name in gone] == ["inconclusive"] * 3
 
 
 # Seeds
@@ -320,28 +351,30 @@ def test_an_answer_without_its_numbers_is_never_a_match(
 ANSWER = [1, 2, 3] * 6
 
 
-@pytest.mark.parametrize(
-    ("answers", "logprob", "outcome"),
-    [
-        ([ANSWER, ANSWER, [1, 4], [5]], -1.0, ("match", "match")),
-        ([ANSWER, ANSWER, ANSWER, [5]], -1.0, ("match", "match")),
-        ([ANSWER, [1, 2, 9], [1, 4], [5]], -1.0, ("mismatch", "match")),
-        ([ANSWER] * 4, -1.0, ("match", "mismatch")),
-        ([ANSWER] * 4, -0.01, ("match", "match")),
-        ([ANSWER] * 4, None, ("match", "no_truth")),
-        ([ANSWER] * 4, float("nan"), ("match", "error")),
-    ],
-)
-def test_seeds_are_honoured(
-    bench: Bench,
-    judged: Judge,
-    answers: list[list[int]],
-    logprob: float | None,
-    outcome: tuple[str, str],
-) -> None:
-    case_id = plan_sampling(bench, "case", "seed")
-    seeds(bench.attempt, case_id, answers, logprob)
-    found = judged(bench)
+SEEDED: list[tuple[list[list[int]], float | None, tuple[str, str]]] = [
+    ([ANSWER, ANSWER, [1, 4], [5]], -1.0, ("match", "match")),
+    ([ANSWER, ANSWER, ANSWER, [5]], -1.0, ("match", "match")),
+    ([ANSWER, [1, 2, 9], [1, 4], [5]], -1.0, ("mismatch", "match")),
+    ([ANSWER] * 4, -1.0, ("match", "mismatch")),
+    ([ANSWER] * 4, -0.01, ("match", "match")),
+    ([ANSWER] * 4, None, ("match", "no_truth")),
+    ([ANSWER] * 4, float("nan"), ("match", "error")),
+]
+
+
+@pytest.fixture(scope="module")
+def seeded(together: Together[int]) -> dict[int, Judged]:
+    def arrange(bench: Bench, number: int) -> None:
+        answers, logprob, _ = SEEDED[number]
+        seeds(bench.attempt, plan_sampling(bench, "case", "seed"), answers, logprob)
+
+    return together(arrange, range(len(SEEDED)))
+
+
+@pytest.mark.parametrize("number", range(len(SEEDED)))
+def test_seeds_are_honoured(seeded: dict[int, Judged], number: int) -> None:
+    found = seeded[number]
+    _, logprob, outcome = SEEDED[number]
     assert outcomes(found) == {"case 1": outcome[0], "case 2": outcome[1]}
     worst = {"mismatch": "divergent", "no_truth": "inconclusive", "error": "inconclusive"}
     verdicts = [worst[o] for o in outcome if o in worst]
@@ -351,44 +384,45 @@ def test_seeds_are_honoured(
     assert ("the seed were ignored" in says) == (outcome[1] == "mismatch")
 
 
-def test_a_seed_that_was_not_tried_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_seed_that_was_not_tried_is_never_a_match(bench: Bench) -> Halves:
     case_id = plan_sampling(bench, "case", "seed")
     seeds(bench.attempt, case_id, [ANSWER, ANSWER, [1]], -1.0)
-    assert judged(bench).verdict("sampling") == "inconclusive"
+    assert (yield).verdict("sampling") == "inconclusive"
 
 
 # Missing is never a match
 
 
-@pytest.mark.parametrize("measure", ["draws", "greedy", "seed"])
-def test_a_planned_measure_without_a_trace_is_never_a_match(
-    bench: Bench, judged: Judge, measure: str
-) -> None:
-    plan_sampling(bench, "case", measure)
-    row = judged(bench).stage("sampling")
-    assert row["verdict"] == "inconclusive"
+def test_a_planned_measure_without_a_trace_is_never_a_match(together: Together[str]) -> None:
+    measures = ("draws", "greedy", "seed")
+    found = together(lambda bench, measure: plan_sampling(bench, "case", measure), measures)
+    assert [found[m].verdict("sampling") for m in measures] == ["inconclusive"] * 3
 
 
-def test_a_parameter_that_the_engine_does_not_have_is_no_gap(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_parameter_that_the_engine_does_not_have_is_no_gap(bench: Bench) -> Halves:
     drawn(bench, "there", {}, {})
     case_id = plan_sampling(bench, "gone", "greedy", presence_penalty=1.0)
     bring(bench.attempt, case_id, "greedy", observed="absent", error="no such parameter")
-    found = judged(bench)
+    found = yield
     assert found.verdict("sampling") == "qualified"
     assert "not shown: sampling/gone" in found.stage("sampling")["explanation"]
 
 
-def test_a_sampler_that_has_nothing_of_it_is_not_observed(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_sampler_that_has_nothing_of_it_is_not_observed(bench: Bench) -> Halves:
     case_id = plan_sampling(bench, "gone", "draws", min_p=0.1)
     bring(bench.attempt, case_id, "draws", observed="absent", error="no such parameter")
-    row = judged(bench).stage("sampling")
+    row = (yield).stage("sampling")
     assert (row["verdict"], row["reason"]) == ("not_observed", "absent: the engine has none of it")
 
 
-def test_a_measure_that_raised_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_measure_that_raised_is_never_a_match(bench: Bench) -> Halves:
     drawn(bench, "there", {}, {})
     case_id = plan_sampling(bench, "raised", "draws")
     bring(bench.attempt, case_id, "*", error="boom")
-    row = judged(bench).stage("sampling")
+    row = (yield).stage("sampling")
     assert row["verdict"] == "inconclusive"
     assert "boom" in row["reason"]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Attempt, Bench
 from tests.analysis.handmade_server import plan_chats, served
@@ -31,12 +32,13 @@ def state_of(bench: Bench, judged: Judge) -> dict[str, dict[str, Any]]:
     return {c.cell_id[3:]: found.stage("state", cell=c.cell_id) for c in bench.cells}
 
 
+@arranged
 def test_chats_that_others_do_not_change_are_qualified_without_an_instrument(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     bench.cells = [served("one", required=("state",))]
     plan_chats(bench)
-    found = judged(bench)
+    found = yield
     assert found.verdict("state", "c1:one") == "qualified"
     assert found.cell("c1:one")["verdict"] == "qualified"
     assert found.cell("c1:one")["observed_stages"] == "1 of 11"

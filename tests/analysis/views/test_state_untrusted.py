@@ -1,21 +1,19 @@
 """Evidence of `state` that is damaged, incomplete or NaN is never a match, and ends nothing."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Bench
 from tests.analysis.handmade_state import CANARIES, alone_logits, among, change, plan_state
 
-Judge = Callable[[Bench], Judged]
-
 
 def outcomes(found: Judged, kind: str) -> dict[int, str]:
-    rows = found.catalog.rows("SELECT * FROM compared.state WHERE probe = ?", [kind])
+    rows = found.rows("compared.state", f"probe = '{kind}'")
     return {row["repeat"]: row["outcome"] for row in rows}
 
 
@@ -24,6 +22,7 @@ def answers(*texts: str | None) -> dict[str, str]:
     return {"value": json.dumps({"size": 3, "row": 0, "others": others})}
 
 
+@arranged
 @pytest.mark.parametrize(
     "columns",
     [
@@ -36,53 +35,55 @@ def answers(*texts: str | None) -> dict[str, str]:
     ],
 )
 def test_an_answer_that_cannot_be_searched_for_secrets_is_an_error(
-    bench: Bench, judged: Judge, columns: dict[str, Any]
-) -> None:
+    bench: Bench, columns: dict[str, Any]
+) -> Halves:
     plan_state(bench, "concurrent")
     change(bench.attempt, "concurrent", 1, **columns)
-    found = judged(bench)
+    found = yield
     assert outcomes(found, "concurrent") == {0: "match", 1: "error"}
     assert found.verdict("state") == "inconclusive"
 
 
-def test_a_secret_is_found_beside_an_answer_that_is_missing(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_secret_is_found_beside_an_answer_that_is_missing(bench: Bench) -> Halves:
     plan_state(bench, "concurrent")
     change(bench.attempt, "concurrent", 1, **answers(f"I keep {CANARIES[0]}", None))
-    found = judged(bench)
+    found = yield
     assert outcomes(found, "concurrent")[1] == "mismatch"
-    assert [r["leak"] for r in found.catalog.rows("SELECT leak FROM compared.state WHERE leak")]
+    assert found.rows("compared.state", "leak")
 
 
+@arranged
 @pytest.mark.parametrize("secret", ["\u6771\u4eac", 'say "heron"'])
-def test_a_secret_that_json_writes_otherwise_is_found(
-    bench: Bench, judged: Judge, secret: str
-) -> None:
+def test_a_secret_that_json_writes_otherwise_is_found(bench: Bench, secret: str) -> Halves:
     plan_state(bench, "concurrent")
     bench.more_cases["state/concurrent"]["scenario"]["canaries"] = [secret, "b-2", "c-3"]
     change(bench.attempt, "concurrent", 1, **answers("I keep b-2", f"I keep {secret}"))
-    assert outcomes(judged(bench), "concurrent")[1] == "mismatch"
+    assert outcomes((yield), "concurrent")[1] == "mismatch"
 
 
-def test_no_bound_excuses_nan(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_no_bound_excuses_nan(bench: Bench) -> Halves:
     """The other positions agree to the bit: their mean is 0 and within every bound."""
     plan_state(bench, "batched")
     broken = alone_logits("batched")
     broken[40] = np.nan
     change(bench.attempt, "batched", 0, **among("batched", 0, broken))
     bench.expected = [{"stage": "state", "bound": 1e-3, "reason": "batch rounding"}]
-    found = judged(bench)
+    found = yield
     assert found.verdict("state") == "divergent"
-    (row,) = found.catalog.rows("SELECT effect FROM compared.state WHERE outcome = 'mismatch'")
+    (row,) = found.rows("compared.state", "outcome = 'mismatch'")
     assert row["effect"] is None
 
 
 WRONG = ["x", -1, 1e30, [], {}, True]
 
 
+@arranged
 @pytest.mark.parametrize("wrong", WRONG)
 def test_counts_that_are_none_are_an_error_and_judging_goes_on(
-    bench: Bench, judged: Judge, wrong: object
-) -> None:
+    bench: Bench, wrong: object
+) -> Halves:
     plan_state(bench, "batched", "chunked", "prefix", "concurrent")
     logits = alone_logits("chunked")
     logits[40:] += 1
@@ -93,33 +94,34 @@ def test_counts_that_are_none_are_an_error_and_judging_goes_on(
         change(bench.attempt, kind, 0, value=json.dumps(value))
     others = {"size": 2, "nonfinite": wrong, "others": [[[1], "a"], [[1], "b"]]}
     change(bench.attempt, "concurrent", 0, value=json.dumps(others))
-    found = judged(bench)
+    found = yield
     assert outcomes(found, "batched") == {0: "error", 1: "match", 2: "match"}
     assert outcomes(found, "chunked") == {0: "error", 1: "match"}
     assert outcomes(found, "prefix") == {0: "error"}
     assert outcomes(found, "concurrent") == {0: "error", 1: "match"}
 
 
+@arranged
 @pytest.mark.parametrize("size", [0, None])
-def test_a_size_that_is_none_is_an_error(bench: Bench, judged: Judge, size: int | None) -> None:
+def test_a_size_that_is_none_is_an_error(bench: Bench, size: int | None) -> Halves:
     plan_state(bench, "chunked")
     logits = alone_logits("chunked")
     logits[40:] += np.random.default_rng(1).normal(0, 1, logits[40:].shape)
     change(bench.attempt, "chunked", 0, **among("chunked", 0, logits, size=size))
-    assert outcomes(judged(bench), "chunked") == {0: "error", 1: "match"}
+    assert outcomes((yield), "chunked") == {0: "error", 1: "match"}
 
 
+@arranged
 @pytest.mark.parametrize("value", ["nothing", "[]", "{", "7"])
-def test_a_value_that_is_no_object_is_an_error(bench: Bench, judged: Judge, value: str) -> None:
+def test_a_value_that_is_no_object_is_an_error(bench: Bench, value: str) -> Halves:
     plan_state(bench, "batched")
     change(bench.attempt, "batched", 0, value=value)
-    assert outcomes(judged(bench), "batched")[0] == "error"
+    assert outcomes((yield), "batched")[0] == "error"
 
 
+@arranged
 @pytest.mark.parametrize("canaries", ["x", {"a": 1}, [None, "b", "c"]])
-def test_secrets_that_cannot_be_read_are_an_error(
-    bench: Bench, judged: Judge, canaries: object
-) -> None:
+def test_secrets_that_cannot_be_read_are_an_error(bench: Bench, canaries: object) -> Halves:
     plan_state(bench, "concurrent")
     bench.more_cases["state/concurrent"]["scenario"]["canaries"] = canaries
-    assert set(outcomes(judged(bench), "concurrent").values()) == {"error"}
+    assert set(outcomes((yield), "concurrent").values()) == {"error"}

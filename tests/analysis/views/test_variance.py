@@ -133,7 +133,7 @@ def test_engines_that_have_a_machine_each_cannot_be_told_from_their_machines() -
     assert found["engine"]["share"] is None
     assert found["hardware"]["share"] is None
     for name, other in (("engine", "hardware"), ("hardware", "engine")):
-        assert f"cannot be told apart from the {other}" in found[name]["says"]
+        assert f"cannot be separated from the {other}" in found[name]["says"]
     assert found["prompt"]["share"] is not None
     joint = found["engine or hardware"]
     assert joint["variance"] == pytest.approx(4 * _spread(rows), rel=0.5)

@@ -9,6 +9,7 @@ from analysis.judging.judge import open_judged
 from analysis.showing.check import check
 from analysis.showing.summary import summarise
 from runner.stored.store import Store
+from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import CASES, REQUIRED, RUN, Attempt, Bench, Cell, Trace
 
@@ -33,7 +34,7 @@ WRONG = {
 
 
 def passes(found: Judged) -> list[dict[str, object]]:
-    return summarise(found.catalog, RUN).unexpected_passes
+    return summarise(found.catalog, found.run_id).unexpected_passes
 
 
 def test_a_clean_cell_is_qualified_with_its_scope(bench: Bench, judged: Judge) -> None:
@@ -76,48 +77,51 @@ def test_a_missing_trace_is_never_a_match(bench: Bench, judged: Judge) -> None:
     assert check(bench.results) == 3
 
 
-def test_a_probe_that_failed_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_probe_that_failed_is_never_a_match(bench: Bench) -> Halves:
     for stage, attempt in one_cell_each(bench, [*ISOLATES, "logits", "chain"]).items():
         attempt.fail(stage, FIRST_CASE[stage], "RuntimeError: boom")
-    found = judged(bench)
+    found = yield
     for stage in (*ISOLATES, "logits", "chain"):
         assert found.verdict(stage, f"c1:{stage}") == "inconclusive"
         assert "boom" in found.stage(stage, cell=f"c1:{stage}")["reason"]
 
 
-def test_a_case_that_failed_before_its_probes_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_case_that_failed_before_its_probes_is_never_a_match(bench: Bench) -> Halves:
     bench.attempt.drop("detokenize", "detokenize/emoji", "stream")
     bench.attempt.fail("detokenize", "detokenize/emoji", "boom")
     for trace in bench.attempt.find("detokenize", "detokenize/emoji"):
         trace.columns["probe"] = "*"
-    assert judged(bench).stage("detokenize")["reason"].startswith("2 of 2 not compared")
+    assert (yield).stage("detokenize")["reason"].startswith("2 of 2 not compared")
 
 
-def test_a_stage_without_any_trace_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_stage_without_any_trace_is_never_a_match(bench: Bench) -> Halves:
     stages = ["config", "weights", "instrument"]
     for stage, attempt in one_cell_each(bench, stages).items():
         attempt.traces = [t for t in attempt.traces if t.columns["stage"] != stage]
-    found = judged(bench)
+    found = yield
     assert [found.verdict(s, f"c1:{s}") for s in stages] == ["inconclusive"] * 3
 
 
-def test_without_golden_text_and_reference_there_is_no_verdict(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_without_golden_text_and_reference_there_is_no_verdict(bench: Bench) -> Halves:
     bench.reference_cases = tuple(c for c in bench.reference_cases if c != "logits/l0")
-    found = judged(bench)
+    found = yield
     assert found.verdict("logits") == "inconclusive"
     assert "2 of 12" not in found.stage("logits")["reason"]
     assert "1 without truth" in found.stage("logits")["reason"]
 
 
-def test_a_required_stage_not_observed_makes_the_cell_inconclusive(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_a_required_stage_not_observed_makes_the_cell_inconclusive(bench: Bench) -> Halves:
     hows = ["hidden", "absent", "not_probed"]
     for how, attempt in one_cell_each(bench, hows).items():
         attempt.traces = [t for t in attempt.traces if t.columns["stage"] != "parse"]
         star = {"case_id": "*", "stage": "parse", "probe": "none", "observed": how, "error": "why"}
         attempt.traces.append(Trace(star))
-    found = judged(bench)
+    found = yield
     for how in hows:
         assert found.verdict("parse", f"c1:{how}") == "not_observed"
         assert found.stage("parse", cell=f"c1:{how}")["reason"] == f"{how}: why"
@@ -125,29 +129,30 @@ def test_a_required_stage_not_observed_makes_the_cell_inconclusive(
         assert found.cell(f"c1:{how}")["observed_stages"] == "8 of 11"
 
 
-def test_reenacted_evidence_never_alone_qualifies_but_can_diverge(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_reenacted_evidence_never_alone_qualifies_but_can_diverge(bench: Bench) -> Halves:
     bench.attempt.change("parse", "parse/call", observed="reenacted")
     bench.attempt.change("stop", "stop/eos", observed="reenacted", **WRONG["stop"])
-    found = judged(bench)
+    found = yield
     assert found.verdict("parse") == "inconclusive"
     assert "reenacted" in found.stage("parse")["reason"]
     assert found.verdict("stop") == "divergent"
 
 
-def test_verdicts_are_also_given_by_tag(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_verdicts_are_also_given_by_tag(bench: Bench) -> Halves:
     bench.attempt.change("tokenize", "tokenize/nfd", prompt_ids=[1, 9])
-    found = judged(bench)
+    found = yield
     assert found.stage("tokenize", "nfd")["verdict"] == "divergent"
     assert found.stage("tokenize", "nfd")["n"] == 1
 
 
-def test_argument_order_is_a_difference_and_spacing_is_none(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_argument_order_is_a_difference_and_spacing_is_none(bench: Bench) -> Halves:
     call = {"name": "f", "arguments": '{"a": 2, "b": 1}'}
     message = json.dumps({"content": None, "tool_calls": [call]})
     bench.attempt.change("parse", "parse/call", message=message)
-    assert judged(bench).verdict("parse") == "divergent"
+    assert (yield).verdict("parse") == "divergent"
 
 
 # Attempts
@@ -161,49 +166,52 @@ def test_a_crash_is_kept_as_an_error_with_what_came_before_it(bench: Bench, judg
     assert {found.verdict(stage) for stage in REQUIRED} == {"error"}
     assert "SIGSEGV" in found.cell()["explanation"]
     assert found.cell()["verdict"] == "error"
-    kept = found.catalog.rows("SELECT DISTINCT stage FROM traces ORDER BY 1")
-    assert [row["stage"] for row in kept] == ["config", "template"]
+    assert {row["stage"] for row in found.rows("traces")} == {"config", "template"}
     assert check(bench.results) == 3
 
 
-def test_a_planned_cell_without_an_attempt_is_an_error(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_planned_cell_without_an_attempt_is_an_error(bench: Bench) -> Halves:
     bench.cells[0].attempts = []
-    found = judged(bench)
+    found = yield
     assert found.cell()["verdict"] == "error"
     assert "no attempt" in found.cell()["explanation"]
 
 
-def test_the_first_ok_attempt_is_judged_and_never_a_later_one(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_the_first_ok_attempt_is_judged_and_never_a_later_one(bench: Bench) -> Halves:
     bad, good = Attempt(2), Attempt(3)
     bad.change("stop", "stop/eos", **WRONG["stop"])
     bench.cells[0].attempts = [Attempt(1, status="timeout", traces=[]), bad, good]
-    found = judged(bench)
+    found = yield
     assert found.cell()["attempt"] == 2
     assert found.verdict("stop") == "divergent"
 
 
+@arranged
 @pytest.mark.parametrize("noise", [0.3, 0.0])
 def test_a_later_ok_attempt_that_disagrees_makes_the_instrument_inconclusive(
-    bench: Bench, judged: Judge, noise: float
-) -> None:
+    bench: Bench, noise: float
+) -> Halves:
     later = Attempt(2)
     if noise:
         later.logits(noise)
     else:
         later.change("stop", "stop/eos", **WRONG["stop"])
     bench.cells[0].attempts.append(later)
-    found = judged(bench)
+    found = yield
     assert found.verdict("instrument") == "inconclusive"
     assert "attempts 1 and 2 disagree" in found.stage("instrument")["reason"]
 
 
+@arranged
 def test_attempts_that_disagree_leave_the_cell_inconclusive_whatever_it_requires(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     later = Attempt(2)
     later.change("stop", "stop/eos", **WRONG["stop"])
     bench.cells = [Cell(attempts=[Attempt(1), later], required=["template"])]
-    cell = judged(bench).cell()
+    cell = (yield).cell()
     assert cell["verdict"] == "inconclusive"
     assert "attempts 1 and 2 disagree" in cell["explanation"]
 
@@ -224,11 +232,12 @@ def test_an_intact_later_attempt_takes_the_place_of_one_whose_traces_are_lost(
     assert (cell["attempt"], cell["verdict"]) == (2, "qualified")
 
 
-def test_a_later_ok_attempt_within_the_margin_changes_nothing(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_later_ok_attempt_within_the_margin_changes_nothing(bench: Bench) -> Halves:
     later = Attempt(2)
     later.logits(1e-5)
     bench.cells[0].attempts.append(later)
-    assert judged(bench).cell()["verdict"] == "qualified"
+    assert (yield).cell()["verdict"] == "qualified"
 
 
 # What is declared
@@ -291,10 +300,12 @@ def test_one_declared_and_one_new_difference_is_divergent(bench: Bench, judged: 
     assert found.stage("tokenize")["first_case"] == "tokenize/ascii"
 
 
-def test_a_declaration_of_one_serving_is_missed_only_there(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_declaration_of_one_serving_is_missed_only_there(bench: Bench) -> Halves:
     bench.cells = [Cell("c1:library"), Cell("c1:server", serving="managed")]
     declare(bench, signature="p1:gone", serving="managed")
-    gone = passes(judged(bench))
+    found = yield
+    gone = passes(found)
     assert [row["cell_id"] for row in gone] == ["c1:server"]
 
 
@@ -306,10 +317,12 @@ def test_a_declaration_that_no_longer_occurs_fails_the_check(bench: Bench, judge
     assert check(bench.results) == 1
 
 
-def test_a_declaration_whose_cases_did_not_run_is_no_pass(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_declaration_whose_cases_did_not_run_is_no_pass(bench: Bench) -> Halves:
     declare(bench, signature="p1:gone", tags=["nfd"])
     bench.attempt.drop("tokenize", "tokenize/nfd")
-    assert passes(judged(bench)) == []
+    found = yield
+    assert passes(found) == []
 
 
 def test_of_signatures_by_case_each_that_is_gone_is_a_pass_of_its_own(
@@ -326,12 +339,11 @@ def test_of_signatures_by_case_each_that_is_gone_is_a_pass_of_its_own(
     assert check(bench.results) == 1
 
 
-def test_golden_text_is_truth_for_the_weights_it_was_written_for_only(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_golden_text_is_truth_for_the_weights_it_was_written_for_only(bench: Bench) -> Halves:
     """A fine-tune has the name's beginning and the tokenizer, but a template of its own."""
     bench.golden_weights = "w1:base"
-    found = judged(bench)
+    found = yield
     for stage in ISOLATES:
         assert found.verdict(stage) == "inconclusive"
         assert "without truth" in found.stage(stage)["reason"]
@@ -353,20 +365,22 @@ def test_a_quarantined_trace_file_is_never_a_match(bench: Bench, judged: Judge) 
         assert path.name in found.stage("stop")["reason"]
 
 
-def test_one_cell_on_two_nodes_is_compared_directly(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_one_cell_on_two_nodes_is_compared_directly(bench: Bench) -> Halves:
     bench.cells = [Cell(), Cell(node_id="node-b")]
     bench.cells[1].only.logits(1e-5, cases=("logits/l0",))
-    rows = judged(bench).catalog.rows("SELECT * FROM divergences WHERE kind = 'between_nodes'")
+    rows = (yield).rows("divergences", "kind = 'between_nodes'")
     assert {(r["node_id"], r["other"], r["case_id"]) for r in rows} == {
         ("node-b", "node-a", "logits/l0")
     }
     assert all(0 < r["effect"] < 1e-7 for r in rows)
 
 
-def test_a_skipped_pair_is_not_judged(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_skipped_pair_is_not_judged(bench: Bench) -> Halves:
     bench.cells.append(Cell("c1:0002", reason="no metal here", attempts=[]))
-    found = judged(bench)
-    assert len(found.catalog.rows("SELECT * FROM qualification")) == 1
+    found = yield
+    assert len(found.rows("qualification")) == 1
 
 
 def test_timed_cells_promise_no_verdict(bench: Bench, judged: Judge) -> None:
@@ -377,7 +391,8 @@ def test_timed_cells_promise_no_verdict(bench: Bench, judged: Judge) -> None:
     assert check(bench.results) == 0
 
 
-def test_timed_cells_are_ranked_by_what_the_deployed_pass_says(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_timed_cells_are_ranked_by_what_the_deployed_pass_says(bench: Bench) -> Halves:
     """Keyed by variant: is there a deployed pass, what does it say, is there a timed one."""
     bench.cells = []
     for variant in ("good", "bad", "alone", "untimed"):
@@ -388,7 +403,7 @@ def test_timed_cells_are_ranked_by_what_the_deployed_pass_says(bench: Bench, jud
             deployed.only.change("stop", "stop/eos", **WRONG["stop"])
         bench.cells += [timed] if variant != "untimed" else []
         bench.cells += [deployed] if variant != "alone" else []
-    rows = judged(bench).catalog.rows("SELECT * FROM performance")
+    rows = (yield).rows("performance")
     told = {row["cell_id"].removeprefix("c1:"): (row["verdict"], row["rankable"]) for row in rows}
     assert told == {
         "good-t": ("qualified", True),

@@ -56,7 +56,7 @@ def test_a_broken_instrument_decides_nothing_numeric(
 ) -> None:
     found, reason = judged(con, "divergent", stage, verdict)
     assert found == "inconclusive"
-    assert reason == "the instrument is broken: asked again: other"
+    assert reason == "the instrument is divergent: asked again: other"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_broken_instrument_decides_nothing_numeric(
     [
         ("not_observed", "the instrument is not observed: repeats say so"),
         ("inconclusive", "the instrument is inconclusive: repeats say so"),
-        (None, "the instrument is missing: no reason given"),
+        (None, "the instrument is missing: no reason recorded"),
     ],
 )
 def test_an_instrument_that_nobody_saw_is_no_steady_one(

@@ -56,7 +56,7 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
         "fault of logits that a server hides",
         lambda m: faulty(m, "mlx", "logits", "softcap"),
         "engines[1].fault",
-        "the fault logits/softcap changes",
+        "needs the distribution over its whole vocabulary",
     ),
     (
         "fault of a scenario that a server does not have",

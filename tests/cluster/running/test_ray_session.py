@@ -50,8 +50,8 @@ def test_the_user_s_mode_is_kept(unset: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ("127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
         ("127.0.0.1:99999", "nothing answers"),
-        ("somewhere", "not an address"),
-        ("ray://127.0.0.1:10001", "not an address"),
+        ("somewhere", "not the address"),
+        ("ray://127.0.0.1:10001", "not the address"),
     ],
 )
 def test_a_wrong_address_is_told_within_seconds(address: str, words: str) -> None:

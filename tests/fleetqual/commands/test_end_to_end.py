@@ -1,5 +1,6 @@
 """Whole runs through the command line, on the real engine: what users see when things go wrong."""
 
+import csv
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import yaml
 
 from tests.command import COMMAND, FEW, SMOKE, fleetqual, matrix, query, with_engines
 from tests.engines import environments_of, failing_llama_cpp
-from tests.paths import TINY_CHAT
+from tests.paths import ROOT, TINY_CHAT
 
 F32 = TINY_CHAT / "tiny-chat-f32.gguf"
 OPTIONS = yaml.safe_load(SMOKE.read_text())["engines"][0]["options"]
@@ -39,13 +40,39 @@ def test_the_smoke_matrix_qualifies_and_says_its_scope(tmp_path: Path) -> None:
     done = fleetqual("run", SMOKE, "--results", tmp_path / "results")
     assert done.code == 0, done.out + done.err
     assert "of 11 stages" in done.out
-    rows = query(
-        tmp_path / "results",
-        "select effect, mismatches from verdicts "
-        "where pass = 'structure' and stage = 'logits' and case_group = '*'",
-    )
-    assert rows[0]["effect"] < 1e-9
-    assert rows[0]["mismatches"] == 0
+    rows = query(tmp_path / "results", "select * from verdicts")
+    assert _verdicts(rows) == _verdicts(_smoke_of_before())
+    effects = {(row["variant"], row["pass"]): row["effect"] for row in _whole_logits(rows)}
+    assert effects.pop(("f32", "structure")) < 1e-9
+    assert effects == {
+        (row["variant"], row["pass"]): pytest.approx(float(row["effect"]), rel=0.5)
+        for row in _whole_logits(_smoke_of_before())
+        if row["pass"] == "deployed"
+    }
+
+
+def _smoke_of_before() -> list[dict[str, str]]:
+    """Return what an earlier version said of the same matrix: its verdicts, stage by stage."""
+    text = (ROOT / "tests" / "fixtures" / "smoke-verdicts.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _whole_logits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [r for r in rows if (r["stage"], r["case_group"]) == ("logits", "*")]
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """Return everything that does not depend on the CPU: not the numbers of parts of `logits`."""
+    found = set()
+    for row in rows:
+        texts = {name: "" if value is None else str(value) for name, value in row.items()}
+        names = ["variant", "pass", "stage", "case_group", "n"]
+        if row["stage"] != "logits":
+            names += ["verdict", "mismatches"]
+        elif row["case_group"] == "*":
+            names += ["verdict"]
+        found.add(tuple(texts[name] for name in names))
+    return found
 
 
 def test_a_crash_a_hang_and_a_missing_environment_are_no_divergence(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.matrix.entry_checks import misplaced_adapter_fault
 from fleetqual.selftest.catalogue import (
     CATALOGUE,
     HELD_OUT,
@@ -55,6 +56,14 @@ def test_every_stage_has_at_least_four_faults() -> None:
     accepted = Counter(stage for fault in faults("fault") for stage in fault.stages)
     assert {stage: accepted[stage] for stage in STAGES if accepted[stage] < 4} == {}
     assert len(faults("fault")) >= 62
+
+
+@pytest.mark.parametrize("path", [CATALOGUE, HELD_OUT, SERVERS], ids=lambda path: path.stem)
+def test_every_fault_works_on_abilities_that_its_engine_shows(path: Path) -> None:
+    for fault in load_faults(path)[0]:
+        if fault.inject.wrap is not None:
+            mistake = misplaced_adapter_fault(fault.engine, fault.serving, None, fault.inject.wrap)
+            assert mistake is None, fault.id
 
 
 def test_at_least_half_of_the_faults_need_no_wrapper() -> None:

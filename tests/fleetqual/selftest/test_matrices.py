@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +10,13 @@ import yaml
 
 from cluster.matrix.resolve import resolve
 from cluster.planning.planner import make_plan
-from cluster.running.dispatch import DispatchOptions
-from cluster.running.node_room import has_room
-from cluster.running.orders import PlacedOrder, make_orders
-from cluster.running.run import RunOptions, run_matrix
+from cluster.running.run import RunOptions
 from fleetqual.selftest.base_matrix import base_matrix
 from fleetqual.selftest.catalogue import CATALOGUE, SERVERS
 from fleetqual.selftest.chosen_faults import choose, not_run, run_without_suites, runnable
 from fleetqual.selftest.clean_matrices import run_clean
 from fleetqual.selftest.matrices import run_faults
 from suites.errors import UserError
-from tests.cluster.conftest import FakeSupervisor
 from tests.cluster.planning.test_plan import node
 from tests.paths import ROOT
 
@@ -45,13 +39,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], str | N
     for room in ("fleetqual.selftest.matrices", "fleetqual.selftest.clean_matrices"):
         monkeypatch.setattr(f"{room}.run_matrix", note)
     return found
-
-
-def order_of(matrix: dict[str, Any], write: Write, cpus: int = 1) -> PlacedOrder:
-    matrix["engines"][0]["passes"] = ["structure"]
-    plan = make_plan(resolve(write(matrix)), (node("n", "cpu", cpus=cpus),))
-    (placed,) = make_orders(plan, "run", "results")
-    return placed
 
 
 def test_each_fault_is_an_entry_of_its_own_beside_untouched_ones(
@@ -179,76 +166,6 @@ def test_an_unknown_mutation_is_told_with_its_line(tmp_path: Path) -> None:
         choose((path,))
 
 
-@pytest.mark.parametrize(
-    ("fault", "told"),
-    [
-        ({"at": "logits", "how": "softcapp"}, "engines[0].fault.how: unknown fault at logits"),
-        ({"at": "weights", "how": "x"}, "engines[0].fault.at: unknown stage of a fault"),
-        ({"at": "logits", "how": "softcap", "bye": 1}, "engines[0].fault.bye: unknown key 'bye'"),
-    ],
-)
-def test_a_wrong_fault_key_of_a_matrix_is_told(
-    right_matrix: dict[str, Any], write_matrix: Write, fault: dict[str, Any], told: str
-) -> None:
-    right_matrix["engines"][0]["fault"] = fault
-    with pytest.raises(UserError, match=re.escape(told)):
-        resolve(write_matrix(right_matrix))
-
-
-def test_a_fault_makes_another_cell_and_reaches_the_child(
-    right_matrix: dict[str, Any], write_matrix: Write
-) -> None:
-    clean = order_of(right_matrix, write_matrix)
-    right_matrix["engines"][0]["fault"] = {"at": "logits", "how": "softcap", "by": 5}
-    faulty = order_of(right_matrix, write_matrix)
-    assert clean.order.engine.fault is None
-    assert faulty.order.engine.fault is not None
-    assert faulty.order.engine.fault["by"] == 5
-    assert clean.order.cells[0].cell_id != faulty.order.cells[0].cell_id
-
-
-def test_an_entry_serves_only_the_variants_it_names(
-    right_matrix: dict[str, Any], write_matrix: Write
-) -> None:
-    (variant,) = right_matrix["models"][0]["variants"]
-    right_matrix["models"][0]["variants"] = [variant, {**variant, "name": "other"}]
-    right_matrix["engines"][0]["variants"] = ["other"]
-    plan = make_plan(resolve(write_matrix(right_matrix)), (node("n", "cpu"),))
-    assert {p.cell.variant.variant.name for p in plan.pairs} == {"other"}
-    assert not plan.skips
-    right_matrix["engines"][0]["variants"] = ["othr"]
-    with pytest.raises(UserError, match=r"engines\[0\]\.variants\[0\]: unknown variant 'othr'"):
-        resolve(write_matrix(right_matrix))
-
-
-@pytest.mark.parametrize(
-    ("slots", "cpus", "passes", "fits"),
-    [
-        (1, 2, ("structure", "structure"), False),
-        (2, 2, ("structure", "deployed"), True),
-        (2, 1, ("structure", "structure"), False),
-        (2, 2, ("timed", "structure"), False),
-        (2, 2, ("structure", "timed"), False),
-    ],
-)
-def test_two_untimed_children_share_a_cpu_node_where_the_terms_say_so(
-    right_matrix: dict[str, Any],
-    write_matrix: Write,
-    slots: int,
-    cpus: int,
-    passes: tuple[str, str],
-    fits: bool,
-) -> None:
-    placed = order_of(right_matrix, write_matrix, cpus)
-    running, waiting = (
-        replace(placed, order=placed.order.model_copy(update={"pass_": p})) for p in passes
-    )
-    assert has_room(waiting, [running], slots) is fits
-    engine = replace(waiting.order.engine, options={"n_threads": 2})
-    threaded = replace(waiting, order=waiting.order.model_copy(update={"engine": engine}))
-    assert not has_room(threaded, [running], slots)
-
-
 def test_clean_cells_vary_benign_options_and_nodes(
     asked: list[tuple[dict[str, Any], str | None]], tmp_path: Path
 ) -> None:
@@ -259,26 +176,3 @@ def test_clean_cells_vary_benign_options_and_nodes(
     assert len({yaml.safe_dump([e["options"], e["variants"]]) for e in entries}) > 30
     assert len({name for _, name in asked}) > 1
     assert {e["engine"] for e in entries} == {"llama_cpp", "transformers"}
-
-
-def test_cells_of_a_run_may_share_the_cpu(
-    right_matrix: dict[str, Any],
-    write_matrix: Write,
-    supervisor: FakeSupervisor,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr("cluster.running.run.ray_session", lambda *_: nullcontext())
-
-    def note(_orders: object, options: DispatchOptions, _listener: object) -> list[Any]:
-        seen.append(options.cpu_slots)
-        return []
-
-    monkeypatch.setattr("cluster.running.run.dispatch", note)
-    right_matrix["engines"][0]["python"] = "python-of-the-matrix"
-    request = RunOptions(
-        matrix=write_matrix(right_matrix), results=str(tmp_path / "r"), cpu_slots=2
-    )
-    run_matrix(request, execute=supervisor)
-    assert seen == [2]

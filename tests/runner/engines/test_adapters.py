@@ -5,10 +5,12 @@ The adapters run where the engine lives, so each check is a short program for th
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from runner.engines.abilities import ABILITIES, Scenarios
 from runner.engines.registry import DECLARATIONS
 from suites.stages import CHAIN, STAGES
 from tests.engines import engine_python
@@ -156,6 +158,14 @@ def test_an_unknown_dtype_is_refused_with_the_choices() -> None:
         "    answer = str(error)\n",
     )
     assert message == "option dtype is 'fp32'; choose one of bf16, f16, f32"
+
+
+@ENGINES
+def test_a_loaded_engine_has_the_abilities_that_it_declares(engine: str) -> None:
+    """A matrix is checked against the declaration, before any engine is loaded."""
+    names = [*ABILITIES, *(field.name for field in fields(Scenarios))]
+    has = ask(engine, f"answer = [adapter.has(name) for name in {names}]")
+    assert has == [DECLARATIONS[engine].shown.has(name) for name in names]
 
 
 def test_every_declaration_names_every_stage() -> None:

@@ -1,4 +1,4 @@
-"""An engine is added as one folder and one line; then every command knows it."""
+"""An engine is added as one folder and one line, a server as one file and one line."""
 
 import json
 import os
@@ -15,22 +15,35 @@ import yaml
 from tests.paths import ROOT, TINY_CHAT
 
 _TOY = Path(__file__).parent / "toy"
-_LINE = '    "toy",\n'
+_SERVER = """
+from runner.engines.servers.plain import Plain
+
+class ToyServer(Plain):
+    name = "toy-server"
+
+DIALECT = ToyServer
+"""
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the program with the toy's folder beside the engines, and its line."""
+    """A copy of the program with a toy engine, a toy server, and a line for each."""
     root = tmp_path_factory.mktemp("project")
     for room in ("analysis", "cluster", "fleetqual", "runner"):
         shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "suites").symlink_to(ROOT / "suites")
     engines = root / "runner" / "engines"
     shutil.copytree(_TOY, engines / "toy", ignore=shutil.ignore_patterns("__pycache__"))
+    (engines / "servers" / "toy_server.py").write_text(_SERVER, encoding="utf-8")
     registry = engines / "registry.py"
     text = registry.read_text(encoding="utf-8")
-    assert text.count('    "mlx",\n') == 1
-    registry.write_text(text.replace('    "mlx",\n', f'    "mlx",\n{_LINE}'), encoding="utf-8")
+    for before, line in (
+        ('    "mlx",\n', '    "toy",\n'),
+        ('    "sglang",\n', '    "toy_server",\n'),
+    ):
+        assert text.count(before) == 1
+        text = text.replace(before, before + line)
+    registry.write_text(text, encoding="utf-8")
     return root
 
 
@@ -47,6 +60,7 @@ def _fleetqual(project: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 def _matrix(project: Path, **changes: Any) -> str:
+    entry = {"engine": "toy", "python": sys.executable, "passes": ["structure"], **changes}
     body = {
         "name": "toys",
         "suites": ["smoke"],
@@ -57,9 +71,7 @@ def _matrix(project: Path, **changes: Any) -> str:
                 "variants": [{"name": "f32", "hf": str(TINY_CHAT)}],
             }
         ],
-        "engines": [
-            {"engine": "toy", "python": sys.executable, "passes": ["structure"], **changes}
-        ],
+        "engines": [{key: value for key, value in entry.items() if value is not None}],
         "backends": ["cpu"],
     }
     path = project / f"toys-{len(list(project.glob('toys-*')))}.yaml"
@@ -112,4 +124,15 @@ def test_without_its_line_it_is_unknown(project: Path) -> None:
 def test_its_stages_are_listed_beside_those_of_the_others(project: Path) -> None:
     done = _fleetqual(project, "engine", "stages", "--json")
     rows = json.loads(done.stdout)
-    assert {"toy", "mlx", "vllm"} <= {row["engine"] for row in rows}
+    assert {"toy", "mlx", "openai (toy-server)"} <= {row["engine"] for row in rows}
+
+
+def test_a_toy_server_may_be_named_in_a_matrix(project: Path) -> None:
+    server = {"engine": "openai", "base_url": "http://127.0.0.1:9/v1", "dialect": "toy-server"}
+    server |= {"python": None, "passes": ["deployed"]}
+    done = _fleetqual(project, "plan", _matrix(project, **server))
+    assert done.returncode == 0, done.stderr
+    unknown = _fleetqual(project, "plan", _matrix(project, **{**server, "dialect": "toy-servr"}))
+    assert unknown.returncode == 2
+    assert "unknown dialect 'toy-servr'" in unknown.stderr
+    assert "did you mean 'toy-server'?" in unknown.stderr

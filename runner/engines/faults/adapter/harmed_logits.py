@@ -29,7 +29,7 @@ Positions = npt.NDArray[np.int64]
 class HarmedLogits(AdapterMutation):
     """Rows of logits are changed by their position, and answers follow from the changed rows."""
 
-    needs = ("template", "tokenizer", "vocabulary", "distribution")
+    needs = ("distribution", "template", "tokenizer", "vocabulary")
 
     @abstractmethod
     def harm(self, rows: Logits, places: Positions, decoded: npt.NDArray[np.bool_]) -> Logits:

@@ -71,7 +71,7 @@ class BlankPiecesDropped(OfAnswers):
 
 
 class FinishLost(OfAnswers):
-    """Why an answer ended is not told."""
+    """Why an answer ended is left out."""
 
     def choice(self, choice: Json, streamed: bool) -> None:
         if "finish_reason" in choice:
@@ -200,10 +200,10 @@ class LogprobsShifted(OfAnswers):
             rows = holder.get("prompt_logprobs")
             if isinstance(rows, list):
                 holder["prompt_logprobs"] = _shifted(rows)
-            told: Any = holder.get("logprobs")
-            for name in ("token_logprobs", "top_logprobs") if isinstance(told, dict) else ():
-                if isinstance(told.get(name), list):
-                    told[name] = _shifted(told[name])
+            logprobs: Any = holder.get("logprobs")
+            for name in ("token_logprobs", "top_logprobs") if isinstance(logprobs, dict) else ():
+                if isinstance(logprobs.get(name), list):
+                    logprobs[name] = _shifted(logprobs[name])
             entries = _entries(holder)
             values = [{k: e[k] for k in ("logprob", "top_logprobs") if k in e} for e in entries]
             for entry, value in zip(entries, _shifted(values), strict=True):
@@ -215,12 +215,14 @@ class LogprobsZero(OfAnswers):
     """Every token is reported as certain: its log-prob is 0."""
 
     def choice(self, choice: Json, streamed: bool) -> None:
-        told = choice.get("logprobs")
-        if isinstance(told, dict) and isinstance(told.get("token_logprobs"), list):
-            told["token_logprobs"] = [None if x is None else 0.0 for x in told["token_logprobs"]]
-            tops = told.get("top_logprobs")
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("token_logprobs"), list):
+            logprobs["token_logprobs"] = [
+                None if x is None else 0.0 for x in logprobs["token_logprobs"]
+            ]
+            tops = logprobs.get("top_logprobs")
             if isinstance(tops, list):
-                told["top_logprobs"] = [row and dict.fromkeys(row, 0.0) for row in tops]
+                logprobs["top_logprobs"] = [row and dict.fromkeys(row, 0.0) for row in tops]
         for entry in _entries(choice):
             for one in (entry, *(entry.get("top_logprobs") or [])):
                 one["logprob"] = 0.0
@@ -297,8 +299,8 @@ def _calls(choice: Json) -> list[Json]:
 
 def _entries(holder: Json) -> list[Json]:
     """Return a chat's log-probs, one entry for each token."""
-    told = holder.get("logprobs")
-    found = told.get("content") if isinstance(told, dict) else None
+    logprobs = holder.get("logprobs")
+    found = logprobs.get("content") if isinstance(logprobs, dict) else None
     return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
 
 

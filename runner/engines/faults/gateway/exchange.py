@@ -174,12 +174,12 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         if response.status >= 300 or encoded:
             mutation, key = self._harmless, None
         headers = [(k, v) for k, v in response.getheaders() if k.lower() not in _OWN]
-        told, pieces = mutation.headers(headers), _pieces(response)
+        changed_headers, pieces = mutation.headers(headers), _pieces(response)
         kind = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
         if mutation.rewrites and kind == "text/event-stream":
             before = _Digested(pieces)
             after = _Digested(mutation.stream(before))
-            self._send(response, told, after, key, rewritten=True)
+            self._send(response, changed_headers, after, key, rewritten=True)
             self._count(before.digest != after.digest)
         elif mutation.rewrites and kind == "application/json":
             raw, whole = _joined(pieces)
@@ -188,10 +188,10 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 return
             changed = mutation.answer(raw)
             self._count(changed != raw)
-            self._keep(key, response, told, changed)
-            self._send_whole(response.status, response.reason, told, changed)
+            self._keep(key, response, changed_headers, changed)
+            self._send_whole(response.status, response.reason, changed_headers, changed)
         else:
-            self._send(response, told, pieces, key)
+            self._send(response, changed_headers, pieces, key)
 
     def _send(
         self,
@@ -228,8 +228,8 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 self.server.proxy.kept.setdefault(key, kept)
 
     def _send_whole(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
-        told = [(k, v) for k, v in headers if k.lower() != "content-length"]
-        self._start(status, reason, [*told, ("Content-Length", str(len(body)))], False)
+        changed_headers = [(k, v) for k, v in headers if k.lower() != "content-length"]
+        self._start(status, reason, [*changed_headers, ("Content-Length", str(len(body)))], False)
         self.wfile.write(body)
 
     def _start(self, status: int, reason: str, headers: Headers, chunked: bool) -> None:

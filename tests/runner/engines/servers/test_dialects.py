@@ -17,8 +17,8 @@ from runner.engines.base import Load, Request, Unseen
 from runner.engines.engine import Engine
 from runner.engines.registry import DIALECTS
 from runner.engines.servers.connect import connected
-from runner.engines.servers.http_client import ServerFailure
 from runner.engines.servers.plain import Plain
+from runner.engines.servers.server_errors import ServerFailure
 from suites.stages import CHAIN, STAGES
 from tests.runner.engines.servers.fake_dialects import (
     BOS,

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from runner.engines.base import EngineGone
+from runner.engines.servers import http_call
 from runner.engines.servers import http_client as http
-from runner.engines.servers.http_client import Client, Refused, ServerFailure
+from runner.engines.servers.http_client import Client
+from runner.engines.servers.server_errors import Refused, ServerFailure
 from tests.runner.engines.servers import fake_servers as fakes
 from tests.runner.engines.servers.fake_servers import FakeHandler, FakeOpenAI, Misbehaviour, serving
 
@@ -153,7 +155,7 @@ def test_too_large_an_answer_is_refused_before_it_is_read() -> None:
 
 
 def test_a_stream_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_LARGEST_STREAM", 2000)
+    monkeypatch.setattr(http_call, "_LARGEST_STREAM", 2000)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     assert "over 0 MiB" in _streamed(fakes.streaming_for_ever)
 

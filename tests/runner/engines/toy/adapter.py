@@ -13,7 +13,7 @@ _SIZE = 1536
 _EOS = 0
 
 
-def load(load: Load) -> Adapter:
+def make_adapter(load: Load) -> Adapter:
     """Return what the toy can be asked; it reads nothing of the model."""
     toy = Toy(float(load.engine.options.get("temper", 1.0)))
     return Adapter(

@@ -1,0 +1,19 @@
+"""The thresholds of the judgement, for Python code that decides something too."""
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import duckdb
+
+from analysis.judging.relations import Relations
+
+
+@cache
+def rules() -> Mapping[str, Any]:
+    """Return the row of ``sources.rules``: every threshold by its name."""
+    with duckdb.connect(":memory:") as con:
+        Relations(con).build("sources.rules")
+        (row,) = con.sql("FROM sources.rules").to_arrow_table().to_pylist()
+    return MappingProxyType(row)
