@@ -94,14 +94,13 @@ def selftest(folder: Path) -> SelfTested:
 
 def _weekly(path: Path, suites: tuple[str, ...]) -> Path:
     """Write the shipped weekly matrix with these suites only."""
+    here = WEEKLY.parent
     body = yaml.safe_load(WEEKLY.read_text(encoding="utf-8")) | {"suites": list(suites)}
-    body["expected_from"] = [
-        str((WEEKLY.parent / name).resolve()) for name in body["expected_from"]
-    ]
+    body["expected_from"] = [str((here / name).resolve()) for name in body["expected_from"]]
     (model,) = body["models"]
     model["hf"] = str(TINY_CHAT)
     for variant in model["variants"]:
         kind = "gguf" if "gguf" in variant else "hf"
-        variant[kind] = str((WEEKLY.parent / variant[kind]).resolve())
+        variant[kind] = str((here / variant[kind]).resolve())
     path.write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
     return path
