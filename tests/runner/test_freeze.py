@@ -39,10 +39,13 @@ def _order(
 
 
 def test_any_model_s_name_makes_one_file_that_is_found_and_replaced(
-    make_order: OrderMaker, tmp_path: Path
+    make_order: OrderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = _order(make_order, model="org/name@commit")
     written = freeze([order], str(tmp_path))
+    # The engine has shown what it answers; the second time it need not be started for it.
+    rows = [ReferenceRow(**row) for row in pq.read_table(written[0]).to_pylist()]
+    monkeypatch.setattr("runner.freeze._frozen_rows", lambda _: rows)
     assert written == freeze([order], str(tmp_path))
     (path,) = tmp_path.iterdir()
     assert [str(path)] == written

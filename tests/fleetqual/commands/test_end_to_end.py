@@ -86,8 +86,8 @@ def test_a_crash_a_hang_and_a_missing_environment_are_no_divergence(
         {"f32": F32},
         engines=[
             _engine("missing", python="/nowhere/bin/python"),
-            _engine("segfault", python=failing_llama_cpp(folders["segfault"], "segfault", 40)),
-            _engine("hang", python=failing_llama_cpp(folders["hang"], "hang", 40), timeout_s=25),
+            _engine("segfault", python=failing_llama_cpp(folders["segfault"], "segfault", 80)),
+            _engine("hang", python=failing_llama_cpp(folders["hang"], "hang", 80), timeout_s=25),
             _engine("healthy"),
         ],
         suites=[str(FEW)],
