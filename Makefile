@@ -36,11 +36,12 @@ test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done varian
 mutants: $(VENV)/.dev ## change the judging code a little: does a test fail? (minutes; not in .ci/run)
 	$(BIN)/python -m tests.mutants
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
+lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, sqruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/sqruff lint analysis/views
 
 setup: $(VENV)/.base ## the base install alone
 engines: $(TESTED) ## environments of the engines that the tests use

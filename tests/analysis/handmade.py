@@ -21,9 +21,20 @@ from runner.stored.tables import (
     PlanRow,
     RequestRow,
     RunRow,
-    TraceRow,
 )
-from suites.digest import tagged_digest
+from tests.analysis.handmade_traces import Trace, clean_traces
+from tests.analysis.handmade_truth import (
+    CASES,
+    FACTS,
+    LOGITS,
+    chain_answer,
+    chain_logits,
+    digest_of,
+    distribution,
+    stage_of,
+    true_ids,
+    true_logits,
+)
 
 NOW = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 RUN = "20260501-120000-abcd"
@@ -39,203 +50,6 @@ REQUIRED = [
     "detokenize",
     "parse",
 ]
-LOGITS = tuple(f"logits/l{i}" for i in range(6))
-POSITIONS, TOP_K, VOCABULARY = 12, 4, 32
-
-CASES: dict[str, dict[str, Any]] = {
-    "template/plain": {"golden_prompt_text": "<s>user: hi</s>"},
-    "template/system": {"golden_prompt_text": "<s>system: be kind</s>", "tags": ["system"]},
-    "tokenize/ascii": {"golden_prompt_ids": [1, 5, 6]},
-    "tokenize/nfd": {"golden_prompt_ids": [1, 7, 8], "tags": ["nfd"]},
-    **{case: {"tags": ["short" if i < 3 else "long"]} for i, case in enumerate(LOGITS)},
-    "stop/eos": {"golden_text": "done", "golden_finish_reason": "stop"},
-    "detokenize/emoji": {"golden_text": "ok 🙂"},
-    "parse/call": {
-        "golden_message": json.dumps(
-            {"content": "", "tool_calls": [{"name": "f", "arguments": '{"b":1,"a":2}'}]}
-        ),
-        "tags": ["tools"],
-    },
-    "chain/plain": {"tags": ["plain"]},
-    "chain/nfd": {"tags": ["nfd"]},
-    "chain/tools": {"tags": ["tools"]},
-}
-FACTS: dict[str, Any] = {
-    "bos_id": 1,
-    "eos_ids": [2, 3],
-    "rope_theta": 50000.0,
-    "rms_eps": 1e-5,
-    "compute_dtype": "f32",
-    "template_digest": "aa",
-    "model_name": "tiny",
-}
-
-
-def digest_of(case_id: str) -> str:
-    return tagged_digest("k1", case_id)
-
-
-def stage_of(case_id: str) -> str:
-    return case_id.split("/")[0]
-
-
-def log_softmax(z: np.ndarray) -> np.ndarray:
-    z = z - z.max(axis=-1, keepdims=True)
-    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-
-
-def true_logits(case_id: str, positions: int = POSITIONS) -> np.ndarray:
-    seed = int.from_bytes(case_id.encode(), "little") % 2**32
-    return np.random.default_rng(seed).normal(0, 3, (positions, VOCABULARY))
-
-
-def distribution(logits: np.ndarray, at: np.ndarray | None = None, own: int = 5) -> dict[str, Any]:
-    """The numeric payload of ``logits`` [n, V] at ids ``at`` [n, k] (its own best when None)."""
-    logp = log_softmax(logits.astype(np.float64))
-    order = np.argsort(-logp, axis=1, kind="stable")
-    ids = order[:, :TOP_K] if at is None else at
-    kept = np.take_along_axis(logp, ids, axis=1)
-    rest = logp.copy()
-    np.put_along_axis(rest, ids, -np.inf, axis=1)
-    return {
-        "ref_topk_logprobs": kept.astype(np.float32).tolist(),
-        "tail_logprob": np.log(np.exp(rest).sum(axis=1)).astype(np.float32).tolist(),
-        "top_ids": (order[:, :own] if at is not None else ids).tolist(),
-        "logprobs": kept[:, 0].astype(np.float32).tolist(),
-    }
-
-
-def true_ids(case_id: str) -> np.ndarray:
-    return np.array(distribution(true_logits(case_id))["top_ids"])
-
-
-def aligned_answer(case_id: str, shift: int = 0) -> dict[str, Any]:
-    """A greedy answer beside rows that predict it, one row more on each side; or shifted ones."""
-    best = true_ids(case_id)
-    answer = best[1 + shift : POSITIONS - 1 + shift, 0].tolist()
-    return {"output_ids": answer, "top_ids": best.tolist(), "value": json.dumps({"first": 1})}
-
-
-@dataclass
-class Trace:
-    """One trace as its columns; ``payload_digest`` follows from them unless it is given."""
-
-    columns: dict[str, Any]
-
-    def row(self, keys: dict[str, Any]) -> TraceRow:
-        seen = {
-            k: v
-            for k, v in self.columns.items()
-            if k not in ("case_id", "case_digest", "tags", "stage", "probe", "observed", "error")
-        }
-        payload = "p1:" + tagged_digest("x", repr(sorted(seen.items())))[2:] if seen else None
-        return TraceRow(**{"payload_digest": payload, **keys, **self.columns})
-
-
-def clean_traces() -> list[Trace]:
-    """What an engine brings that agrees with the truth everywhere."""
-    rows: list[dict[str, Any]] = []
-    for fact, value in FACTS.items():
-        body = json.dumps({"seen": value, "model": value})
-        rows.append(_row(f"config/{fact}", "config", "fact", value=body))
-    for tensor in ("embed.weight", "layers.0.q_proj.weight"):
-        facts = {
-            "type": "F32",
-            "seen_shape": [8, 8],
-            "model_shape": [8, 8],
-            "nonfinite": 0,
-            "mismatched": 0,
-            "relative_rmse": 0.0,
-            "scale": 1.0,
-            "max_abs": 0.0,
-        }
-        rows.append(_row(f"weights/{tensor}", "weights", "tensor", value=json.dumps(facts)))
-    for case_id, case in CASES.items():
-        rows += _case_rows(case_id, case)
-    for case_id in LOGITS[:2]:
-        for probe in ("first", "again", "reordered", "uncached"):
-            value = json.dumps({"mass_error": 1e-7, "nonfinite": 0})
-            numbers = distribution(true_logits(case_id), true_ids(case_id))
-            rows.append(_row(case_id, "instrument", probe, value=value, **numbers))
-        rows.append(_row(case_id, "instrument", "aligned", **aligned_answer(case_id)))
-    for stage in ("state", "sampling"):
-        error = "not probed yet"
-        rows.append(
-            {
-                "case_id": "*",
-                "stage": stage,
-                "probe": "none",
-                "observed": "not_probed",
-                "error": error,
-            }
-        )
-    return [Trace(row) for row in rows]
-
-
-def _case_rows(case_id: str, case: dict[str, Any]) -> list[dict[str, Any]]:
-    stage = stage_of(case_id)
-    if stage == "template":
-        return [_row(case_id, stage, "isolate", prompt_text=case["golden_prompt_text"])]
-    if stage == "tokenize":
-        return [_row(case_id, stage, "isolate", prompt_ids=case["golden_prompt_ids"])]
-    if stage == "logits":
-        numbers = distribution(true_logits(case_id), true_ids(case_id))
-        value = json.dumps({"start": 0, "nonfinite": 0})
-        return [
-            _row(case_id, stage, probe, prompt_ids=[1, 2, 3], value=value, **numbers)
-            for probe in ("prefill", "decode")
-        ]
-    if stage == "stop":
-        columns = {"text": case["golden_text"], "finish_reason": case["golden_finish_reason"]}
-        return [_row(case_id, stage, "isolate", **columns)]
-    if stage == "detokenize":
-        return [_row(case_id, stage, p, text=case["golden_text"]) for p in ("whole", "stream")]
-    if stage == "parse":
-        message = json.dumps(
-            {
-                "content": "",
-                "reasoning_content": "",
-                "tool_calls": [{"name": "f", "arguments": '{"b": 1, "a": 2}'}],
-            }
-        )
-        columns = {"message": message, "text": "raw", "finish_reason": "stop"}
-        return [_row(case_id, stage, probe, **columns) for probe in ("isolate", "stream")]
-    answer = chain_answer(case_id)
-    streamed = _row(case_id, "chain", "stream", text=answer["text"])
-    return [_row(case_id, "chain", "whole", **answer), streamed]
-
-
-def chain_answer(case_id: str) -> dict[str, Any]:
-    return {
-        "prompt_ids": [1, 9],
-        "output_ids": [4, 5, 6, 2],
-        "text": f"answer to {case_id}",
-        "message": json.dumps({"content": f"answer to {case_id}", "tool_calls": []}),
-        "finish_reason": "stop",
-    }
-
-
-def chain_logits(case_id: str) -> np.ndarray:
-    """The reference's logits behind its answer, whose tokens are its most probable ones."""
-    z = true_logits(case_id, 4)
-    for row, token in zip(z, chain_answer(case_id)["output_ids"], strict=True):
-        best = row.argmax()
-        row[[best, token]] = row[[token, best]]
-    return z
-
-
-def runner_up(case_id: str, position: int) -> tuple[int, float]:
-    """The reference's second choice at a position of its answer, and how far behind it lies."""
-    numbers = distribution(chain_logits(case_id))
-    first, second = numbers["ref_topk_logprobs"][position][:2]
-    return numbers["top_ids"][position][1], first - second
-
-
-def _row(case_id: str, stage: str, probe: str, **columns: Any) -> dict[str, Any]:
-    row = {"case_id": case_id, "stage": stage, "probe": probe, "observed": "path", **columns}
-    if case_id in CASES:
-        row |= {"case_digest": digest_of(case_id), "tags": CASES[case_id].get("tags", [])}
-    return row
 
 
 @dataclass
@@ -280,6 +94,12 @@ class Attempt:
         model = FACTS[name] if model is None else model
         body = json.dumps({"seen": seen, "model": model})
         self.change("config", f"config/{name}", value=body)
+
+    def signature(self, stage: str, case_id: str, probe: str | None = None) -> str:
+        """Return the digest by which a declaration names what this attempt brought."""
+        digest = self.find(stage, case_id, probe)[0].payload_digest
+        assert digest is not None
+        return digest
 
     def logits(self, noise: float, *, cases: tuple[str, ...] = LOGITS, seed: int = 1) -> None:
         """Add Gaussian noise of this size to the logits of some cases."""

@@ -6,14 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.analysis.handmade import (
-    Attempt,
-    Bench,
-    Trace,
-    digest_of,
-    distribution,
-    log_softmax,
-)
+from tests.analysis.handmade import Attempt, Bench
+from tests.analysis.handmade_traces import Trace
+from tests.analysis.handmade_truth import digest_of, distribution, log_softmax
 
 PROMPT = [1, 2, 3, 4, 5]
 VOCABULARY = 200

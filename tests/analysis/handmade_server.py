@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
-from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, digest_of
+from tests.analysis.handmade import Attempt, Bench, Cell
 from tests.analysis.handmade_state import CANARIES, scenario
+from tests.analysis.handmade_traces import Trace
+from tests.analysis.handmade_truth import chain_answer, digest_of
 
 ISOLATES = (
     "instrument",

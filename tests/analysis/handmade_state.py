@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.analysis.handmade import Attempt, Bench, Trace, digest_of, distribution, true_logits
+from tests.analysis.handmade import Attempt, Bench
+from tests.analysis.handmade_traces import Trace
+from tests.analysis.handmade_truth import digest_of, distribution, true_logits
 
 ANSWER = [28, 29, 30, 31]
 IDS = [*range(100, 177), *ANSWER]

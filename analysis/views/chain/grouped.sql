@@ -1,3 +1,5 @@
+-- One row is a judged probe of the chain in one case group.
+--
 -- The chain's rows of `compared.grouped`, once ties are told from symptoms.
 SELECT
     g.* REPLACE (

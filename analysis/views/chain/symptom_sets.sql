@@ -1,3 +1,5 @@
+-- One row is a chain symptom of a case that no isolate accounts for, with its possible stages.
+--
 -- Chain symptoms that no isolate accounts for, and where that places them.
 --
 -- suspects: the stages that could have made the symptom (`sources.causes`), without those that are qualified, or differ
@@ -16,7 +18,10 @@ WITH isolates AS (
         v.run_id, v.cell_id, v.node_id, v.stage, s.ordinal, v.verdict IN ('qualified', 'expected') AS passes,
         (v.verdict = 'not_observed' AND coalesce(v.reason.code IN ('hidden', 'absent'), false))
         OR (v.verdict = 'inconclusive' AND coalesce(v.observed = 'reenacted', false)) AS is_hidden,
-        coalesce(bool_or(v.stage = 'logits' AND v.verdict = 'qualified') OVER (PARTITION BY v.run_id, v.cell_id, v.node_id), false) AS logits_pass
+        coalesce(
+            bool_or(v.stage = 'logits' AND v.verdict = 'qualified') OVER (PARTITION BY v.run_id, v.cell_id, v.node_id),
+            false
+        ) AS logits_pass
     FROM verdicts.isolates AS v
     INNER JOIN sources.stages AS s ON v.stage = s.stage
     WHERE v.case_group = '*'
@@ -43,7 +48,10 @@ suspected AS (
     FROM symptoms AS s
     INNER JOIN sources.causes AS c
         ON s.symptom = c.symptom
-        AND (c.behind IS NULL OR list_contains(s.hides, CASE WHEN c.behind = 'prompt' THEN 'prompt_tokens' ELSE c.behind END))
+        AND (
+            c.behind IS NULL
+            OR list_contains(s.hides, CASE WHEN c.behind = 'prompt' THEN 'prompt_tokens' ELSE c.behind END)
+        )
         AND c.stage <> 'instrument'
         AND NOT (c.stage = 'config' AND starts_with(s.symptom, 'prompt'))
         AND (s.symptom <> 'output_ids' OR (c.stage = 'stop') = s.ends)

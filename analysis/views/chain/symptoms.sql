@@ -1,3 +1,5 @@
+-- One row is a probe of the chain that differs, with the isolate that accounts for it.
+--
 -- Chain differences, and the isolate that accounts for each.
 --
 -- A stage accounts for a symptom if it could have made it (which part of the answer differs) and its

@@ -1,3 +1,5 @@
+-- One row is a probe of a case in an attempt, next to its truth.
+--
 -- Every probe next to its truth, each on its own: a chain that differs at all is a `mismatch` here.
 --
 -- Whether it is a tie depends on the cell's own logits (`chain.compared`); this relation is what those

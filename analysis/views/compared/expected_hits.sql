@@ -1,3 +1,5 @@
+-- One row is a probe of a case in an attempt and a declared difference that covers it.
+--
 -- Each expected entry beside the judged rows of its scope; `hit` where the declared output came
 -- out, or where a stage that compares the engine with itself differs by no more than the declared bound. No bound
 -- covers NaN.

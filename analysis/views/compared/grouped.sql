@@ -1,3 +1,5 @@
+-- One row is a judged comparison in one case group.
+--
 -- Judged comparisons by case group: `*` for all cases, and each tag. The chain's are finished in
 -- `chain.grouped`.
 WITH hits AS (

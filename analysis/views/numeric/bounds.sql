@@ -1,3 +1,5 @@
+-- One row is a probe of `logits` of a (cell, node) in one case group, with its mean KL and bounds.
+--
 -- Mean KL per (cell, node, probe, case group) with its 95 % bounds [ci_low, ci_high].
 WITH summed AS (
     SELECT

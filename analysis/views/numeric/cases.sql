@@ -1,3 +1,5 @@
+-- One row is a compared pair of numeric traces: a case and probe of an attempt, and what it is compared with.
+--
 -- Sums over the positions of one case and probe: the clusters of the bootstrap.
 SELECT
     kind, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, other,

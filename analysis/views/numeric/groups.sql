@@ -1,3 +1,5 @@
+-- One row is a forced case of a (cell, node) and probe in one case group.
+--
 -- One row per forced case within a (cell, node, probe, case group): the clusters, numbered.
 SELECT
     g.run_id, g.cell_id, g.node_id, g.attempt, g.probe, g.case_group, g.case_id, n.sum_kl, n.positions,

@@ -1,3 +1,5 @@
+-- One row is a probe of `logits` of a (cell, node) in one case group, with its test against the floor.
+--
 -- Floor p-value of each numeric test, and whether it survives Benjamini–Hochberg over the family that
 -- was planned: every probe of every planned (cell, node), also those that never ran (their p is 1).
 -- Whole cells (`*`, and what is declared apart from it) are one family, slices by tag another.

@@ -1,3 +1,5 @@
+-- One row is a probe of a case in an attempt, next to its truth.
+--
 -- Every probe next to its truth, and how they compare.
 --
 -- outcome: match, mismatch, tie (chain only), noted (differs, no alarm), numeric (judged by its

@@ -1,3 +1,5 @@
+-- One row is a case of a stage in a (cell, node), and whether it alone shows an undeclared difference.
+--
 -- Which case detects what, and at what cost: would the case alone show an undeclared difference?
 --
 -- Exact stages, state and sampling: an undeclared mismatch (a tie is none). Logits: NaN, or a mean KL of
@@ -26,7 +28,8 @@ probed AS (
             ELSE a.outcome = 'mismatch' AND h.run_id IS NULL
         END AS detected,
         t.seconds, t.case_id IS NOT NULL AS was_probed,
-        coalesce(nullif(len(t.prompt_ids), 0), k.prompt_tokens, 0) + coalesce(len(t.output_ids), k.output_tokens, 0) AS tokens
+        coalesce(nullif(len(t.prompt_ids), 0), k.prompt_tokens, 0)
+        + coalesce(len(t.output_ids), k.output_tokens, 0) AS tokens
     FROM alignments AS a
     INNER JOIN staging.pairs AS p
         ON p.run_id = a.run_id AND p.cell_id = a.cell_id AND p.node_id = a.node_id
@@ -55,6 +58,8 @@ SELECT
     count(*) FILTER (WHERE was_probed) AS probes,
     sum(seconds) AS seconds,
     sum(tokens)::BIGINT AS tokens,
-    min_by(coalesce(detail, format('{}: mean KL {:.2g}', probe, effect), probe), (probe, detail)) FILTER (WHERE detected) AS detail
+    min_by(coalesce(detail, format('{}: mean KL {:.2g}', probe, effect), probe), (probe, detail)) FILTER (
+        WHERE detected
+    ) AS detail
 FROM probed
 GROUP BY ALL

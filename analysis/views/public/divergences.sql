@@ -1,3 +1,5 @@
+-- One row is a probe of a case that differs: from its truth, between attempts, or between nodes.
+--
 -- Every difference found: against the truth, against a later attempt, and of one cell between nodes.
 WITH hits AS (
     SELECT run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, any_value(reason) AS reason

@@ -16,17 +16,10 @@ from analysis.showing.report import write_report
 from analysis.showing.stage_evidence import stage_evidence
 from suites.errors import UserError
 from tests.analysis.conftest import Judged
-from tests.analysis.handmade import (
-    LOGITS,
-    Bench,
-    Cell,
-    Trace,
-    digest_of,
-    distribution,
-    true_ids,
-    true_logits,
-)
+from tests.analysis.handmade import Bench, Cell
 from tests.analysis.handmade_state import alone_logits, among, change, plan_state
+from tests.analysis.handmade_traces import Trace
+from tests.analysis.handmade_truth import LOGITS, digest_of, distribution, true_ids, true_logits
 from tests.analysis.views.test_confirmed import OTHER_PROMPT, RIGHT, spoil, swap
 
 Judge = Callable[[Bench], Judged]

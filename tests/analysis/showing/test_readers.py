@@ -15,7 +15,8 @@ from analysis.showing.report import write_report
 from runner.stored.store import Store
 from runner.stored.tables import RunRow, column_name
 from suites.errors import UserError
-from tests.analysis.handmade import NOW, REQUIRED, RUN, Attempt, Bench, Cell, Trace
+from tests.analysis.handmade import NOW, REQUIRED, RUN, Attempt, Bench, Cell
+from tests.analysis.handmade_traces import Trace
 
 EVIL = "<script>alert(1)</script>\x1b[31m[bold]\x00\u202e"
 Capture = pytest.CaptureFixture[str]

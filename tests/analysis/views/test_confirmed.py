@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from tests.analysis.arranged import Halves, arranged
-from tests.analysis.bare import bare
-from tests.analysis.conftest import Judged, Together
-from tests.analysis.handmade import Attempt, Bench, Cell, Trace, chain_answer, runner_up
+from tests.analysis.conftest import Judged
+from tests.analysis.handmade import Attempt, Bench, Cell
 from tests.analysis.handmade_sampling import plan_sampling, seeds
+from tests.analysis.handmade_traces import Trace
+from tests.analysis.handmade_truth import chain_answer, runner_up
 
 Judge = Callable[[Bench], Judged]
 CASE = "chain/plain"
@@ -59,15 +60,6 @@ def arrange(bench: Bench, culprit: str, symptom: dict[str, Any], swaps: dict[str
     bench.attempt.change("chain", CASE, "whole", **symptom)
     for name, answer in swaps.items():
         swap(bench.attempt, name, answer)
-
-
-def confirmed(
-    bench: Bench, judged: Judge, culprit: str, symptom: dict[str, Any], swaps: dict[str, Any]
-) -> dict[str, Any]:
-    arrange(bench, culprit, symptom, swaps)
-    cell = judged(bench).cell()
-    assert cell["culprit"] == culprit
-    return cell
 
 
 TEXT = {**RIGHT, "text": "answer to chain\ufffd"}
@@ -133,16 +125,13 @@ PROOFS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def proven(together: Together[str]) -> dict[str, Judged]:
-    return together(lambda bench, name: arrange(bench, *PROOFS[name]), PROOFS)
-
-
+@arranged
 @pytest.mark.parametrize("name", PROOFS)
 def test_a_swap_confirms_a_culprit_where_its_placebo_does_not_do_the_same(
-    proven: dict[str, Judged], name: str
-) -> None:
-    cell = proven[name].cell()
+    bench: Bench, name: str
+) -> Halves:
+    arrange(bench, *PROOFS[name])
+    cell = (yield).cell()
     assert cell["culprit"] == PROOFS[name][0]
     assert cell["confirmed"] == "yes"
     assert f"(confirmed in {CASE}: " in cell["explanation"]
@@ -157,23 +146,14 @@ ALONE = {
 }
 
 
-@pytest.fixture(scope="module")
-def beside_a_constant(together: Together[str]) -> dict[str, Judged]:
-    """Symptoms beside a swap that changes nothing and so is no contrast to anything."""
-
-    def beside(bench: Bench, name: str) -> None:
-        culprit, symptom, swaps = PROOFS[name]
-        arrange(bench, culprit, symptom, swaps | {"infect/tokenize": RIGHT})
-
-    return together(beside, ALONE)
-
-
+@arranged
 @pytest.mark.parametrize("name", PROOFS)
-def test_an_effect_that_stands_alone_claims_no_contrast(
-    proven: dict[str, Judged], beside_a_constant: dict[str, Judged], name: str
-) -> None:
-    culprit, _, swaps = PROOFS[name]
-    cell = {**proven, **beside_a_constant}[name].cell()
+def test_an_effect_that_stands_alone_claims_no_contrast(bench: Bench, name: str) -> Halves:
+    culprit, symptom, swaps = PROOFS[name]
+    # What asks again with nothing changed always answers so, and is no contrast to anything here.
+    constant = {"infect/tokenize": RIGHT} if name in ALONE else {}
+    arrange(bench, culprit, symptom, swaps | constant)
+    cell = (yield).cell()
     assert cell["culprit"] == culprit
     contrast = "nothing to contrast it with: " + ALONE.get(name, "")
     assert (contrast in cell["explanation"]) == (len(swaps) == 1)
@@ -203,14 +183,11 @@ DOUBTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def doubted(together: Together[str]) -> dict[str, Judged]:
-    return together(lambda bench, name: arrange(bench, *DOUBTS[name]), DOUBTS)
-
-
+@arranged
 @pytest.mark.parametrize("name", DOUBTS)
-def test_a_swap_without_its_effect_contradicts(doubted: dict[str, Judged], name: str) -> None:
-    cell = doubted[name].cell()
+def test_a_swap_without_its_effect_contradicts(bench: Bench, name: str) -> Halves:
+    arrange(bench, *DOUBTS[name])
+    cell = (yield).cell()
     assert cell["culprit"] == DOUBTS[name][0]
     assert cell["confirmed"] == "no"
     assert "(not confirmed in " in cell["explanation"]
@@ -263,22 +240,20 @@ OPEN: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def left_open(together: Together[str]) -> dict[str, Judged]:
-    return together(lambda bench, name: arrange(bench, *OPEN[name][:3]), OPEN)
-
-
+@arranged
 @pytest.mark.parametrize("name", OPEN)
 def test_without_a_symptom_or_a_swap_nothing_is_confirmed_or_denied(
-    left_open: dict[str, Judged], name: str
-) -> None:
-    culprit, *_, reason = OPEN[name]
-    cell = left_open[name].cell()
+    bench: Bench, name: str
+) -> Halves:
+    culprit, symptom, swaps, reason = OPEN[name]
+    arrange(bench, culprit, symptom, swaps)
+    cell = (yield).cell()
     assert cell["culprit"] == culprit
     assert cell["confirmed"] == "not_applicable"
     assert reason in cell["explanation"]
 
 
+@arranged
 @pytest.mark.parametrize(
     ("culprit", "rival", "symptom"),
     [
@@ -287,11 +262,12 @@ def test_without_a_symptom_or_a_swap_nothing_is_confirmed_or_denied(
     ],
 )
 def test_where_two_parts_could_have_made_it_no_swap_of_the_tokens_tells_which(
-    bench: Bench, judged: Judge, culprit: str, rival: str, symptom: dict[str, Any]
-) -> None:
+    bench: Bench, culprit: str, rival: str, symptom: dict[str, Any]
+) -> Halves:
     spoil(bench.attempt, rival)
-    swaps = {"cure/logits": symptom, "infect/sampling": RIGHT}
-    cell = confirmed(bench, judged, culprit, symptom, swaps)
+    arrange(bench, culprit, symptom, {"cure/logits": symptom, "infect/sampling": RIGHT})
+    cell = (yield).cell()
+    assert cell["culprit"] == culprit
     assert cell["confirmed"] == "not_applicable"
     assert f"no swap tells in {CASE} whether it or {rival} made the symptom" in cell["explanation"]
 
@@ -308,13 +284,16 @@ def test_one_case_that_confirms_outweighs_one_that_contradicts(bench: Bench) -> 
     assert (yield).cell()["confirmed"] == "yes"
 
 
-def test_a_tie_counts_as_the_truths_answer(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_tie_counts_as_the_truths_answer(bench: Bench) -> Halves:
     bench.floor_margin = 0.1
     token, behind = runner_up(CASE, 1)
     assert behind < 0.1
     tied = {**RIGHT, "output_ids": [4, token, 9], "text": "tied"}
     proof = {"cure/template": tied, "cure/sampling": OTHER_PROMPT}
-    assert confirmed(bench, judged, "template", OTHER_PROMPT, proof)["confirmed"] == "yes"
+    arrange(bench, "template", OTHER_PROMPT, proof)
+    cell = (yield).cell()
+    assert (cell["culprit"], cell["confirmed"]) == ("template", "yes")
 
 
 @arranged
@@ -331,18 +310,23 @@ def test_an_interface_fault_is_confirmed_by_any_part_and_refuted_by_none(bench: 
     assert [c["confirmed"] for c in cells] == ["yes", "not_applicable"]
 
 
+@arranged
 def test_where_the_prompt_is_hidden_other_tokens_may_come_from_the_template(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     hidden = {**WRONG, "prompt_ids": []}
     # The tokens that the template made cause the symptom wherever they are forced: no contrast.
     proof = {"cure/template": {**RIGHT, "prompt_ids": []}, "infect/logits": hidden}
-    assert confirmed(bench, judged, "template", hidden, proof)["confirmed"] == "yes"
+    arrange(bench, "template", hidden, proof)
+    cell = (yield).cell()
+    assert (cell["culprit"], cell["confirmed"]) == ("template", "yes")
 
 
+@arranged
+@pytest.mark.parametrize(("is_declared", "confirmed"), [(False, "no"), (True, "not_applicable")])
 def test_a_declared_difference_upstream_neither_confirms_nor_contradicts(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench, is_declared: bool, confirmed: str
+) -> Halves:
     """The prompt of chain/nfd differs as declared; the template is broken elsewhere."""
     case = "chain/nfd"
     bench.attempt.change("tokenize", "tokenize/nfd", prompt_ids=[1, 9])
@@ -351,11 +335,10 @@ def test_a_declared_difference_upstream_neither_confirms_nor_contradicts(
     bench.attempt.change("chain", case, "whole", **ill)
     bench.attempt.change("chain", case, "stream", text="x")
     swap(bench.attempt, "cure/template", ill, case)
-    assert judged(bench).cell()["confirmed"] == "no"
-    (row,) = judged(bench).rows("divergences", "stage = 'tokenize'")
-    entry = {"stage": "tokenize", "signature": row["payload_digest"], "reason": "known"}
-    bench.expected = [entry]
-    assert judged(bench).cell()["confirmed"] == "not_applicable"
+    if is_declared:
+        signature = bench.attempt.signature("tokenize", "tokenize/nfd")
+        bench.expected = [{"stage": "tokenize", "signature": signature, "reason": "known"}]
+    assert (yield).cell()["confirmed"] == confirmed
 
 
 def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
@@ -391,23 +374,3 @@ def test_swaps_disturb_no_other_relation(bench: Bench, judged: Judge) -> None:
     after = counted()
     assert len(judged(bench).catalog.rows("SELECT * FROM compared.swaps")) == 2 * len(attempts)
     assert repr(after) == repr(before)
-
-
-def test_every_rule_speaks_of_known_swaps_and_of_stages() -> None:
-    names = ("swap_kinds", "swap_rules", "stages", "causes")
-    with bare(*(f"sources.{name}" for name in names)) as con:
-        foreign = con.execute(
-            "WITH swaps AS (SELECT swap FROM sources.swap_kinds), "
-            "known_stages AS (SELECT stage FROM sources.stages) "
-            "SELECT swap FROM sources.swap_rules WHERE swap NOT IN (FROM swaps) UNION "
-            "SELECT p FROM (SELECT unnest(placebos) AS p FROM sources.swap_rules) "
-            "WHERE p NOT IN (FROM swaps) UNION "
-            "SELECT part FROM sources.swap_rules WHERE part NOT IN (FROM known_stages) UNION "
-            "SELECT stage FROM sources.causes WHERE stage NOT IN (FROM known_stages)"
-        ).fetchall()
-        mute = con.execute(
-            "SELECT * FROM sources.swap_rules "
-            "WHERE needed = (alone IS NOT NULL) OR needed AND len(placebos) = 0"
-        ).fetchall()
-    assert foreign == []
-    assert mute == [], "a row either needs its placebos or says why an effect may stand alone"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.analysis.arranged import Halves, arranged
-from tests.analysis.handmade import LOGITS, Bench, Cell, aligned_answer, true_ids
+from tests.analysis.handmade import Bench, Cell
+from tests.analysis.handmade_truth import LOGITS, aligned_answer, true_ids
 
 ASKED = LOGITS[:2]
 REPEATS = ("first", "again", "reordered", "uncached")

@@ -1,7 +1,6 @@
 """The numeric rule: KL, bounds, floor, family, and what makes numbers no evidence."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,9 @@ from scipy import stats
 from analysis.judging.rules import rules
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.bare import bare, view
-from tests.analysis.conftest import Judged
-from tests.analysis.handmade import (
-    LOGITS,
-    REQUIRED,
-    Bench,
-    Cell,
-    Trace,
-    distribution,
-    true_ids,
-    true_logits,
-)
-
-Judge = Callable[[Bench], Judged]
+from tests.analysis.handmade import REQUIRED, Bench, Cell
+from tests.analysis.handmade_traces import Trace
+from tests.analysis.handmade_truth import LOGITS, distribution, true_ids, true_logits
 
 
 def kl(p: list[float], q: list[float]) -> dict[str, Any]:
@@ -198,7 +187,8 @@ def test_a_declared_bound_makes_a_divergence_expected(bench: Bench) -> Halves:
     assert found.verdict("logits", "c1:0002") == "divergent"
 
 
-def test_a_bound_for_some_cases_excuses_no_others(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_bound_for_some_cases_excuses_no_others(bench: Bench) -> Halves:
     """The rest is judged without it, and the named cases no further than it reaches."""
     entry = {"stage": "logits", "reason": "known kernel", "bound": 0.05}
     l0, short = {"cases": ["logits/l0"]}, {"tags": ["short"]}
@@ -217,7 +207,7 @@ def test_a_bound_for_some_cases_excuses_no_others(bench: Bench, judged: Judge) -
             cell.only.logits(size, cases=(case,))
         bench.cells.append(cell)
         bench.expected.append({**entry, **scope, "engine": name})
-    found = judged(bench)
+    found = yield
     verdicts = {name: found.verdict("logits", f"c1:{name}") for name in noisy}
     assert verdicts == {name: verdict for name, (verdict, _, _) in noisy.items()}
     assert "judged apart: 1 cases" in found.stage("logits", cell="c1:case")["explanation"]

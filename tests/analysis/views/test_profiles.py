@@ -11,7 +11,8 @@ import pytest
 
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.bare import bare, view
-from tests.analysis.handmade import LOGITS, Bench, distribution, true_ids, true_logits
+from tests.analysis.handmade import Bench
+from tests.analysis.handmade_truth import LOGITS, distribution, true_ids, true_logits
 
 POSITIONS = 400
 

@@ -19,7 +19,7 @@ from analysis.sql_functions.statistics import (
 )
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
-from tests.analysis.handmade import Bench, distribution
+from tests.analysis.handmade import Bench
 from tests.analysis.handmade_sampling import (
     KEPT,
     PROMPT,
@@ -33,6 +33,7 @@ from tests.analysis.handmade_sampling import (
     sampled,
     seeds,
 )
+from tests.analysis.handmade_truth import distribution
 
 LOGITS = first_logits()
 ORDER = np.argsort(-LOGITS, kind="stable")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged, Together
-from tests.analysis.handmade import Bench, Cell, Trace, digest_of, distribution
+from tests.analysis.handmade import Bench, Cell
 from tests.analysis.handmade_state import (
     ANSWER,
     CANARIES,
@@ -18,6 +18,8 @@ from tests.analysis.handmade_state import (
     change,
     plan_state,
 )
+from tests.analysis.handmade_traces import Trace
+from tests.analysis.handmade_truth import digest_of, distribution
 
 KINDS = tuple(FORMS)
 NUMERIC = tuple(kind for kind in KINDS if kind != "concurrent")

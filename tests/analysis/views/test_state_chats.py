@@ -1,7 +1,6 @@
 """Chats alone and at once, where a server shows nothing but their texts."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from tests.analysis.arranged import Halves, arranged
@@ -10,7 +9,6 @@ from tests.analysis.handmade import Attempt, Bench
 from tests.analysis.handmade_server import plan_chats, served
 from tests.analysis.handmade_state import CANARIES
 
-Judge = Callable[[Bench], Judged]
 LONG = "the ship leaves the harbour at dawn"
 
 
@@ -27,8 +25,7 @@ def at_once(attempt: Attempt, text: str | None, others: list[str] | None = None)
         trace.columns["value"] = json.dumps(value)
 
 
-def state_of(bench: Bench, judged: Judge) -> dict[str, dict[str, Any]]:
-    found = judged(bench)
+def state_of(bench: Bench, found: Judged) -> dict[str, dict[str, Any]]:
     return {c.cell_id[3:]: found.stage("state", cell=c.cell_id) for c in bench.cells}
 
 
@@ -44,9 +41,10 @@ def test_chats_that_others_do_not_change_are_qualified_without_an_instrument(
     assert found.cell("c1:one")["observed_stages"] == "1 of 11"
 
 
+@arranged
 def test_anothers_secret_or_whole_answer_is_a_leak_and_other_words_may_be_a_tie(
-    bench: Bench, judged: Judge
-) -> None:
+    bench: Bench,
+) -> Halves:
     names = ("secret", "other-way", "swapped", "short", "words", "silent")
     bench.cells = [served(name) for name in names]
     plan_chats(bench)
@@ -58,7 +56,8 @@ def test_anothers_secret_or_whole_answer_is_a_leak_and_other_words_may_be_a_tie(
     at_once(short, "Yes.", ["Yes.", keeps[1]])
     at_once(words, "I have a bird")
     at_once(silent, None)
-    rows = state_of(bench, judged)
+    found = yield
+    rows = state_of(bench, found)
     verdicts = {name: row["verdict"] for name, row in rows.items()}
     assert verdicts == {
         "secret": "divergent",
@@ -74,9 +73,11 @@ def test_anothers_secret_or_whole_answer_is_a_leak_and_other_words_may_be_a_tie(
     assert "brought no answer" in rows["silent"]["reason"]
 
 
-def test_an_equal_question_may_have_an_equal_answer(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_an_equal_question_may_have_an_equal_answer(bench: Bench) -> Halves:
     bench.cells = [served("one")]
     own = [{"role": "user", "content": "own"}]
     plan_chats(bench, beside=[own, [{"role": "user", "content": "a"}]])
     at_once(bench.attempt, LONG, [LONG, f"I keep {CANARIES[2]}"])
-    assert state_of(bench, judged)["one"]["verdict"] == "inconclusive"
+    found = yield
+    assert state_of(bench, found)["one"]["verdict"] == "inconclusive"

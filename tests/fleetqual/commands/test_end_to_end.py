@@ -75,6 +75,15 @@ def _verdicts(rows: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     return found
 
 
+def test_a_mistake_in_the_matrix_ends_the_process_with_2_and_nothing_is_run(tmp_path: Path) -> None:
+    path = matrix(tmp_path / "mistake.yaml", {"f32": F32}, coverage="everywhere")
+    done = fleetqual("run", path, "--results", tmp_path / "results")
+    assert (done.code, done.out) == (2, "")
+    assert f"{path.name}:" in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_crash_a_hang_and_a_missing_environment_are_no_divergence(
     llama_cpp: Path, tmp_path: Path
 ) -> None:

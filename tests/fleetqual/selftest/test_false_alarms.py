@@ -6,7 +6,8 @@ import pytest
 
 from fleetqual.selftest.false_alarms import Alarms, alarms_of
 from tests.analysis.conftest import Judged
-from tests.analysis.handmade import LOGITS, RUN, Bench, aligned_answer
+from tests.analysis.handmade import RUN, Bench
+from tests.analysis.handmade_truth import LOGITS, aligned_answer
 
 Judge = Callable[[Bench], Judged]
 
