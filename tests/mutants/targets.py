@@ -22,6 +22,7 @@ NEAR: dict[str, tuple[str, ...]] = {
     "analysis/judging/": ("tests/analysis/judging/",),
     "analysis/sql_functions/": ("tests/analysis/sql_functions/",),
     "analysis/sql_functions/likely_sampler.py": (_VIEWS + "test_sampling.py",),
+    "analysis/views/": (_VIEWS + "test_verdicts.py", "tests/analysis/showing/"),
     "analysis/views/sources/": (_VIEWS + "test_verdicts.py", _VIEWS + "test_numeric.py"),
     "analysis/views/staging/": (_VIEWS + "test_verdicts.py", _VIEWS + "test_vouched.py"),
     "analysis/views/compared/": (_VIEWS + "test_verdicts.py",),
@@ -40,6 +41,8 @@ NEAR: dict[str, tuple[str, ...]] = {
     "analysis/views/public/": (_VIEWS + "test_verdicts.py", _VIEWS + "test_detections.py"),
     "analysis/views/public/variance_components.sql": (_VIEWS + "test_variance.py",),
 }
+#: Macros that only word what was decided elsewhere.
+_WORDS = "analysis/views/wording/"
 _TARGETS = (
     "analysis/views/**/*.sql",
     "analysis/judging/*.py",
@@ -52,7 +55,8 @@ _TARGETS = (
 def files(root: Path) -> list[str]:
     """Return the files that are changed, relative to ``root``, in order of name."""
     found = {path for pattern in _TARGETS for path in root.glob(pattern)}
-    return sorted(path.relative_to(root).as_posix() for path in found)
+    names = sorted(path.relative_to(root).as_posix() for path in found)
+    return [name for name in names if not name.startswith(_WORDS)]
 
 
 def mutants_of(root: Path, file: str) -> list[Mutant]:

@@ -1,3 +1,5 @@
+-- One row is a judged probe of the chain: a case of a planned pair's attempt, whole or streamed.
+--
 -- The chain as the user sees it against the reference: what differs first, and whether it is a tie.
 --
 -- The prompt comes first: a doubled BOS is a fault of the chat path also where the answer survives it.
@@ -50,7 +52,9 @@ widest AS (
 sides AS (
     SELECT
         o.*, c.hides_prompt, c.hides_output, c.prompt_tokens, c.output_tokens,
-        coalesce(r.finish_reason = 'stop' AND (TRY_CAST(o.expected AS JSON) ->> '$.finish_reason') = 'tool_calls', false) AS ends_in_calls,
+        coalesce(
+            r.finish_reason = 'stop' AND (TRY_CAST(o.expected AS JSON) ->> '$.finish_reason') = 'tool_calls', false
+        ) AS ends_in_calls,
         t.prompt_ids AS seen_prompt, r.prompt_ids AS true_prompt, t.output_ids AS seen_ids,
         r.output_ids AS true_ids, t.text AS seen_text, r.text AS true_text,
         t.finish_reason AS seen_finish, r.finish_reason AS raw_true_finish,
@@ -91,8 +95,16 @@ named AS (
             WHEN hides_prompt AND len(true_prompt) > 0 AND prompt_tokens <> len(true_prompt) THEN 'prompt_tokens'
             WHEN NOT hides_output AND differs_at IS NOT NULL THEN 'output_ids'
             WHEN NOT hides_output AND seen_text IS DISTINCT FROM true_text AND NOT text_is_content THEN 'text'
-            WHEN hides_output AND CASE WHEN true_message IS NULL THEN seen_text <> true_text ELSE seen_message IS DISTINCT FROM true_message END
-                THEN answer_symptom(coalesce(seen_text, ''), coalesce(seen_message, ''), coalesce(true_text, ''), coalesce(true_message, ''))
+            WHEN hides_output AND CASE
+                WHEN true_message IS NULL THEN seen_text <> true_text
+                ELSE seen_message IS DISTINCT FROM true_message
+            END
+                THEN answer_symptom(
+                    coalesce(seen_text, ''),
+                    coalesce(seen_message, ''),
+                    coalesce(true_text, ''),
+                    coalesce(true_message, '')
+                )
             WHEN seen_finish IS DISTINCT FROM true_finish THEN 'finish_reason'
             WHEN seen_message IS DISTINCT FROM true_message THEN 'message'
             WHEN hides_output AND abs(output_tokens - len(true_ids)) > 1 THEN 'output_tokens'
@@ -105,7 +117,8 @@ named AS (
         CASE
             WHEN coalesce(
                     (true_message ->> '$.content') = true_text AND (seen_message ->> '$.content') = seen_text
-                    AND (seen_message ->> '$.reasoning_content') = '' AND json_array_length(seen_message, '$.tool_calls') = 0,
+                    AND (seen_message ->> '$.reasoning_content') = ''
+                    AND json_array_length(seen_message, '$.tool_calls') = 0,
                     true_message IS NULL
                 )
                 THEN least(len(true_ids), shared_bytes(seen_text, true_text) + 1)
@@ -119,8 +132,9 @@ named AS (
 
 wholes AS (
     SELECT
-        run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, symptom, differs_at, margin_there,
-        tie_margin, floor_id, seen_text, true_finish, seen_finish, true_message, seen_message, least_lead, benign_lead,
+        observation_id, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, symptom, differs_at,
+        margin_there, tie_margin, floor_id, seen_text, true_finish, seen_finish, true_message, seen_message,
+        least_lead, benign_lead,
         coalesce(hides_output, false) AS ids_hidden,
         NOT coalesce(len(seen_prompt) > 0 AND len(true_prompt) > 0, false) AS prompt_hidden,
         list_filter(
@@ -132,7 +146,9 @@ wholes AS (
             lambda x: x IS NOT NULL
         ) AS hides,
         -- Both go on where they part; else one of them ends there.
-        NOT coalesce(symptom = 'output_ids' AND (seen_ids[differs_at] IS NULL OR true_ids[differs_at] IS NULL), false) AS goes_on,
+        NOT coalesce(
+            symptom = 'output_ids' AND (seen_ids[differs_at] IS NULL OR true_ids[differs_at] IS NULL), false
+        ) AS goes_on,
         CASE
             WHEN symptom IS NULL THEN 'match'
             WHEN symptom IN ('answer', 'text', 'form', 'output_tokens') AND ids_hidden
@@ -144,7 +160,8 @@ wholes AS (
         END AS outcome,
         CASE
             WHEN symptom = 'prompt' THEN wording.prompt_ids_differ(true_prompt, seen_prompt, differs_at)
-            WHEN symptom = 'prompt_tokens' THEN wording.prompt_count_differs(prompt_tokens, len(true_prompt), seen_text = true_text)
+            WHEN symptom = 'prompt_tokens'
+                THEN wording.prompt_count_differs(prompt_tokens, len(true_prompt), seen_text = true_text)
             WHEN symptom = 'output_ids'
                 THEN wording.token_differs(differs_at, true_ids[differs_at], seen_ids[differs_at])
                     || wording.preference(margin_there, tie_margin, sure_lead, max_flip_margin, NOT goes_on)
@@ -152,7 +169,8 @@ wholes AS (
                 THEN CASE symptom
                     WHEN 'answer' THEN wording.words_differ(true_text, seen_text)
                     WHEN 'text' THEN wording.length_differs(true_text, seen_text)
-                    WHEN 'form' THEN wording.form_differs(coalesce(true_message, true_text), coalesce(seen_message, seen_text))
+                    WHEN 'form'
+                        THEN wording.form_differs(coalesce(true_message, true_text), coalesce(seen_message, seen_text))
                     ELSE wording.count_differs(output_tokens, len(true_ids))
                 END || wording.tie_or_not(least_lead, benign_lead)
             WHEN symptom = 'text' THEN wording.text_differs(true_text, seen_text)
@@ -164,7 +182,7 @@ wholes AS (
 
 streams AS (
     SELECT
-        s.run_id, s.cell_id, s.node_id, s.attempt, s.stage, s.probe, s.case_id, s.repeat,
+        s.observation_id, s.run_id, s.cell_id, s.node_id, s.attempt, s.stage, s.probe, s.case_id, s.repeat,
         coalesce(s.seen_text = w.seen_text AND s.seen_message <> w.seen_message, false) AS other_message,
         coalesce(s.seen_text = w.seen_text AND s.seen_finish <> w.seen_finish, false) AS other_finish,
         CASE
@@ -174,11 +192,12 @@ streams AS (
             WHEN s.seen_text = w.seen_text THEN w.symptom
             WHEN w.outcome IS NOT NULL THEN 'stream'
         END AS symptom,
-        w.differs_at, w.margin_there, w.tie_margin, s.floor_id,
-        w.true_finish, w.seen_finish, w.true_message, w.seen_message, w.prompt_hidden, w.ids_hidden, w.hides, w.goes_on,
+        w.differs_at, w.tie_margin, s.floor_id,
+        w.true_finish, w.true_message, w.seen_message, w.hides, w.goes_on,
         -- A second asking may fall on the other side of a tie, which hidden ids do not tell from a loss.
         w.ids_hidden AND NOT coalesce(w.least_lead > w.benign_lead, false)
-        AND (other_message OR NOT starts_with(s.seen_text, w.seen_text) AND NOT starts_with(w.seen_text, s.seen_text)) AS maybe_tie,
+        AND (other_message OR NOT starts_with(s.seen_text, w.seen_text) AND NOT starts_with(w.seen_text, s.seen_text))
+            AS maybe_tie,
         CASE
             WHEN other_message OR other_finish THEN CASE WHEN maybe_tie THEN 'no_truth' ELSE 'mismatch' END
             WHEN s.seen_text = s.true_text THEN 'match'
@@ -199,6 +218,6 @@ streams AS (
     WHERE s.probe = 'stream'
 )
 
-SELECT * EXCLUDE (seen_text, least_lead, benign_lead) FROM wholes
+SELECT * EXCLUDE (seen_text, seen_finish, least_lead, benign_lead, margin_there, ids_hidden, prompt_hidden) FROM wholes
 UNION ALL BY NAME
 SELECT * EXCLUDE (other_message, other_finish, maybe_tie) FROM streams

@@ -1,3 +1,5 @@
+-- One row is a judged probe of the chain in one case group.
+--
 -- The chain's rows of `compared.grouped`, once ties are told from symptoms.
 SELECT
     g.* REPLACE (
@@ -9,5 +11,5 @@ SELECT
     ),
     c.symptom
 FROM compared.grouped AS g
-LEFT JOIN chain.compared AS c USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+LEFT JOIN chain.compared AS c USING (observation_id)
 WHERE g.stage = 'chain'

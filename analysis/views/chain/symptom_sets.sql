@@ -1,3 +1,5 @@
+-- One row is a chain symptom of a case that no isolate accounts for, with its possible stages.
+--
 -- Chain symptoms that no isolate accounts for, and where that places them.
 --
 -- suspects: the stages that could have made the symptom (`sources.causes`), without those that are qualified, or differ
@@ -16,7 +18,10 @@ WITH isolates AS (
         v.run_id, v.cell_id, v.node_id, v.stage, s.ordinal, v.verdict IN ('qualified', 'expected') AS passes,
         (v.verdict = 'not_observed' AND coalesce(v.reason.code IN ('hidden', 'absent'), false))
         OR (v.verdict = 'inconclusive' AND coalesce(v.observed = 'reenacted', false)) AS is_hidden,
-        coalesce(bool_or(v.stage = 'logits' AND v.verdict = 'qualified') OVER (PARTITION BY v.run_id, v.cell_id, v.node_id), false) AS logits_pass
+        coalesce(
+            bool_or(v.stage = 'logits' AND v.verdict = 'qualified') OVER (PARTITION BY v.run_id, v.cell_id, v.node_id),
+            false
+        ) AS logits_pass
     FROM verdicts.isolates AS v
     INNER JOIN sources.stages AS s ON v.stage = s.stage
     WHERE v.case_group = '*'
@@ -25,12 +30,10 @@ WITH isolates AS (
 symptoms AS (
     SELECT c.*, c.symptom = 'output_ids' AND NOT c.goes_on AS ends
     FROM chain.compared AS c
-    INNER JOIN chain.grouped AS g USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+    INNER JOIN chain.grouped AS g USING (observation_id)
     INNER JOIN staging.pairs AS p
         ON p.run_id = c.run_id AND p.cell_id = c.cell_id AND p.node_id = c.node_id AND p.pass <> 'timed'
-    LEFT JOIN chain.symptoms AS a
-        ON a.run_id = c.run_id AND a.cell_id = c.cell_id AND a.node_id = c.node_id AND a.attempt = c.attempt
-        AND a.probe = c.probe AND a.case_id = c.case_id AND a.repeat = c.repeat
+    LEFT JOIN chain.symptoms AS a ON a.observation_id = c.observation_id
     WHERE g.case_group = '*' AND g.is_divergent AND a.cause IS NULL
 ),
 
@@ -43,7 +46,10 @@ suspected AS (
     FROM symptoms AS s
     INNER JOIN sources.causes AS c
         ON s.symptom = c.symptom
-        AND (c.behind IS NULL OR list_contains(s.hides, CASE WHEN c.behind = 'prompt' THEN 'prompt_tokens' ELSE c.behind END))
+        AND (
+            c.behind IS NULL
+            OR list_contains(s.hides, CASE WHEN c.behind = 'prompt' THEN 'prompt_tokens' ELSE c.behind END)
+        )
         AND c.stage <> 'instrument'
         AND NOT (c.stage = 'config' AND starts_with(s.symptom, 'prompt'))
         AND (s.symptom <> 'output_ids' OR (c.stage = 'stop') = s.ends)
@@ -55,5 +61,6 @@ suspected AS (
 )
 
 SELECT
-    *, CASE WHEN suspects IS NULL THEN 'through' WHEN has_hidden THEN 'set' ELSE 'open' END AS placement
+    * EXCLUDE (has_hidden),
+    CASE WHEN suspects IS NULL THEN 'through' WHEN has_hidden THEN 'set' ELSE 'open' END AS placement
 FROM suspected

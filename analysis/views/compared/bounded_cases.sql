@@ -1,3 +1,5 @@
+-- One row is a forced case of an attempt under a declared numeric bound.
+--
 -- Forced cases under a declared numeric bound: the widest that covers each. An entry that names cases or
 -- tags (`is_scoped`) covers those and no others.
 SELECT run_id, cell_id, node_id, attempt, case_id, entry, is_scoped, bound, reason

@@ -1,3 +1,5 @@
+-- One row is a probe of a case in an attempt, next to its truth.
+--
 -- Every probe next to its truth, each on its own: a chain that differs at all is a `mismatch` here.
 --
 -- Whether it is a tie depends on the cell's own logits (`chain.compared`); this relation is what those
@@ -8,7 +10,7 @@ WITH numbers AS (
 
 all_rows AS (
     SELECT
-        o.run_id, o.cell_id, o.node_id, o.attempt, o.judged, o.later, o.stage, o.probe, o.case_id,
+        o.observation_id, o.run_id, o.cell_id, o.node_id, o.attempt, o.judged, o.later, o.stage, o.probe, o.case_id,
         o.case_digest, o.tags, o.observed, o.repeat, o.truth, o.reference_id, o.outcome,
         o.expected, o.seen, o.detail,
         n.mean_kl AS effect, n.positions, n.flips AS mismatches, n.nonfinite,
@@ -28,4 +30,4 @@ all_rows AS (
     SELECT * FROM compared.sampling
 )
 
-SELECT * FROM all_rows
+SELECT row_number() OVER () AS comparison_id, * FROM all_rows

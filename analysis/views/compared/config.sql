@@ -1,4 +1,7 @@
--- Facts that the engine states, against the model's files. Where the model says null anything agrees (but see `sources.facts`);
+-- One row is a fact that an attempt's engine states, next to the model's own.
+--
+-- Facts that the engine states, against the model's files. Where the model says null anything agrees (but see
+-- `sources.facts`);
 -- a number that an engine rounds up to whole blocks agrees when it is the next block, and a fact that
 -- differs in bytes but not in meaning is `noted`.
 WITH stated AS (
@@ -19,9 +22,11 @@ SELECT
     CASE
         WHEN s.observed NOT IN ('path', 'endpoint', 'reenacted') THEN 'not_observed'
         WHEN s.error IS NOT NULL OR s.seen IS NULL THEN 'error'
-        WHEN coalesce(s.expected, 'null') = 'null' AND NOT (coalesce(f.null_is_none, false) AND s.seen <> 'null') THEN 'match'
+        WHEN coalesce(s.expected, 'null') = 'null' AND NOT (coalesce(f.null_is_none, false) AND s.seen <> 'null')
+            THEN 'match'
         WHEN canonical_fact(s.fact, s.seen) = canonical_fact(s.fact, s.expected) THEN 'match'
-        WHEN TRY_CAST(s.seen AS BIGINT) = f.rounded_up_to * ceil(TRY_CAST(s.expected AS BIGINT) / f.rounded_up_to) THEN 'match'
+        WHEN TRY_CAST(s.seen AS BIGINT) = f.rounded_up_to * ceil(TRY_CAST(s.expected AS BIGINT) / f.rounded_up_to)
+            THEN 'match'
         WHEN f.kind = 'bytes' THEN 'noted'
         ELSE 'mismatch'
     END AS outcome,

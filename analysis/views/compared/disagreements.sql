@@ -1,3 +1,5 @@
+-- One row is a (cell, node) whose later `ok` attempts disagree with the judged one.
+--
 -- Later `ok` attempts that say something else than the judged one, beyond the pass's margin.
 WITH differing AS (
     SELECT b.run_id, b.cell_id, b.node_id, a.attempt, b.attempt AS other, b.stage, b.case_id
@@ -21,7 +23,9 @@ WITH differing AS (
 
 SELECT
     run_id, cell_id, node_id,
-    format('attempts {} and {} disagree: ', min(attempt), string_agg(DISTINCT other::VARCHAR, ', ' ORDER BY other::VARCHAR))
+    format(
+        'attempts {} and {} disagree: ', min(attempt), string_agg(DISTINCT other::VARCHAR, ', ' ORDER BY other::VARCHAR)
+    )
     || string_agg(DISTINCT stage, ', ' ORDER BY stage) || format(' (first case {})', min(case_id)) AS reason
 FROM differing
 GROUP BY run_id, cell_id, node_id

@@ -1,3 +1,5 @@
+-- One row is a repeat of a forced case in an attempt, next to the first time it was asked.
+--
 -- Each repeat of a forced case against its `first`: bitwise equal, or within the pass's margin.
 --
 -- NaN needs care: broken weights give NaN whenever they are asked, and that must end at `weights` or
@@ -78,31 +80,58 @@ SELECT
         ELSE 'mismatch'
     END AS outcome,
     CASE WHEN c.probe = 'aligned' THEN 'its own answer' ELSE 'the numbers of `first`' END AS expected,
-    CASE WHEN c.probe = 'aligned' THEN format('rows shifted by {}', coalesce(c.shift, 0)) WHEN c.same THEN 'the same bits' ELSE format('mean KL {:.2g}', c.mean_kl) END AS seen,
+    CASE
+        WHEN c.probe = 'aligned' THEN format('rows shifted by {}', coalesce(c.shift, 0))
+        WHEN c.same THEN 'the same bits'
+        ELSE format('mean KL {:.2g}', c.mean_kl)
+    END AS seen,
     CASE
         WHEN c.error IS NOT NULL THEN c.error
         WHEN c.payload_digest IS NULL THEN 'the probe returned nothing'
         WHEN c.misread THEN 'the numbers of the probe cannot be read'
         WHEN c.probe = 'aligned' AND (c.tokens IS NULL OR c.tokens < r.min_aligned_tokens)
-            THEN format('{} tokens of its own answers are too few to show whether its numbers are shifted', coalesce(c.tokens, 0))
+            THEN
+                format(
+                    '{} tokens of its own answers are too few to show whether its numbers are shifted',
+                    coalesce(c.tokens, 0)
+                )
         WHEN c.shift IS NOT NULL
             THEN format(
-                'its numbers are shifted by one position: of {} tokens of its own answers, the correct row predicts {:.0f} %, the row {} it {:.0f} %',
-                c.tokens, 100 * c.unshifted, CASE WHEN c.shift < 0 THEN 'before' ELSE 'after' END, 100 * greatest(c.earlier, c.after)
+                'its numbers are shifted by one position: of {} tokens of its own answers, the correct row '
+                || 'predicts {:.0f} %, the row {} it {:.0f} %',
+                c.tokens,
+                100 * c.unshifted,
+                CASE WHEN c.shift < 0 THEN 'before' ELSE 'after' END,
+                100 * greatest(c.earlier, c.after)
             )
         WHEN c.probe = 'aligned' THEN NULL
         WHEN c.no_first OR c.first_error IS NOT NULL THEN 'there is no first answer to compare with'
         WHEN c.not_finite = 0 AND c.mass_error > r.max_mass_error
             THEN format('the probabilities of {} sum to 1 ± {:.2g}', c.case_id, c.mass_error)
         WHEN c.not_finite = 0 AND c.flat > 0 AND NOT c.weights_broken
-            THEN format('{} has the same number for every token at {} positions: that is no distribution', c.case_id, c.flat)
+            THEN
+                format(
+                    '{} has the same number for every token at {} positions: that is no distribution', c.case_id, c.flat
+                )
         WHEN c.not_finite > 0 AND NOT c.same
-            THEN format('{} gives different numbers when {}, with NaN or infinite values among them', c.case_id, r2.meaning)
+            THEN
+                format(
+                    '{} gives different numbers when {}, with NaN or infinite values among them', c.case_id, r2.meaning
+                )
         WHEN NOT c.same AND c.mean_kl > c.margin
-            THEN format('{} gives different numbers when {}: mean KL {:.2g}, allowed {:.2g}', c.case_id, r2.meaning, c.mean_kl, c.margin)
+            THEN
+                format(
+                    '{} gives different numbers when {}: mean KL {:.2g}, allowed {:.2g}',
+                    c.case_id,
+                    r2.meaning,
+                    c.mean_kl,
+                    c.margin
+                )
         WHEN NOT c.same AND c.margin IS NULL THEN 'answers differ and no margin is declared for this pass'
     END AS detail,
-    c.payload_digest, c.trace_row, CASE WHEN c.same OR c.probe IN ('first', 'aligned') THEN 0.0 ELSE c.mean_kl END AS effect,
+    c.payload_digest,
+    c.trace_row,
+    CASE WHEN c.same OR c.probe IN ('first', 'aligned') THEN 0.0 ELSE c.mean_kl END AS effect,
     c.positions, c.not_finite AS nonfinite
 FROM compared AS c
 CROSS JOIN sources.rules AS r

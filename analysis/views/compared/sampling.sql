@@ -1,3 +1,5 @@
+-- One row is a probe of a `sampling` case in an attempt, next to what was asked of the sampler.
+--
 -- Whether the sampler does what was asked, and nothing else, to the engine's own raw numbers.
 --
 -- draws: one test a case (`numeric.draw_tests`), with a chance of a false alarm of `draws_alpha`; what came
@@ -11,7 +13,11 @@
 -- between cannot be told and is no truth.
 WITH drawn AS (
     SELECT
-        s.*, coalesce(w.defect, CASE WHEN d.trace_row IS NULL OR d.broken THEN 'the test of the draws gives no finite number' END) AS defect, d.n, d.used, d.p_value, d.impossible, d.worst_cut, d.rejected,
+        s.*,
+        coalesce(
+            w.defect, CASE WHEN d.trace_row IS NULL OR d.broken THEN 'the test of the draws gives no finite number' END
+        ) AS defect,
+        d.n, d.used, d.p_value, d.impossible, d.worst_cut, d.rejected,
         d.degrees, d.rest_drawn, d.rest_due, d.effect, d.detectable, d.looks_like, d.reading,
         d.p_fit, d.p_silent, d.p_border, d.silent, d.left_out, d.border_share, d.powerless, d.is_fixed,
         w.draws AS asked_draws, r.draws_power, w.told_draws
@@ -33,30 +39,61 @@ draws AS (
         END AS outcome,
         CASE
             WHEN defect IS NOT NULL THEN defect
-            WHEN n IS DISTINCT FROM told_draws OR n < asked_draws OR n = 0 THEN format('only {} of {} draws were returned', n, asked_draws)
+            WHEN n IS DISTINCT FROM told_draws OR n < asked_draws OR n = 0
+                THEN format('only {} of {} draws were returned', n, asked_draws)
             WHEN rejected THEN
                 CASE
                     WHEN impossible > 0
                         THEN format('{} of {} draws are tokens that the request excludes', impossible, n)
-                            || CASE WHEN worst_cut >= 0 THEN format(' (most often {})', worst_cut) ELSE ' (not among the stored tokens)' END
+                            || CASE
+                                WHEN worst_cut >= 0 THEN format(' (most often {})', worst_cut)
+                                ELSE ' (not among the stored tokens)'
+                            END
                     WHEN p_border < least(p_fit, p_silent)
-                        THEN format('{} of {} draws lie on the border of the request, which holds at most {:.2g} %, p = {:.2g}', left_out, n, 100 * border_share, greatest(p_value, 1e-300))
+                        THEN format(
+                            '{} of {} draws lie on the border of the request, which holds at most {:.2g} %, p = {:.2g}',
+                            left_out,
+                            n,
+                            100 * border_share,
+                            greatest(p_value, 1e-300)
+                        )
                     WHEN p_silent < p_fit
-                        THEN format('none of {} draws is one of the least probable tokens, which hold {:.2g} % of the mass, p = {:.2g}', n, 100 * silent, greatest(p_value, 1e-300))
-                    ELSE format('{} draws do not follow the requested distribution: {:.2g} % of them are misplaced, p = {:.2g}', n, 100 * effect, greatest(p_value, 1e-300))
+                        THEN format(
+                            'none of {} draws is one of the least probable tokens, which hold {:.2g} % of '
+                            || 'the mass, p = {:.2g}',
+                            n,
+                            100 * silent,
+                            greatest(p_value, 1e-300)
+                        )
+                    ELSE format(
+                        '{} draws do not follow the requested distribution: {:.2g} % of them are misplaced, p = {:.2g}',
+                        n,
+                        100 * effect,
+                        greatest(p_value, 1e-300)
+                    )
                 END || coalesce('; ' || looks_like, '')
             WHEN powerless AND used < n
-                THEN format('{} of {} draws fell where a tie or an unknown tail hides the expected count: too few are left to test', n - used, n)
+                THEN format(
+                    '{} of {} draws fell where a tie or an unknown tail hides the expected count: too few '
+                    || 'are left to test',
+                    n - used,
+                    n
+                )
             WHEN powerless THEN format('{} draws are too few to show anything', n)
             WHEN degrees > 0
-                THEN format('{} draws: a shift of w = {:.2g} would be detected with power {}', n, detectable, draws_power)
+                THEN format(
+                    '{} draws: a shift of w = {:.2g} would be detected with power {}', n, detectable, draws_power
+                )
             WHEN used = 0 THEN format('{} draws, all at a tie', n)
             WHEN is_fixed THEN format('{} draws of the one token that the request allows', n)
             ELSE format(
-                '{} draws: {} besides the most probable token, {:.2g} expected; a share {:.2g} larger would be detected with power {}',
+                '{} draws: {} besides the most probable token, {:.2g} expected; a share {:.2g} larger would '
+                || 'be detected with power {}',
                 n, rest_drawn::BIGINT, rest_due, detectable / 2, draws_power
             )
-        END || CASE WHEN defect IS NULL AND NOT rejected AND reading <> '' THEN format(', {}', reading) ELSE '' END AS detail
+        END
+        || CASE WHEN defect IS NULL AND NOT rejected AND reading <> '' THEN format(', {}', reading) ELSE '' END
+            AS detail
     FROM drawn
 ),
 
@@ -87,7 +124,8 @@ greedy_hints AS (
         trace_row,
         CASE
             WHEN bool_or(definition = 'without any penalty') THEN 'it fits without the requested penalty'
-            WHEN bool_or(starts_with(definition, 'over')) THEN 'it fits a penalty ' || min(definition) FILTER (WHERE starts_with(definition, 'over'))
+            WHEN bool_or(starts_with(definition, 'over'))
+                THEN 'it fits a penalty ' || min(definition) FILTER (WHERE starts_with(definition, 'over'))
             ELSE 'it fits ' || min_by(definition, definition)
         END AS hint
     FROM answers
@@ -111,19 +149,35 @@ greedy AS (
         0.0 AS detectable,
         CASE
             WHEN g.trace_row IS NULL THEN 'there is no answer, or no finite distribution beside each of its tokens'
-            WHEN g.violations = 0 AND g.unknowns > 0 THEN 'the best may have been a token whose log-probability was not stored'
-            WHEN g.violations = 0 THEN CASE WHEN g.definition <> 'as asked' THEN format('it penalises {}', g.definition) END
+            WHEN g.violations = 0 AND g.unknowns > 0
+                THEN 'the best may have been a token whose log-probability was not stored'
+            WHEN g.violations = 0
+                THEN CASE WHEN g.definition <> 'as asked' THEN format('it penalises {}', g.definition) END
             ELSE format('at token {} it took {} although {} was ahead', g.first_step, g.first_taken, g.first_best)
                 || coalesce(format(' by {:.2g} nats', g.first_ahead), '')
                 || CASE
                     WHEN f.max_flip_margin IS NULL AND g.worst <= r.sure_lead_nats
                         THEN '; without a floor this may be a tie'
                     WHEN h.hint IS NOT NULL AND NOT penalised AND g.avoids_seen
-                        THEN format('; all {} violations avoid earlier tokens: looks like a repetition penalty that was not requested ({})', g.violations, h.hint)
+                        THEN format(
+                            '; all {} violations avoid earlier tokens: looks like a repetition penalty that '
+                            || 'was not requested ({})',
+                            g.violations,
+                            h.hint
+                        )
                     WHEN h.hint IS NOT NULL THEN '; ' || h.hint
                     WHEN g.avoids_seen AND NOT penalised
-                        THEN format('; all {} violations avoid earlier tokens: looks like a repetition penalty that was not requested', g.violations)
-                    WHEN g.violations > 1 THEN format('; {} of {} tokens are not the most probable: looks sampled, not greedy', g.violations, g.steps)
+                        THEN format(
+                            '; all {} violations avoid earlier tokens: looks like a repetition penalty that '
+                            || 'was not requested',
+                            g.violations
+                        )
+                    WHEN g.violations > 1
+                        THEN format(
+                            '; {} of {} tokens are not the most probable: looks sampled, not greedy',
+                            g.violations,
+                            g.steps
+                        )
                     ELSE ''
                 END
         END AS detail
@@ -179,7 +233,9 @@ bounds AS (
             WHEN NOT is_simple THEN NULL
             WHEN warmth = 1 AND NOT cuts THEN own
             WHEN cuts THEN own - list_sum(list_transform(steps, lambda z: z.best))
-            ELSE own - list_sum(list_transform(steps, lambda z: ln(z.kept + CASE WHEN warmth > 1 THEN z.tail ELSE 0 END)))
+            ELSE
+                own
+                - list_sum(list_transform(steps, lambda z: ln(z.kept + CASE WHEN warmth > 1 THEN z.tail ELSE 0 END)))
         END AS at_most,
         CASE
             WHEN NOT is_simple THEN NULL
@@ -192,7 +248,8 @@ bounds AS (
 -- Two rows a case: the same seed again (repeat 1), and the others (repeat 2, which speaks for 3 too).
 seeds AS (
     SELECT
-        b.* EXCLUDE (logprobs, tops, tails), a.output_ids AS first_ids, c.output_ids AS third_ids, c.trace_row IS NULL AS no_third,
+        b.* EXCLUDE (logprobs, tops, tails), a.output_ids AS first_ids, c.output_ids AS third_ids,
+        c.trace_row IS NULL AS no_third,
         a.trace_row IS NULL AS no_first, coalesce(h.is_broken, false) AS is_broken,
         CASE WHEN isfinite(h.at_most) THEN 2 * h.at_most END AS most_log,
         CASE WHEN isfinite(h.at_least) THEN 2 * h.at_least END AS least_log,
@@ -230,14 +287,24 @@ seed AS (
         CASE
             WHEN no_first OR no_third OR output_ids IS NULL OR first_ids IS NULL THEN 'not all answers were returned'
             WHEN repeat = 1 THEN
-                CASE WHEN differs_at IS NOT NULL THEN format('the same seed gives a different answer from token {} on', differs_at) END
+                CASE WHEN differs_at IS NOT NULL THEN format(
+                    'the same seed gives a different answer from token {} on', differs_at
+                ) END
             WHEN differs_at IS NOT NULL OR third_ids IS DISTINCT FROM first_ids THEN NULL
             WHEN is_fixed THEN 'other seeds give the same answer, because the request leaves no randomness'
             WHEN is_broken THEN 'the log-probabilities of the answer are not finite'
             WHEN most_log <= ln(draws_alpha)
-                THEN format('three seeds give the same answer, which happens by chance with p = {:.2g}{}: the seed seems to be ignored', exp(most_log), CASE WHEN most_log > least_log OR least_log IS NULL THEN ' at most' ELSE '' END)
+                THEN format(
+                    'three seeds give the same answer, which happens by chance with p = {:.2g}{}: the seed '
+                    || 'seems to be ignored',
+                    exp(most_log),
+                    CASE WHEN most_log > least_log OR least_log IS NULL THEN ' at most' ELSE '' END
+                )
             WHEN least_log > ln(draws_alpha)
-                THEN format('other seeds give the same answer, which is so probable that it repeats by chance (p = {:.2g})', exp(least_log))
+                THEN format(
+                    'other seeds give the same answer, which is so probable that it repeats by chance (p = {:.2g})',
+                    exp(least_log)
+                )
             ELSE 'three seeds give the same answer; either it is very probable or the seed is ignored'
         END AS detail
     FROM seeds

@@ -1,3 +1,5 @@
+-- One row is a probe of a `state` case in an attempt, next to the same case asked alone.
+--
 -- What surrounds a request must not change its answer: each trace of a `state` case against what the same
 -- attempt of the same engine says to the same sequence alone and cold.
 --
@@ -9,7 +11,8 @@
 --
 -- concurrent: the greedy answer must be the one it gives alone. The first other token is a tie where the
 -- lead of either was no more than benign configurations flip (`numeric.pair_floors`), and beyond `sure_lead_nats`
--- it is none with or without a floor: nor where the answer alone is not the best of its own numbers. The text after it may be another then, but never hold the canary of
+-- it is none with or without a floor: nor where the answer alone is not the best of its own numbers. The text after it
+-- may be another then, but never hold the canary of
 -- another conversation: such a secret stands in one prompt only, so no rounding explains it.
 --
 -- A chat (a server that shows texts only): the text must be the one it gives alone. Another text is a fault
@@ -36,7 +39,9 @@ scenarios AS (
         TRY_CAST(TRY_CAST(input AS JSON) -> '$.scenario.canaries' AS VARCHAR[]) AS canaries,
         (TRY_CAST(input AS JSON) -> '$.messages')::VARCHAR AS asked,
         TRY_CAST(TRY_CAST(input AS JSON) -> '$.scenario.beside' AS VARCHAR[]) AS beside,
-        coalesce(json_type(TRY_CAST(input AS JSON), '$.scenario.canaries'), 'NULL') NOT IN ('NULL', 'ARRAY') AS canaries_unread
+        coalesce(
+            json_type(TRY_CAST(input AS JSON), '$.scenario.canaries'), 'NULL'
+        ) NOT IN ('NULL', 'ARRAY') AS canaries_unread
     FROM cases
     WHERE stage = 'state'
     QUALIFY row_number() OVER (PARTITION BY run_id, suite, case_id ORDER BY rowid DESC) = 1
@@ -64,7 +69,10 @@ miscounts AS (
     FROM beside AS b
     CROSS JOIN (VALUES ('size'), ('row'), ('cached'), ('start'), ('nonfinite')) AS k (name)
     WHERE (b.value ->> k.name) IS NOT NULL
-        AND NOT coalesce(TRY_CAST(b.value ->> k.name AS BIGINT) BETWEEN CASE k.name WHEN 'size' THEN 1 ELSE 0 END AND 1e12::BIGINT, false)
+        AND NOT coalesce(
+            TRY_CAST(b.value ->> k.name AS BIGINT) BETWEEN CASE k.name WHEN 'size' THEN 1 ELSE 0 END AND 1e12::BIGINT,
+            false
+        )
     GROUP BY b.trace_row
 ),
 
@@ -75,7 +83,8 @@ sides AS (
         nullif(TRY_CAST(b.value ->> '$.size' AS BIGINT), 0) AS size, TRY_CAST(b.value ->> '$.row' AS BIGINT) AS place,
         TRY_CAST(b.value ->> '$.cached' AS BIGINT) AS cached,
         CASE WHEN m.names IS NULL THEN coalesce(TRY_CAST(b.value ->> '$.start' AS BIGINT), 0) ELSE 0 END AS start,
-        CASE WHEN m.names IS NULL THEN coalesce(TRY_CAST(b.value ->> '$.nonfinite' AS BIGINT), 0) ELSE 0 END AS own_nonfinite,
+        CASE WHEN m.names IS NULL THEN coalesce(TRY_CAST(b.value ->> '$.nonfinite' AS BIGINT), 0) ELSE 0 END
+            AS own_nonfinite,
         list_concat([b.text], b.value ->> '$.others[*][1]') AS texts,
         a.trace_row IS NULL AS no_alone, a.prompt_ids AS alone_ids, a.output_ids AS alone_output,
         a.text AS alone_text, a.rows AS alone_rows, a.tails AS alone_tails, a.top_ids AS alone_top,
@@ -108,7 +117,9 @@ leaks AS (
     SELECT
         a.run_id, a.cell_id, a.node_id, a.attempt, a.case_id, a.repeat,
         string_agg(
-            format('the answer to conversation {} holds the secret of conversation {} ("{}")', i.n, j.n, a.canaries[j.n]),
+            format(
+                'the answer to conversation {} holds the secret of conversation {} ("{}")', i.n, j.n, a.canaries[j.n]
+            ),
             '; ' ORDER BY i.n, j.n
         ) AS says
     FROM answers AS a
@@ -162,14 +173,20 @@ compared AS (
             WHEN s.no_alone THEN 'there is no answer of the case alone to compare with'
             WHEN s.probe = 'concurrent' THEN
                 CASE
-                    WHEN CASE WHEN s.chat THEN s.text IS NULL OR s.alone_text IS NULL ELSE s.output_ids IS NULL OR s.alone_output IS NULL END
+                    WHEN CASE WHEN s.chat
+                        THEN s.text IS NULL OR s.alone_text IS NULL ELSE s.output_ids IS NULL
+                        OR s.alone_output IS NULL END
                         THEN 'the probe returned no answer'
                     WHEN s.canaries_unread OR len(list_filter(s.canaries, lambda c: c IS NULL)) > 0
                         THEN 'the secrets of its conversations cannot be read'
                     WHEN len(s.canaries) > 0 AND (
                         len(s.texts) <> len(s.canaries) OR len(list_filter(s.texts, lambda t: t IS NULL)) > 0
                     )
-                        THEN format('{} of {} answers can be searched for secrets', len(list_filter(s.texts, lambda t: t IS NOT NULL)), len(s.canaries))
+                        THEN format(
+                            '{} of {} answers can be searched for secrets',
+                            len(list_filter(s.texts, lambda t: t IS NOT NULL)),
+                            len(s.canaries)
+                        )
                 END
             WHEN s.rows IS NULL OR s.tails IS NULL OR len(s.rows) = 0 THEN 'the probe returned no log-probabilities'
             WHEN s.prompt_ids IS DISTINCT FROM s.alone_ids THEN 'its sequence is not the one that was asked alone'
@@ -179,7 +196,10 @@ compared AS (
         CASE s.probe
             WHEN 'batched' THEN format('batched with {} others, row {}', s.size - 1, s.place)
             WHEN 'chunked' THEN format('in chunks of {}', s.size)
-            WHEN 'prefix' THEN format('after others with the same prefix ({} positions from the cache)', coalesce(s.cached, s.start))
+            WHEN 'prefix'
+                THEN format(
+                    'after others with the same prefix ({} positions from the cache)', coalesce(s.cached, s.start)
+                )
             WHEN 'reused' THEN 'in the slot of a finished request'
             WHEN 'concurrent' THEN format('with {} at once', s.size)
             ELSE s.probe
@@ -232,14 +252,24 @@ told AS (
             WHEN leaked IS NOT NULL THEN coalesce(scene || ': ', '') || leaked
             WHEN defect IS NOT NULL THEN defect
             WHEN chat AND outcome = 'no_truth'
-                THEN format('{}: its answer differs from the answer alone, and with hidden ids this may be a tie: {}', scene, shown_difference(alone_text, text))
+                THEN format(
+                    '{}: its answer differs from the answer alone, and with hidden ids this may be a tie: {}',
+                    scene,
+                    shown_difference(alone_text, text)
+                )
             WHEN outcome = 'not_observed' THEN 'no part of the shared prefix came from a cache'
             WHEN differs_at IS NOT NULL
                 THEN format(
                     '{}: token {} of the answer is {}, alone it is {}', scene, differs_at,
-                    coalesce(output_ids[differs_at]::VARCHAR, 'the end'), coalesce(alone_output[differs_at]::VARCHAR, 'the end')
+                    coalesce(output_ids[differs_at]::VARCHAR, 'the end'),
+                    coalesce(alone_output[differs_at]::VARCHAR, 'the end')
                 )
-                || coalesce(format(', which was {} by {:.2g} nats', CASE WHEN lead < 0 THEN 'behind' ELSE 'ahead' END, abs(lead)), '')
+                || coalesce(
+                    format(
+                        ', which was {} by {:.2g} nats', CASE WHEN lead < 0 THEN 'behind' ELSE 'ahead' END, abs(lead)
+                    ),
+                    ''
+                )
                 || CASE outcome
                     WHEN 'match' THEN ': a tie'
                     WHEN 'no_truth' THEN '; without a floor this may be a tie'
@@ -247,13 +277,15 @@ told AS (
                 END
             WHEN same OR probe = 'concurrent' THEN NULL
             WHEN not_finite > 0 THEN format('{}: NaN or infinite values among its numbers', scene)
-            WHEN outcome = 'no_truth' THEN format('{}: its numbers differ and no margin is declared for this pass', scene)
+            WHEN outcome = 'no_truth'
+                THEN format('{}: its numbers differ and no margin is declared for this pass', scene)
             WHEN outcome = 'mismatch'
                 THEN format('{}: mean KL {:.2g}, allowed {:.2g}', scene, mean_kl, margin)
         END
         || CASE
             WHEN outcome <> 'mismatch' OR first_position IS NULL THEN ''
-            WHEN probe = 'prefix' AND first_position = start THEN format(', first differing position {} (the first one not from the cache)', first_position)
+            WHEN probe = 'prefix' AND first_position = start
+                THEN format(', first differing position {} (the first one not from the cache)', first_position)
             WHEN probe = 'chunked' AND first_position > 0 AND first_position % size = 0
                 THEN format(', first differing position {} (a border of {})', first_position, size)
             WHEN first_position > 0 AND first_position % 32 = 0
@@ -275,7 +307,8 @@ SELECT
     CASE WHEN same THEN 0.0 WHEN probe <> 'concurrent' AND defect IS NULL AND not_finite = 0 THEN mean_kl END AS effect,
     positions, flips AS mismatches, not_finite AS nonfinite,
     -- What is certain comes first: another's secret or NaN, then the larger difference.
-    CASE WHEN leaked IS NOT NULL OR not_finite > 0 THEN 'inf'::DOUBLE ELSE coalesce(mean_kl, abs(lead), 0) END AS severity,
+    CASE WHEN leaked IS NOT NULL OR not_finite > 0 THEN 'inf'::DOUBLE ELSE coalesce(mean_kl, abs(lead), 0) END
+        AS severity,
     leaked IS NOT NULL AS leak, chat, probe AS kind, size, place AS row, cached, start, first_position, margin
 FROM told
 UNION ALL BY NAME

@@ -1,3 +1,5 @@
+-- One row is a swapped part of the chain in an attempt and a case, with what it changed.
+--
 -- The chain with one part exchanged, beside the whole one: does the exchange cure the answer, or bring
 -- the symptom to the reference?
 --

@@ -1,3 +1,5 @@
+-- One row is a tensor of an attempt's artifact, next to the model's.
+--
 -- Tensors of the artifact against the model's: exact after the cast for plain numbers, within what the
 -- quantisation costs otherwise (`sources.quantisations`). A missing, extra, misshapen or non-finite tensor is
 -- never excused.
@@ -46,17 +48,28 @@ judged AS (
                     || coalesce(format(', relative error {:.2g}', relative_rmse), '')
                     || coalesce(format(', scale {:.4g}', scale), '')
             WHEN NOT is_plain AND relative_rmse > max_relative_rmse
-                THEN format('({}) has relative error {:.3g}, the quantisation costs at most {:.2g}', type, relative_rmse, max_relative_rmse)
+                THEN format(
+                    '({}) has relative error {:.3g}, the quantisation costs at most {:.2g}',
+                    type,
+                    relative_rmse,
+                    max_relative_rmse
+                )
                     || coalesce(format(', scale {:.4g}', scale), '')
             WHEN NOT is_plain AND abs(scale - 1) > max_scale_error
-                THEN format('({}) is scaled by {:.4g}, rounding explains at most {:.2g} of difference', type, scale, max_scale_error)
+                THEN format(
+                    '({}) is scaled by {:.4g}, rounding explains at most {:.2g} of difference',
+                    type,
+                    scale,
+                    max_scale_error
+                )
         END AS defect,
         CASE
             WHEN observed NOT IN ('path', 'endpoint', 'reenacted') THEN NULL
             WHEN error IS NOT NULL THEN error
             WHEN seen_shape IS NULL AND model_shape IS NULL THEN 'the probe returned no facts of this tensor'
             WHEN is_plain AND mismatched IS NULL THEN 'its values were not compared'
-            WHEN NOT is_plain AND (relative_rmse IS NULL OR scale IS NULL) AND max_abs IS DISTINCT FROM 0 THEN 'its error was not measured'
+            WHEN NOT is_plain AND (relative_rmse IS NULL OR scale IS NULL) AND max_abs IS DISTINCT FROM 0
+                THEN 'its error was not measured'
             WHEN type IS NULL OR NOT is_plain AND max_relative_rmse IS NULL
                 THEN format('no calibrated bound for the type {}', coalesce(type, 'unknown'))
         END AS gap

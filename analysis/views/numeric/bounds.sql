@@ -1,3 +1,5 @@
+-- One row is a probe of `logits` of a (cell, node) in one case group, with its mean KL and bounds.
+--
 -- Mean KL per (cell, node, probe, case group) with its 95 % bounds [ci_low, ci_high].
 WITH summed AS (
     SELECT
@@ -45,7 +47,7 @@ bounds AS (
 )
 
 SELECT
-    s.*,
+    s.* EXCLUDE (clusters, min_case),
     CASE WHEN s.clusters >= r.min_clusters THEN b.low ELSE s.min_case END AS ci_low,
     CASE WHEN s.clusters >= r.min_clusters THEN b.high ELSE s.max_kl END AS ci_high
 FROM summed AS s

@@ -1,3 +1,5 @@
+-- One row is a token of a `draws` trace under one reading of the request.
+--
 -- Draws of the first token against the distribution that was asked for, token by token: those drawn, and
 -- those expected at least once.
 --
@@ -168,11 +170,13 @@ inside AS (
     SELECT
         w.trace_row, w.variant, w.token_id, w.place, w.drawn, w.x, w.odds, q.tie,
         w.place = 1 OR (
-            w.place <= q.most AND w.weight >= q.min_p * exp(q.tie / CASE WHEN w.variant & 1 = 1 THEN 1 ELSE q.warmth END)
+            w.place <= q.most
+            AND w.weight >= q.min_p * exp(q.tie / CASE WHEN w.variant & 1 = 1 THEN 1 ELSE q.warmth END)
             AND (q.top_p >= 1 OR w.better / t.least_whole < q.top_p - q.tie * r.tie_share)
         ) AS surely,
         w.place = 1 OR (
-            w.place <= q.most AND w.weight >= q.min_p * exp(-q.tie / CASE WHEN w.variant & 1 = 1 THEN 1 ELSE q.warmth END)
+            w.place <= q.most
+            AND w.weight >= q.min_p * exp(-q.tie / CASE WHEN w.variant & 1 = 1 THEN 1 ELSE q.warmth END)
             AND (q.top_p >= 1 OR w.better / t.most_whole < q.top_p + q.tie * r.tie_share)
         ) AS perhaps
     FROM placed AS w

@@ -1,3 +1,5 @@
+-- One row is a `draws` trace with the test of its best reading.
+--
 -- Each `draws` trace as one test of four parts. What came although it was cut rejects by itself. Beside that:
 -- χ² over bins that are each expected at least `min_expected_draws` times, rare tokens several to a bin;
 -- whether the improbable ones came at all; and whether more fell on the border than it can hold. Of the
@@ -52,7 +54,10 @@ merged AS (
         CASE
             WHEN l.bins IS NULL THEN []
             WHEN len(l.bins) > 1 AND l.bins[-1].due < r.min_expected_draws
-                THEN list_append(l.bins[:-3], {drawn: l.bins[-2].drawn + l.bins[-1].drawn, due: l.bins[-2].due + l.bins[-1].due})
+                THEN
+                    list_append(
+                        l.bins[:-3], {drawn: l.bins[-2].drawn + l.bins[-1].drawn, due: l.bins[-2].due + l.bins[-1].due}
+                    )
             ELSE l.bins
         END AS bins
     FROM totals AS t
@@ -65,7 +70,8 @@ measured AS (
         *, greatest(len(bins) - 1, 0) AS degrees,
         coalesce(list_sum(list_transform(bins, lambda b: (b.drawn - b.due) ^ 2 / b.due)), 0) AS chi2,
         CASE
-            WHEN len(bins) > 1 THEN 0.5 * list_sum(list_transform(bins, lambda b: abs(b.drawn - b.due))) / nullif(used, 0)
+            WHEN len(bins) > 1
+                THEN 0.5 * list_sum(list_transform(bins, lambda b: abs(b.drawn - b.due))) / nullif(used, 0)
             ELSE abs(rest_drawn - rest_due) / nullif(used, 0)
         END AS distance
     FROM merged
@@ -138,7 +144,17 @@ hints AS (
 
 SELECT
     b.run_id, b.cell_id, b.node_id, b.attempt, b.case_id, b.repeat, b.trace_row, b.reading, b.n, b.used,
-    b.chi2, b.degrees, b.p_fit, b.p_silent, b.p_border, b.p_value, b.silent, b.impossible, b.worst_cut, b.rest_drawn, b.rest_due,
+    b.chi2,
+    b.degrees,
+    b.p_fit,
+    b.p_silent,
+    b.p_border,
+    b.p_value,
+    b.silent,
+    b.impossible,
+    b.worst_cut,
+    b.rest_drawn,
+    b.rest_due,
     b.left_out, b.border_share, b.broken, b.powerless, b.is_fixed,
     CASE WHEN isfinite(b.least_effect) THEN b.least_effect END AS detectable,
     -- What came although it was cut has no share of the expected.

@@ -1,3 +1,5 @@
+-- One row is a `draws` trace of a judged attempt.
+--
 -- Each judged `draws` trace, taken apart, and why it cannot be compared with a distribution (`defect`).
 --
 -- Evidence is untrusted: what is no number stays null, and a null where a number belongs is a defect.
@@ -39,7 +41,10 @@ checked AS (
         *,
         -- `01` beside `1` would count a token twice.
         coalesce(list_bool_and(list_transform(
-            counts, lambda c: coalesce(c.token_id >= 0 AND c.token_id::VARCHAR = c.token AND c.drawn BETWEEN 0 AND 1e12::BIGINT, false)
+            counts,
+            lambda c: coalesce(
+                c.token_id >= 0 AND c.token_id::VARCHAR = c.token AND c.drawn BETWEEN 0 AND 1e12::BIGINT, false
+            )
         )), len(counts) = 0, false) AS counts_read,
         coalesce(list_bool_and(list_transform(
             biases, lambda b: coalesce(b.token_id >= 0 AND b.token_id::VARCHAR = b.token AND isfinite(b.bias), false)

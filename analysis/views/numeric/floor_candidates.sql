@@ -1,3 +1,5 @@
+-- One row is a judged attempt and a probe of `logits`: a configuration that a floor can take in.
+--
 -- Each judged attempt with numbers as one configuration of a floor, prefill and decode apart.
 SELECT
     n.run_id, n.cell_id, n.node_id, n.attempt, n.probe, any_value(p.suite) AS suite,

@@ -1,3 +1,5 @@
+-- One row is a floor as one run sees it, for one probe.
+--
 -- Each floor, prefill and decode apart, as the parameters of its prediction t: x = ln(mean KL + offset)
 -- over B configurations.
 SELECT

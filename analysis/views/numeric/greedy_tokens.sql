@@ -1,3 +1,5 @@
+-- One row is a token of a greedy answer under one definition of the penalties.
+--
 -- Each token of a greedy answer against the most probable one of the engine's own logits, penalised as was
 -- asked: `ahead` is by how much (nats) the best of them led the token that was taken.
 --
@@ -41,14 +43,17 @@ WITH answers AS (
         )))
         AND (
             coalesce(json_type(TRY_CAST(t.value AS JSON), '$.bias'), 'NULL') = 'NULL' OR len(told_biases) = 0
-            OR list_bool_and(list_transform(told_biases, lambda b: coalesce(b.token_id >= 0 AND isfinite(b.bias), false)))
+            OR list_bool_and(
+                list_transform(told_biases, lambda b: coalesce(b.token_id >= 0 AND isfinite(b.bias), false))
+            )
         )
 ),
 
 unpenalised AS (
     SELECT
         trace_row,
-        list_bool_or(list_transform(range(1, len(output_ids) + 1), lambda i: logps[i][1] - logprobs[i] > tie)) AS strays,
+        list_bool_or(list_transform(range(1, len(output_ids) + 1), lambda i: logps[i][1] - logprobs[i] > tie))
+            AS strays,
         repetition_penalty <> 1 OR presence_penalty <> 0 OR frequency_penalty <> 0 AS penalised
     FROM answers
 ),
@@ -87,8 +92,18 @@ steps AS (
 candidates AS (
     SELECT
         s.trace_row, s.step, a.output_ids[s.step] AS taken,
-        unnest(list_concat(a.top_ids[s.step], CASE WHEN list_contains(a.top_ids[s.step], a.output_ids[s.step]) THEN [] ELSE [a.output_ids[s.step]] END)) AS token_id,
-        unnest(list_concat(a.logps[s.step], CASE WHEN list_contains(a.top_ids[s.step], a.output_ids[s.step]) THEN [] ELSE [a.logprobs[s.step]] END))::DOUBLE AS logp
+        unnest(
+            list_concat(
+                a.top_ids[s.step],
+                CASE WHEN list_contains(a.top_ids[s.step], a.output_ids[s.step]) THEN [] ELSE [a.output_ids[s.step]] END
+            )
+        ) AS token_id,
+        unnest(
+            list_concat(
+                a.logps[s.step],
+                CASE WHEN list_contains(a.top_ids[s.step], a.output_ids[s.step]) THEN [] ELSE [a.logprobs[s.step]] END
+            )
+        )::DOUBLE AS logp
     FROM steps AS s
     INNER JOIN answers AS a USING (trace_row)
 ),
@@ -131,11 +146,21 @@ reached AS (
         CASE
             WHEN d.reach IS NULL THEN c.in_prompt + c.in_answer
             WHEN d.reach = 0 THEN c.in_answer
-            ELSE len(list_filter(list_concat(a.prompt_ids, a.output_ids[:c.step - 1])[-d.reach:], lambda z: z = c.token_id))
+            ELSE
+                len(
+                    list_filter(
+                        list_concat(a.prompt_ids, a.output_ids[:c.step - 1])[-d.reach:], lambda z: z = c.token_id
+                    )
+                )
         END AS repeated,
         CASE
             WHEN d.reach > 0
-                THEN len(list_filter(list_concat(a.prompt_ids, a.output_ids[:c.step - 1])[-d.reach:], lambda z: z = c.token_id))
+                THEN
+                    len(
+                        list_filter(
+                            list_concat(a.prompt_ids, a.output_ids[:c.step - 1])[-d.reach:], lambda z: z = c.token_id
+                        )
+                    )
             WHEN d.prompt_too THEN c.in_prompt + c.in_answer
             ELSE c.in_answer
         END AS present

@@ -1,3 +1,4 @@
+-- One row is two numeric traces to be compared: lists of log-probabilities p (truth) and q (seen).
 -- materialised: no (holds the full lists; read once, by `positions`)
 -- Every two distributions that are compared: p is the truth, q the candidate, over p's top-k ids and
 -- the tail outside them. Equal payload digests are bitwise equal and are not compared again.
@@ -73,9 +74,21 @@ chosen AS (
 
 SELECT
     c.* EXCLUDE (trace_row, other_row, truth_row, first),
-    coalesce(r.ref_topk_logprobs, CASE WHEN c.first IS NULL THEN f.ref_topk_logprobs ELSE f.ref_topk_logprobs[c.first:c.first + len(t.tail_logprob) - 1] END) AS p_topk,
-    coalesce(r.tail_logprob, CASE WHEN c.first IS NULL THEN f.tail_logprob ELSE f.tail_logprob[c.first:c.first + len(t.tail_logprob) - 1] END) AS p_tail,
-    coalesce(r.top_ids, CASE WHEN c.first IS NULL THEN f.top_ids ELSE f.top_ids[c.first:c.first + len(t.tail_logprob) - 1] END) AS p_ids,
+    coalesce(
+        r.ref_topk_logprobs,
+        CASE
+            WHEN c.first IS NULL THEN f.ref_topk_logprobs
+            ELSE f.ref_topk_logprobs[c.first:c.first + len(t.tail_logprob) - 1]
+        END
+    ) AS p_topk,
+    coalesce(
+        r.tail_logprob,
+        CASE WHEN c.first IS NULL THEN f.tail_logprob ELSE f.tail_logprob[c.first:c.first + len(t.tail_logprob) - 1] END
+    ) AS p_tail,
+    coalesce(
+        r.top_ids,
+        CASE WHEN c.first IS NULL THEN f.top_ids ELSE f.top_ids[c.first:c.first + len(t.tail_logprob) - 1] END
+    ) AS p_ids,
     t.ref_topk_logprobs AS q_topk,
     t.tail_logprob AS q_tail,
     t.top_ids AS q_ids

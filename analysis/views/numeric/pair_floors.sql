@@ -1,3 +1,5 @@
+-- One row is a (cell, node) that has a floor.
+--
 -- The floor of each (cell, node): same weights, compute dtype and backend; the cell's own suite first,
 -- then the first root that has one, then the newest. The largest flip counts over both of its probes.
 WITH whole AS (

@@ -1,3 +1,5 @@
+-- One row is a probe of `logits` of a (cell, node), with the shape of its KL over positions.
+--
 -- How KL runs over the positions of a (cell, node, probe), pooled over its cases: where inside the stage a
 -- fault lies. Only a divergent stage is read by it; equal numbers have a shape too, that of their noise.
 --
@@ -32,7 +34,9 @@ running AS (
         count(*) OVER everything AS n, sum(y) OVER everything AS whole_sum
     FROM pooled
     WINDOW
-        before AS (PARTITION BY run_id, cell_id, node_id, probe ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        before AS (
+            PARTITION BY run_id, cell_id, node_id, probe ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ),
         everything AS (PARTITION BY run_id, cell_id, node_id, probe)
 ),
 
@@ -41,7 +45,9 @@ splits AS (
         w.*,
         CASE
             WHEN w.n_left >= r.profile_side AND w.n - w.n_left >= r.profile_side
-                THEN w.left_sum ^ 2 / w.n_left + (w.whole_sum - w.left_sum) ^ 2 / (w.n - w.n_left) - w.whole_sum ^ 2 / w.n
+                THEN
+                    w.left_sum ^ 2 / w.n_left + (w.whole_sum - w.left_sum) ^ 2 / (w.n - w.n_left)
+                    - w.whole_sum ^ 2 / w.n
         END AS between_sides
     FROM running AS w
     CROSS JOIN sources.rules AS r
@@ -53,7 +59,8 @@ fitted AS (
         max(total) / nullif(sum(total), 0) AS share,
         arg_max(place, total) AS largest_at,
         arg_max(place, between_sides) AS step_at,
-        arg_max((whole_sum - left_sum) / (n - n_left) - left_sum / n_left, between_sides) FILTER (WHERE n_left > 0) AS step_rise,
+        arg_max((whole_sum - left_sum) / (n - n_left) - left_sum / n_left, between_sides) FILTER (WHERE n_left > 0)
+            AS step_rise,
         coalesce(max(between_sides) / nullif(regr_syy(y, place), 0), 0) AS step_explained,
         coalesce(regr_r2(y, ln(1 + place)), 0) AS growth_explained,
         regr_slope(y, ln(1 + place)) * (ln(1 + max(place)) - ln(1 + min(place))) AS growth_rise
@@ -123,13 +130,19 @@ bordered AS (
         ON b.run_id = l.run_id AND b.cell_id = l.cell_id AND b.node_id = l.node_id
         AND l.kind = 'step' AND abs(b.width - l.place_at) <= (SELECT profile_border_slack FROM sources.rules)
     QUALIFY row_number() OVER (
-        PARTITION BY l.run_id, l.cell_id, l.node_id, l.probe ORDER BY b.rank NULLS LAST, abs(b.width - l.place_at), b.border
+        PARTITION BY l.run_id, l.cell_id, l.node_id, l.probe
+        ORDER BY b.rank NULLS LAST, abs(b.width - l.place_at), b.border
     ) = 1
 )
 
 SELECT
     run_id, cell_id, node_id, attempt, probe,
-    CASE kind WHEN 'step' THEN format('step at {}', place_at) WHEN 'single row' THEN format('single row {}', place_at) WHEN 'growth' THEN 'growth with distance' ELSE 'flat' END AS shape,
+    CASE kind
+        WHEN 'step' THEN format('step at {}', place_at)
+        WHEN 'single row' THEN format('single row {}', place_at)
+        WHEN 'growth' THEN 'growth with distance'
+        ELSE 'flat'
+    END AS shape,
     place_at AS position, border, positions,
     CASE kind WHEN 'step' THEN step_rise WHEN 'growth' THEN growth_rise END AS rise,
     CASE kind WHEN 'step' THEN step_explained WHEN 'growth' THEN growth_explained END AS explained,

@@ -1,3 +1,5 @@
+-- One row is a cluster that a bootstrap resample draws, for one number of clusters.
+--
 -- How often each cluster is drawn in each resample, for every number of clusters that occurs. Drawn by
 -- a fixed hash, so that the same evidence has the same bounds everywhere and always.
 WITH sizes AS (

@@ -1,3 +1,5 @@
+-- One row is an outcome of a factorial suite and a set of factors that two answers share.
+--
 -- Half the mean squared difference of two answers that share exactly the factors of `shared`.
 --
 -- Factors are bits: prompt 1, item 2, engine 4, hardware 8. A factor with one level is shared by all

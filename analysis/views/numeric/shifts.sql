@@ -1,3 +1,5 @@
+-- One row is an attempt whose forced rows can be held against its own greedy answers.
+--
 -- Whether an attempt's forced rows stand where they say: the engine's own greedy answers against the most
 -- probable token of the row that predicts it (`unshifted`), of the row before (`earlier`) and of the row
 -- after (`later`), as shares of all tokens of its `aligned` probes.

@@ -1,3 +1,5 @@
+-- One row is a probe of `logits` of a (cell, node) in one case group, with its test against the floor.
+--
 -- Floor p-value of each numeric test, and whether it survives Benjamini–Hochberg over the family that
 -- was planned: every probe of every planned (cell, node), also those that never ran (their p is 1).
 -- Whole cells (`*`, and what is declared apart from it) are one family, slices by tag another.
@@ -48,7 +50,7 @@ ranked AS (
 )
 
 SELECT
-    * EXCLUDE (scaled, is_slice),
+    * EXCLUDE (scaled, is_slice, family_size),
     CASE WHEN p_value IS NOT NULL THEN least(1.0, min(scaled) OVER (
         PARTITION BY run_id, is_slice
         ORDER BY p_value DESC NULLS FIRST, cell_id DESC, node_id DESC, probe DESC, case_group DESC

@@ -1,3 +1,5 @@
+-- One row is a floor and probe under one pass and margin, with its rate of alarms against itself.
+--
 -- The reference against itself: how often the numeric rule would call a benign configuration divergent.
 --
 -- Each configuration of a floor is left out in turn and judged by what remains, with the margin of the

@@ -1,3 +1,5 @@
+-- One row is a stage of a cell on a node that changed against the previous run of its series.
+--
 -- What a run changed against the previous run of the same series on the same node.
 WITH history AS (
     SELECT

@@ -1,3 +1,5 @@
+-- One row is a load pattern and concurrency of a judged attempt.
+--
 -- Timings of judged attempts, beside the verdict that vouches for them: what diverges is shown, never
 -- ranked.
 --
@@ -36,7 +38,8 @@ served AS (
 deployed AS (
     SELECT
         run_id, thing,
-        min_by(verdict, list_position(['divergent', 'error', 'inconclusive', 'not_observed', 'qualified'], verdict)) AS verdict
+        min_by(verdict, list_position(['divergent', 'error', 'inconclusive', 'not_observed', 'qualified'], verdict))
+            AS verdict
     FROM served
     WHERE pass = 'deployed'
     GROUP BY ALL
@@ -56,7 +59,8 @@ SELECT
     t.prompt_tokens, t.output_tokens, t.ttft_p50_s, t.ttft_p95_s,
     list_aggregate(t.gaps, 'median') AS itl_p50_s,
     t.e2el_p50_s, t.e2el_p95_s, t.output_tokens_per_s, a.load_s, a.duration_s, a.peak_memory,
-    CASE WHEN p.pass = 'timed' AND q.verdict = 'not_observed' THEN coalesce(d.verdict, q.verdict) ELSE q.verdict END AS verdict,
+    CASE WHEN p.pass = 'timed' AND q.verdict = 'not_observed' THEN coalesce(d.verdict, q.verdict) ELSE q.verdict END
+        AS verdict,
     CASE
         WHEN p.pass = 'timed' THEN q.verdict <> 'divergent' AND coalesce(d.verdict = 'qualified', false)
         ELSE q.verdict = 'qualified' AND x.thing IS NULL

@@ -1,3 +1,5 @@
+-- One row is a position of two compared numeric traces.
+--
 -- Per-position KL(p || q) in nats over p's top-k and the tail, both renormalised in float64:
 --   KL = sum p_i (ln p_i - ln q_i) / P - ln P + ln Q,  P = sum p_i, Q = sum q_i
 -- Stored log-probabilities are float32; renormalising makes their rounding a second-order effect.

@@ -1,3 +1,4 @@
+-- One row is a teacher-forced token of a trace.
 -- materialised: no (one row per token is for the curious; the lists stay in `traces`)
 -- Each teacher-forced token with the log-probability it was given. Position 0 is the first token that
 -- is predicted; it stands behind `start` in the forced ids.

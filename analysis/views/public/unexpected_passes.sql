@@ -1,3 +1,5 @@
+-- One row is a declared difference of a (cell, node) that no longer occurs.
+--
 -- Declared differences that no longer occur: their cases ran, were compared, and all agree now.
 --
 -- An entry with one signature per case declares each of them: a case that agrees is a pass of its own,
@@ -9,7 +11,10 @@ WITH numeric_now AS (
 one_by_one AS (
     SELECT
         e.run_id, e.entry,
-        coalesce(any_value(json_type(TRY_CAST(r.config AS JSON), format('$.expected[{}].signature', e.entry))) = 'OBJECT', false) AS by_case
+        coalesce(
+            any_value(json_type(TRY_CAST(r.config AS JSON), format('$.expected[{}].signature', e.entry))) = 'OBJECT',
+            false
+        ) AS by_case
     FROM sources.expected_entries AS e
     LEFT JOIN runs AS r USING (run_id)
     GROUP BY ALL
@@ -25,7 +30,7 @@ now AS (
         ) AS agrees
     FROM compared.expected_hits AS h
     INNER JOIN one_by_one AS o USING (run_id, entry)
-    INNER JOIN alignments AS a USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+    INNER JOIN chain.alignments AS a USING (comparison_id)
     LEFT JOIN numeric_now AS n
         ON h.run_id = n.run_id AND h.cell_id = n.cell_id AND h.node_id = n.node_id
 )

@@ -1,3 +1,5 @@
+-- One row is a component of the variance of one outcome of a factorial suite.
+--
 -- What outcomes of a factorial suite differ by: the share of prompt, item, engine, hardware and noise.
 --
 -- The model: y = mean + prompt + item + engine + hardware + interactions + noise, all of them random and
@@ -99,7 +101,10 @@ interactions AS (
         d.n, NULL::BIGINT AS levels, NULL::BIGINT AS pairs, any_value(d.whole) AS whole,
         CASE
             WHEN coalesce(any_value(i.of_others), 0) = 0
-                AND (coalesce(any_value(i.of_the_two), 0) = 0 OR bool_or(k.component = 'engine or hardware' AND k.estimate IS NOT NULL))
+                AND (
+                    coalesce(any_value(i.of_the_two), 0) = 0
+                    OR bool_or(k.component = 'engine or hardware' AND k.estimate IS NOT NULL)
+                )
                 THEN any_value(d.whole) - coalesce(sum(greatest(k.estimate, 0)), 0)
         END AS estimate
     FROM designs AS d
@@ -145,9 +150,12 @@ SELECT
     CASE
         WHEN levels = 1 THEN 'one level only'
         WHEN variance IS NULL AND component = 'noise' THEN 'nothing was asked twice: noise is within the interactions'
-        WHEN variance IS NULL AND component = 'interactions' THEN 'cannot be separated from a factor that has no share of its own'
-        WHEN variance IS NULL AND has_joint AND component = 'engine' THEN 'cannot be separated from the hardware: see `engine or hardware`'
-        WHEN variance IS NULL AND has_joint AND component = 'hardware' THEN 'cannot be separated from the engine: see `engine or hardware`'
+        WHEN variance IS NULL AND component = 'interactions'
+            THEN 'cannot be separated from a factor that has no share of its own'
+        WHEN variance IS NULL AND has_joint AND component = 'engine'
+            THEN 'cannot be separated from the hardware: see `engine or hardware`'
+        WHEN variance IS NULL AND has_joint AND component = 'hardware'
+            THEN 'cannot be separated from the engine: see `engine or hardware`'
         WHEN variance IS NULL THEN 'cannot be separated: no two answers share it and nothing else'
         WHEN total <= 0 THEN 'nothing differs'
         WHEN clipped THEN format('estimated at {:.2g}, clipped at 0', estimate)

@@ -1,3 +1,5 @@
+-- One row is a part of an answer and a stage that can spoil it.
+--
 -- What part of an answer each stage can spoil. Another prompt shows itself as such, by its ids or their number.
 --
 -- behind: only where this is hidden can the stage have made it: other tokens come from the prompt only where

@@ -1,3 +1,5 @@
+-- One row is a fact of the `config` stage.
+--
 -- Facts of the `config` stage: whether a difference changes meaning, and which stage would show it.
 -- A fact that is not listed here is taken to have meaning.
 --

@@ -1,3 +1,5 @@
+-- One row is a ggml type with its calibrated bound.
+--
 -- What a quantisation costs: bound on ||q(x) - x|| / ||x|| of one tensor, per ggml type.
 --
 -- A block of n values shares a scale of amax / levels (steps on each side of zero). Rounding to the

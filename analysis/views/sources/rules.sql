@@ -1,3 +1,5 @@
+-- One row is the whole judgement: every threshold is a column.
+--
 -- Every threshold of the judgement, in one row. A change of meaning here raises rules_version.
 SELECT
     'r4' AS rules_version,

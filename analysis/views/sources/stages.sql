@@ -1,8 +1,20 @@
+-- One row is a stage of the chain.
+--
 -- The chain in order, and what each part does, in one sentence for people.
 SELECT * FROM (
     VALUES
-        (0, 'instrument', 'none', 'is the measurement itself: the same numbers when asked twice, in another order and without a cache'),
-        (1, 'config', 'none', 'holds what the engine believes about the model: special tokens, rope, eps, window, dtypes, lengths'),
+        (
+            0,
+            'instrument',
+            'none',
+            'is the measurement itself: the same numbers when asked twice, in another order and without a cache'
+        ),
+        (
+            1,
+            'config',
+            'none',
+            'holds what the engine believes about the model: special tokens, rope, eps, window, dtypes, lengths'
+        ),
         (2, 'weights', 'none', 'holds the tensors of the artifact, compared one by one with the model''s own'),
         (3, 'template', 'cases', 'turns messages and tools into the prompt text'),
         (4, 'tokenize', 'cases', 'turns the prompt text into token ids, special tokens included'),

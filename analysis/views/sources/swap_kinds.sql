@@ -1,3 +1,5 @@
+-- One row is a kind of swap.
+--
 -- What may be exchanged in the chain, in words. `cure/…`: the truth's output in the candidate's chain;
 -- `infect/…`: the candidate's output in the reference's.
 SELECT swap, split_part(swap, '/', 1) AS direction, split_part(swap, '/', 2) AS part, words

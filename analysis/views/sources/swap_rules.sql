@@ -1,3 +1,5 @@
+-- One row is a part of the chain and a swap that can confirm that it is at fault.
+--
 -- What confirms a culprit, by the symptom of the case: a swap with an effect, beside controls (other swaps)
 -- that do not make the same. Several rows of a culprit and a symptom are alternatives.
 --
@@ -25,29 +27,128 @@
 SELECT * FROM (
     VALUES
         ('template', 'prompt', 'cure/template', 'cures', [], false, false, 'no other swap can correct the prompt text'),
-        ('template', 'prompt', 'infect/template', 'infects', ['infect/config'], false, false, 'the facts agree, and no other swap can change a prompt'),
+        (
+            'template',
+            'prompt',
+            'infect/template',
+            'infects',
+            ['infect/config'],
+            false,
+            false,
+            'the facts agree, and no other swap can change a prompt'
+        ),
         ('tokenize', 'prompt', 'cure/tokenize', 'cures', ['cure/template'], true, false, NULL),
         ('tokenize', 'prompt', 'infect/tokenize', 'infects', ['infect/template'], true, false, NULL),
         ('config', 'prompt', 'infect/config', 'infects', ['infect/template'], true, false, NULL),
 
         ('config', 'output_ids', 'infect/config', 'infects', ['infect/weights'], false, false, 'the tensors agree'),
         ('weights', 'output_ids', 'infect/weights', 'infects', ['infect/config'], false, false, 'the facts agree'),
-        ('logits', 'output_ids', 'infect/logits', 'infects', ['infect/weights', 'infect/config'], false, false, 'tensors and facts agree'),
+        (
+            'logits',
+            'output_ids',
+            'infect/logits',
+            'infects',
+            ['infect/weights', 'infect/config'],
+            false,
+            false,
+            'tensors and facts agree'
+        ),
         ('sampling', 'output_ids', 'cure/sampling', 'cures', ['cure/tokenize'], true, false, NULL),
         ('sampling', 'output_ids', 'infect/sampling', 'infects', ['infect/logits', 'cure/tokenize'], true, false, NULL),
         ('stop', 'output_ids', 'cure/logits', 'persists', ['infect/sampling'], true, false, NULL),
         ('stop', 'output_ids', 'cure/logits', 'persists', ['infect/logits'], true, false, NULL),
 
-        ('template', 'hidden', 'cure/template', 'cures', [], false, false, 'the prompt is hidden, and no other swap separates the stages'),
-        ('template', 'hidden', 'infect/template', 'infects', ['infect/weights', 'infect/config'], false, false, 'tensors and facts agree'),
+        (
+            'template',
+            'hidden',
+            'cure/template',
+            'cures',
+            [],
+            false,
+            false,
+            'the prompt is hidden, and no other swap separates the stages'
+        ),
+        (
+            'template',
+            'hidden',
+            'infect/template',
+            'infects',
+            ['infect/weights', 'infect/config'],
+            false,
+            false,
+            'tensors and facts agree'
+        ),
         ('tokenize', 'hidden', 'cure/tokenize', 'cures', ['cure/template'], true, false, NULL),
-        ('config', 'hidden', 'infect/config', 'infects', ['infect/template', 'infect/weights'], false, false, 'the tensors agree, and the prompt is hidden'),
-        ('weights', 'hidden', 'infect/weights', 'infects', ['infect/template', 'infect/config'], false, false, 'the facts agree, and the prompt is hidden'),
+        (
+            'config',
+            'hidden',
+            'infect/config',
+            'infects',
+            ['infect/template', 'infect/weights'],
+            false,
+            false,
+            'the tensors agree, and the prompt is hidden'
+        ),
+        (
+            'weights',
+            'hidden',
+            'infect/weights',
+            'infects',
+            ['infect/template', 'infect/config'],
+            false,
+            false,
+            'the facts agree, and the prompt is hidden'
+        ),
         ('stop', 'hidden', 'cure/logits', 'persists', ['infect/sampling'], true, false, NULL),
 
-        ('stop', 'text', 'cure/logits', 'persists', [], false, true, 'it is the only divergent stage that can cause this'),
-        ('stop', 'finish_reason', 'cure/logits', 'persists', [], false, true, 'it is the only divergent stage that can cause this'),
-        ('detokenize', 'text', 'cure/logits', 'persists', [], false, true, 'it is the only divergent stage that can cause this'),
-        ('parse', 'finish_reason', 'cure/logits', 'persists', [], false, true, 'it is the only divergent stage that can cause this'),
-        ('parse', 'message', 'cure/logits', 'persists', [], false, true, 'it is the only divergent stage that can cause this')
+        (
+            'stop',
+            'text',
+            'cure/logits',
+            'persists',
+            [],
+            false,
+            true,
+            'it is the only divergent stage that can cause this'
+        ),
+        (
+            'stop',
+            'finish_reason',
+            'cure/logits',
+            'persists',
+            [],
+            false,
+            true,
+            'it is the only divergent stage that can cause this'
+        ),
+        (
+            'detokenize',
+            'text',
+            'cure/logits',
+            'persists',
+            [],
+            false,
+            true,
+            'it is the only divergent stage that can cause this'
+        ),
+        (
+            'parse',
+            'finish_reason',
+            'cure/logits',
+            'persists',
+            [],
+            false,
+            true,
+            'it is the only divergent stage that can cause this'
+        ),
+        (
+            'parse',
+            'message',
+            'cure/logits',
+            'persists',
+            [],
+            false,
+            true,
+            'it is the only divergent stage that can cause this'
+        )
 ) AS confirming (part, symptom, swap, effect, controls, needed, is_sole, alone)

@@ -1,3 +1,5 @@
+-- One row is a planned probe of a case in an attempt, with its trace and its truth.
+--
 -- Planned probe, trace and truth side by side, as texts that are equal exactly when they agree.
 --
 -- Golden text outranks the reference. Every planned probe of a judged attempt has a row, also when
@@ -67,7 +69,9 @@ sides AS (
         -- Ids that one side does not show (empty or null) cannot differ.
         j.stage = 'chain' AND len(t.prompt_ids) > 0 AND coalesce(len(r.prompt_ids) > 0, true)
         AND t.prompt_ids IS DISTINCT FROM r.prompt_ids AS other_prompt,
-        coalesce(c.hides_prompt AND len(r.prompt_ids) > 0 AND c.prompt_tokens <> len(r.prompt_ids), false) AS other_count,
+        coalesce(
+            c.hides_prompt AND len(r.prompt_ids) > 0 AND c.prompt_tokens <> len(r.prompt_ids), false
+        ) AS other_count,
         coalesce(c.hides_output, false) AS hides_output, c.prompt_tokens, c.output_tokens,
         coalesce(c.hides_output AND abs(c.output_tokens - len(r.output_ids)) > 1, false) AS other_length,
         coalesce(
@@ -102,11 +106,17 @@ texts AS (
             WHEN 'template' THEN r.prompt_text
             WHEN 'tokenize' THEN to_json(r.prompt_ids)::VARCHAR
             WHEN 'detokenize' THEN r.text
-            WHEN 'stop' THEN CASE WHEN r.case_id IS NOT NULL THEN json_object('text', r.text, 'finish_reason', r.finish_reason)::VARCHAR END
+            WHEN 'stop'
+                THEN CASE
+                    WHEN r.case_id IS NOT NULL
+                        THEN json_object('text', r.text, 'finish_reason', r.finish_reason)::VARCHAR
+                END
             WHEN 'parse' THEN
                 CASE
                     WHEN r.message IS NOT NULL
-                        THEN json_object('message', canonical_message(r.message, r.message)::JSON, 'finish_reason', r.finish_reason)::VARCHAR
+                        THEN json_object(
+                            'message', canonical_message(r.message, r.message)::JSON, 'finish_reason', r.finish_reason
+                        )::VARCHAR
                 END
             WHEN 'chain' THEN
                 CASE
@@ -138,15 +148,20 @@ texts AS (
                     WHEN t.text IS NOT NULL
                         THEN json_object(
                             'text', CASE WHEN j.golden IS NULL OR j.golden_text IS NOT NULL THEN t.text END,
-                            'finish_reason', CASE WHEN j.golden IS NULL OR j.golden_finish_reason IS NOT NULL THEN t.finish_reason END
+                            'finish_reason',
+                            CASE WHEN j.golden IS NULL OR j.golden_finish_reason IS NOT NULL THEN t.finish_reason END
                         )::VARCHAR
                 END
             WHEN 'parse' THEN
                 CASE
                     WHEN t.message IS NOT NULL
                         THEN json_object(
-                            'message', canonical_message(t.message, coalesce(CASE WHEN j.golden IS NOT NULL THEN j.golden_message END, r.message, t.message))::JSON,
-                            'finish_reason', CASE WHEN j.golden IS NULL OR j.golden_finish_reason IS NOT NULL THEN t.finish_reason END
+                            'message', canonical_message(
+                                t.message,
+                                coalesce(CASE WHEN j.golden IS NOT NULL THEN j.golden_message END, r.message, t.message)
+                            )::JSON,
+                            'finish_reason',
+                            CASE WHEN j.golden IS NULL OR j.golden_finish_reason IS NOT NULL THEN t.finish_reason END
                         )::VARCHAR
                 END
             WHEN 'chain' THEN
@@ -165,19 +180,30 @@ texts AS (
                             'output_tokens', CASE WHEN j.other_length THEN j.output_tokens END,
                             'text', CASE WHEN NOT j.hides_output OR r.message IS NULL THEN t.text END,
                             'finish_reason', t.finish_reason,
-                            'message', CASE WHEN r.case_id IS NULL OR r.message IS NOT NULL THEN canonical_message(t.message, coalesce(r.message, t.message))::JSON END
+                            'message',
+                            CASE
+                                WHEN r.case_id IS NULL OR r.message IS NOT NULL
+                                    THEN canonical_message(t.message, coalesce(r.message, t.message))::JSON
+                            END
                         )::VARCHAR
                 END
         END AS seen,
         CASE
             WHEN j.stage <> 'logits' OR r.case_id IS NULL THEN NULL
             WHEN t.ref_topk_logprobs IS NULL OR t.tail_logprob IS NULL THEN 'the probe returned no log-probabilities'
-            WHEN t.prompt_ids IS DISTINCT FROM r.prompt_ids THEN 'it was forced on other tokens than the reference''s ids'
+            WHEN t.prompt_ids IS DISTINCT FROM r.prompt_ids
+                THEN 'it was forced on other tokens than the reference''s ids'
             WHEN len(t.ref_topk_logprobs) <> len(r.ref_topk_logprobs)
                 OR len(t.tail_logprob) <> len(r.tail_logprob)
-                THEN format('it has {} positions, the reference has {}', len(t.ref_topk_logprobs), len(r.ref_topk_logprobs))
+                THEN format(
+                    'it has {} positions, the reference has {}', len(t.ref_topk_logprobs), len(r.ref_topk_logprobs)
+                )
             WHEN len(t.ref_topk_logprobs[1]) <> len(r.ref_topk_logprobs[1])
-                THEN format('it has {} log-probabilities a position, the reference has {}', len(t.ref_topk_logprobs[1]), len(r.ref_topk_logprobs[1]))
+                THEN format(
+                    'it has {} log-probabilities a position, the reference has {}',
+                    len(t.ref_topk_logprobs[1]),
+                    len(r.ref_topk_logprobs[1])
+                )
         END AS numeric_defect
     FROM sides AS j
     LEFT JOIN traces AS t ON j.trace_row = t.rowid
@@ -185,6 +211,7 @@ texts AS (
 )
 
 SELECT
+    row_number() OVER () AS observation_id,
     run_id, cell_id, node_id, attempt, judged, later, stage, probe, case_id, case_digest, tags,
     coalesce(seen_how, stage_observed) AS observed, coalesce(repeat, 0) AS repeat,
     truth, reference_id, expected, seen, payload_digest, trace_row, truth_row,

@@ -1,3 +1,5 @@
+-- One row is an answer of a factorial suite and one outcome of it.
+--
 -- What came out of a factorial suite, one row per answer and outcome, with the level of each factor.
 --
 -- A case says by its tags which question it asks (`item:…`) and how it puts it (`prompt:…`).

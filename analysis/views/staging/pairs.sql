@@ -1,3 +1,5 @@
+-- One row is a planned (cell, node).
+--
 -- One row per planned (cell, node): its identity, and the attempt that is judged.
 --
 -- The first `ok` attempt is judged, never a later one: retrying until green is not evidence. One whose
@@ -48,7 +50,11 @@ SELECT
     coalesce(a.hardware, p.hardware) AS hardware,
     coalesce(p.node_id, a.node_id) AS node_id,
     a.device_count, d.driver, a.attempt,
-    p.engine_kind, coalesce(p.margin, CASE WHEN p.pass = 'structure' THEN r.structure_margin END) AS margin, p.required, p.weights_type, p.weights_digest, p.tokenizer_digest,
+    p.engine_kind,
+    coalesce(p.margin, CASE WHEN p.pass = 'structure' THEN r.structure_margin END) AS margin,
+    p.required,
+    p.weights_digest,
+    p.tokenizer_digest,
     p.model_weights_digest,
     CASE WHEN a.status = 'ok' THEN a.attempt END AS judged_attempt,
     a.lost_traces,

@@ -1,3 +1,5 @@
+-- One row is a probe of a case that a (cell, node) must leave.
+--
 -- Every (cell, node, case, probe) that must leave evidence, with the golden answer where it applies, and
 -- how many traces (`repeats`) it must leave. Nothing is decoded where the reference's answer is empty, so
 -- `decode` is not planned there.

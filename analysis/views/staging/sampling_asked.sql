@@ -1,3 +1,5 @@
+-- One row is a `sampling` case of a suite in a run.
+--
 -- What each `sampling` case asks of the sampler. What is not asked has its neutral value: OpenAI's
 -- semantics are the truth, temperature 1, nothing cut, nothing penalised.
 --

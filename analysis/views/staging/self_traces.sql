@@ -1,3 +1,5 @@
+-- One row is a trace of `state` or `sampling` in an attempt, or the gap where one is missing.
+--
 -- The planned probes of `state` and `sampling`, whose truth is the same engine: each trace of theirs, and a
 -- row for what a judged attempt should have brought and did not.
 --

@@ -1,3 +1,5 @@
+-- One row is a judged (cell, node) and a stage.
+--
 -- Every judged (cell, node) × stage, with what is known before any comparison.
 WITH stars AS (
     SELECT

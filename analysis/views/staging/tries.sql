@@ -1,3 +1,5 @@
+-- One row is a committed attempt at a planned (cell, node).
+--
 -- Every committed attempt at a planned pair; `judged` marks the one whose evidence counts.
 SELECT
     a.run_id, a.cell_id, a.node_id, a.attempt, a.status, p.margin,

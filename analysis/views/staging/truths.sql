@@ -1,3 +1,5 @@
+-- One row is a key of the reference as one run sees it.
+--
 -- The reference trace of each key as seen by each run: its first reference root that has one wins.
 SELECT
     o.run_id, r.weights_digest, r.tokenizer_digest, r.case_digest, r.stage, r.probe,

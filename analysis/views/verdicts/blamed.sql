@@ -1,3 +1,5 @@
+-- One row is a (cell, node) with its verdict and culprit, before confirmation.
+--
 -- The verdict on each (cell, node) and its culprit, before anything confirms it.
 --
 -- The culprit is the earliest isolate that diverges and is not declared. `config` is cause before it is
@@ -14,7 +16,8 @@
 WITH set_places AS (
     SELECT
         run_id, cell_id, node_id, array_to_string(suspects, '/') AS suspect_set, suspects, max(reach) AS reach,
-        min_by(case_id || ': ' || detail, (case_id, probe <> 'whole', detail)) AS set_says, count(DISTINCT case_id) AS set_cases
+        min_by(case_id || ': ' || detail, (case_id, probe <> 'whole', detail)) AS set_says,
+        count(DISTINCT case_id) AS set_cases
     FROM chain.symptom_sets
     WHERE placement = 'set'
     GROUP BY run_id, cell_id, node_id, suspects
@@ -41,7 +44,8 @@ through AS (
 failed_answers AS (
     SELECT
         run_id, cell_id, node_id,
-        wording.chain_cases_failed(count(DISTINCT case_id), min(case_id), min_by(detail, (case_id, detail))) AS chain_failed
+        wording.chain_cases_failed(count(DISTINCT case_id), min(case_id), min_by(detail, (case_id, detail)))
+            AS chain_failed
     FROM chain.grouped
     WHERE case_group = '*' AND outcome = 'error'
     GROUP BY ALL
@@ -88,7 +92,8 @@ counted AS (
         count(*) FILTER (WHERE stage <> 'chain' AND verdict IN ('inconclusive', 'error')) AS isolates_open,
         count(*) FILTER (WHERE is_required AND verdict IN ('qualified', 'expected')) AS passed,
         count(*) FILTER (WHERE is_required AND stage <> 'chain') AS isolates_required,
-        count(*) FILTER (WHERE is_required AND stage <> 'chain' AND verdict IN ('qualified', 'expected')) AS isolates_passed,
+        count(*) FILTER (WHERE is_required AND stage <> 'chain' AND verdict IN ('qualified', 'expected'))
+            AS isolates_passed,
         string_agg(stage, ', ' ORDER BY ordinal) FILTER (WHERE is_culprit OR is_suspect) AS culprits,
         min_by(stage, (stage = 'instrument', ordinal)) FILTER (WHERE is_culprit) AS earliest,
         min(ordinal) FILTER (WHERE is_culprit AND stage <> 'instrument') AS earliest_at,

@@ -1,3 +1,5 @@
+-- One row is the chain of a (cell, node) in one case group.
+--
 -- The chain: qualified when every answer is equal or a tie; a symptom that declared upstream
 -- differences account for is `expected`; one under a broken instrument is inconclusive; any other is
 -- divergent. A case that the engine cannot be asked (a server takes no such option) is named and judges nothing.
@@ -27,10 +29,11 @@ WITH counted AS (
         ) AS first_case,
         min_by(g.detail, (s.cause IS NOT NULL, g.case_id, g.detail)) FILTER (WHERE g.is_divergent) AS first_detail,
         min_by(g.case_id || coalesce(': ' || g.detail, ''), (g.case_id, g.detail)) FILTER (WHERE g.is_gap) AS first_gap,
-        string_agg(DISTINCT g.case_id, ', ' ORDER BY g.case_id) FILTER (WHERE g.outcome = 'not_observed') AS unseen_cases,
+        string_agg(DISTINCT g.case_id, ', ' ORDER BY g.case_id) FILTER (WHERE g.outcome = 'not_observed')
+            AS unseen_cases,
         min(g.reference_id) AS reference_id
     FROM chain.grouped AS g
-    LEFT JOIN chain.symptoms AS s USING (run_id, cell_id, node_id, attempt, probe, case_id, repeat)
+    LEFT JOIN chain.symptoms AS s USING (observation_id)
     GROUP BY g.run_id, g.cell_id, g.node_id, g.attempt, g.case_group
 ),
 
@@ -75,6 +78,10 @@ SELECT
         WHEN verdict = 'qualified' THEN format('all {} answers agree', n)
     END
     || CASE WHEN ties > 0 THEN format(' ({} ties)', ties) ELSE '' END
-    || CASE WHEN unseen_cases IS NOT NULL AND star IS NULL THEN format(' (this engine does not take: {})', unseen_cases) ELSE '' END AS explanation,
+    || CASE
+        WHEN unseen_cases IS NOT NULL AND star IS NULL
+            THEN format(' (this engine does not take: {})', unseen_cases)
+        ELSE ''
+    END AS explanation,
     reference_id, floor_id, unexplained
 FROM judged

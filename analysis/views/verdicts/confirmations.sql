@@ -1,3 +1,5 @@
+-- One row is a divergent (cell, node), and whether swaps confirm its culprit.
+--
 -- Whether the chain confirms each culprit: one symptomatic case that does is enough, and one in which the
 -- swap has no effect is `no` where none does. An effect that a control makes too says neither: another case,
 -- or another swap, may. A case counts only if its symptom is one that the culprit can make and that no declared
@@ -29,7 +31,8 @@ WITH suspected AS (
 symptomatic AS (
     SELECT
         s.*, c.case_id, c.repeat, c.symptom, c.hides,
-        CASE WHEN c.symptom = 'output_ids' AND list_contains(c.hides, 'prompt') THEN 'hidden' ELSE c.symptom END AS rule_symptom
+        CASE WHEN c.symptom = 'output_ids' AND list_contains(c.hides, 'prompt') THEN 'hidden' ELSE c.symptom END
+            AS rule_symptom
     FROM suspected AS s
     INNER JOIN chain.compared AS c
         ON c.run_id = s.run_id AND c.cell_id = s.cell_id AND c.node_id = s.node_id AND c.attempt = s.attempt
@@ -61,7 +64,8 @@ tried AS (
         CASE r.effect WHEN 'cures' THEN s.cures WHEN 'infects' THEN s.infects ELSE s.persists END AS effect,
         count(coalesce(p.cures, p.infects)) AS controls_seen,
         coalesce(bool_or(coalesce(p.cures, p.infects)), false) AS control_effect,
-        string_agg(p.says, '; ' ORDER BY p.swap) FILTER (WHERE coalesce(p.cures, p.infects) IS NOT NULL) AS controls_say,
+        string_agg(p.says, '; ' ORDER BY p.swap) FILTER (WHERE coalesce(p.cures, p.infects) IS NOT NULL)
+            AS controls_say,
         min(p.error) AS control_error
     FROM symptomatic AS y
     LEFT JOIN sources.swap_rules AS r ON r.part = y.part AND r.symptom = y.rule_symptom

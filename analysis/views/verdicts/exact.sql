@@ -1,5 +1,7 @@
--- Verdicts of the stages that are compared exactly, and of the instrument, `state` and `sampling`. The chain and the logits
--- have their own relations.
+-- One row is an exactly compared stage of a (cell, node) in one case group.
+--
+-- Verdicts of the stages that are compared exactly, and of the instrument, `state` and `sampling`. The chain and the
+-- logits have their own relations.
 --
 -- Divergent on one unexpected mismatch; else inconclusive on one gap, because missing is never a
 -- match; reenacted evidence can show a divergence, it never alone qualifies.
@@ -18,18 +20,27 @@ WITH counted AS (
         string_agg(DISTINCT case_id, ', ' ORDER BY case_id) FILTER (WHERE outcome = 'not_observed') AS unseen_cases,
         min(observed) FILTER (WHERE outcome = 'not_observed') AS unseen_how,
         -- The least that these tests would have shown, said of the weakest; what tells no least shows nothing.
-        max_by(detail, (coalesce(detectable, 'inf'::DOUBLE), detail)) FILTER (WHERE outcome = 'match' AND stage = 'sampling') AS weakest,
-        list(case_id || coalesce(': ' || detail, '') ORDER BY severity DESC NULLS LAST, case_id, probe, repeat) FILTER (WHERE is_divergent) AS cases_told,
+        max_by(detail, (coalesce(detectable, 'inf'::DOUBLE), detail)) FILTER (
+            WHERE outcome = 'match' AND stage = 'sampling'
+        ) AS weakest,
+        list(
+            case_id || coalesce(': ' || detail, '') ORDER BY severity DESC NULLS LAST, case_id, probe, repeat
+        ) FILTER (WHERE is_divergent) AS cases_told,
         count(*) FILTER (WHERE outcome <> 'not_observed' AND observed = 'reenacted') AS reenacted,
-        string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (WHERE outcome NOT IN ('missing', 'not_observed')) AS observed,
+        string_agg(DISTINCT observed, ', ' ORDER BY observed) FILTER (
+            WHERE outcome NOT IN ('missing', 'not_observed')
+        ) AS observed,
         coalesce(
             min_by(case_id, (-coalesce(severity, 0), case_id)) FILTER (WHERE is_divergent),
             min(case_id) FILTER (WHERE is_expected), min(case_id) FILTER (WHERE is_gap)
         ) AS first_case,
         min_by(detail, (-coalesce(severity, 0), case_id, detail)) FILTER (WHERE is_divergent) AS worst_detail,
-        string_agg(detail, '; ' ORDER BY severity DESC NULLS LAST, case_id, detail) FILTER (WHERE is_divergent) AS details,
-        min_by(case_id || ': ' || coalesce(detail, 'no reason recorded'), (case_id, detail)) FILTER (WHERE is_gap) AS first_gap,
-        string_agg(DISTINCT expected_reason, '; ' ORDER BY expected_reason) FILTER (WHERE is_expected) AS expected_reasons,
+        string_agg(detail, '; ' ORDER BY severity DESC NULLS LAST, case_id, detail) FILTER (WHERE is_divergent)
+            AS details,
+        min_by(case_id || ': ' || coalesce(detail, 'no reason recorded'), (case_id, detail)) FILTER (WHERE is_gap)
+            AS first_gap,
+        string_agg(DISTINCT expected_reason, '; ' ORDER BY expected_reason) FILTER (WHERE is_expected)
+            AS expected_reasons,
         string_agg(detail, '; ' ORDER BY case_id, detail) FILTER (WHERE outcome = 'noted') AS notes,
         max(effect) AS effect,
         string_agg(DISTINCT truth, ', ' ORDER BY truth) AS truth,
@@ -100,9 +111,15 @@ SELECT
         WHEN 'inconclusive' THEN
             CASE
                 WHEN disagreement IS NOT NULL THEN wording.attempts_disagree(disagreement)
-                WHEN coalesce(n, 0) = 0 OR (takes = 'none' AND gaps = 0 AND lost_traces IS NOT NULL) THEN wording.no_trace(lost_traces)
-                WHEN gaps > 0 THEN wording.not_compared(NULL, gaps, greatest(n, gaps), missing, failed, without_truth, first_gap, lost_traces)
-                WHEN stage = 'instrument' AND repeats < instrument_probes THEN wording.too_few_repeats(repeats, instrument_probes)
+                WHEN coalesce(n, 0) = 0 OR (takes = 'none' AND gaps = 0 AND lost_traces IS NOT NULL)
+                    THEN wording.no_trace(lost_traces)
+                WHEN gaps > 0
+                    THEN
+                        wording.not_compared(
+                            NULL, gaps, greatest(n, gaps), missing, failed, without_truth, first_gap, lost_traces
+                        )
+                WHEN stage = 'instrument' AND repeats < instrument_probes
+                    THEN wording.too_few_repeats(repeats, instrument_probes)
                 ELSE wording.reenacted(NULL, reenacted, n)
             END
     END AS reason,
@@ -112,8 +129,12 @@ SELECT
             CASE
                 WHEN stage IN ('config', 'instrument') THEN details
                 WHEN stage IN ('state', 'sampling')
-                    THEN format('{} of {} differ; ', divergent, n) || array_to_string(cases_told[:3], '; ') || wording.and_more(divergent, 3)
-                WHEN stage = 'weights' THEN array_to_string(string_split(details, '; ')[:3], '; ') || wording.and_more(divergent, 3)
+                    THEN
+                        format('{} of {} differ; ', divergent, n)
+                        || array_to_string(cases_told[:3], '; ')
+                        || wording.and_more(divergent, 3)
+                WHEN stage = 'weights'
+                    THEN array_to_string(string_split(details, '; ')[:3], '; ') || wording.and_more(divergent, 3)
                 ELSE wording.differ_from_truth(divergent, n, truth, first_case, worst_detail)
             END
         WHEN 'expected' THEN format('{} of {} differ as declared: {}', expected, n, expected_reasons)

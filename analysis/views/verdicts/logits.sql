@@ -1,3 +1,5 @@
+-- One row is the stage `logits` of a (cell, node) in one case group.
+--
 -- The numeric rule. Two probes, prefill and decode: the stage takes the worse. Without a floor nothing is
 -- decided: it says how far equal computations lie apart on this backend, which a margin alone does not.
 -- Without a working instrument nothing is decided either: numbers that nothing vouches for are no evidence.
@@ -5,13 +7,7 @@
 --
 -- A declared bound excuses a group of cases only where it covers all of them; cases that are declared
 -- apart (`numeric.logits_grouped`) are judged on their own, and `*` takes the worse.
-WITH instrument AS (
-    SELECT run_id, cell_id, node_id, verdict, coalesce(reason.text, explanation) AS says, explanation
-    FROM verdicts.exact
-    WHERE stage = 'instrument' AND case_group = '*'
-),
-
-coverage AS (
+WITH coverage AS (
     SELECT
         run_id, cell_id, node_id, attempt, probe, case_group, count(*) AS planned,
         count(*) FILTER (WHERE is_gap) AS gaps,
@@ -46,7 +42,7 @@ tested AS (
     LEFT JOIN numeric.tests AS t
         ON t.run_id = c.run_id AND t.cell_id = c.cell_id AND t.node_id = c.node_id
         AND t.probe = c.probe AND t.case_group = c.case_group
-    LEFT JOIN instrument AS i
+    LEFT JOIN verdicts.instrument AS i
         ON i.run_id = c.run_id AND i.cell_id = c.cell_id AND i.node_id = c.node_id
     LEFT JOIN numeric.profiles AS s
         ON s.run_id = c.run_id AND s.cell_id = c.cell_id AND s.node_id = c.node_id AND s.probe = c.probe
@@ -59,7 +55,8 @@ judged AS (
             WHEN unvouched THEN 'inconclusive'
             WHEN nonfinite > 0 THEN 'divergent'
             WHEN margin IS NULL OR mean_kl IS NULL THEN 'inconclusive'
-            WHEN above AND beyond_floor THEN CASE WHEN ci_high <= bound AND gaps = 0 THEN 'expected' ELSE 'divergent' END
+            WHEN above AND beyond_floor
+                THEN CASE WHEN ci_high <= bound AND gaps = 0 THEN 'expected' ELSE 'divergent' END
             WHEN gaps > 0 THEN 'inconclusive'
             WHEN reenacted > 0 THEN 'inconclusive'
             WHEN p_value IS NULL THEN 'inconclusive'
@@ -76,10 +73,12 @@ explained AS (
             WHEN verdict IN ('qualified', 'expected') THEN NULL
             WHEN unvouched THEN wording.instrument_fails(instrument_verdict, instrument_says)
             WHEN nonfinite > 0 THEN wording.not_finite(probe, nonfinite, n)
-            WHEN mean_kl IS NULL THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
+            WHEN mean_kl IS NULL
+                THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
             WHEN margin IS NULL THEN wording.no_margin()
             WHEN verdict = 'divergent' THEN wording.kl_too_large(probe)
-            WHEN gaps > 0 THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
+            WHEN gaps > 0
+                THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
             WHEN floor_id IS NULL THEN wording.no_floor(probe, weights_digest, compute_dtype, backend)
             WHEN p_value IS NULL THEN wording.floor_too_small(probe, floor_id, configurations, min_floor_configurations)
             WHEN above THEN wording.within_floor(probe, p_value, adjusted_p)
@@ -91,7 +90,10 @@ explained AS (
             WHEN nonfinite > 0 THEN wording.where_not_finite(nonfinite, n, first_nonfinite_case)
             WHEN verdict = 'divergent' THEN wording.worst(worst_case, worst_position, profile)
             WHEN verdict = 'expected'
-                THEN wording.within_declared_bound(bound, declared_reason, CASE WHEN starts_with(case_group, '*bound') THEN planned END)
+                THEN
+                    wording.within_declared_bound(
+                        bound, declared_reason, CASE WHEN starts_with(case_group, '*bound') THEN planned END
+                    )
             ELSE ''
         END AS explanation
     FROM judged
@@ -102,7 +104,10 @@ worse AS (
     FROM explained
     QUALIFY row_number() OVER (
         PARTITION BY run_id, cell_id, node_id, CASE WHEN starts_with(case_group, '*') THEN '*' ELSE case_group END
-        ORDER BY list_position(['divergent', 'inconclusive', 'expected', 'qualified'], verdict), mean_kl DESC NULLS FIRST, probe DESC
+        ORDER BY
+            list_position(['divergent', 'inconclusive', 'expected', 'qualified'], verdict),
+            mean_kl DESC NULLS FIRST,
+            probe DESC
     ) = 1
 )
 
@@ -123,7 +128,11 @@ SELECT
     coalesce(g.star, w.observed) AS observed,
     CASE WHEN g.star IS NULL THEN coalesce(w.n, 0)::BIGINT END AS n,
     w.flips::BIGINT AS mismatches, w.mean_kl AS effect, w.ci_low, w.ci_high, w.margin, w.p_value,
-    CASE WHEN w.nonfinite > 0 THEN w.first_nonfinite_case WHEN w.mean_kl IS NULL THEN w.first_gap_case ELSE w.worst_case END AS first_case,
+    CASE
+        WHEN w.nonfinite > 0 THEN w.first_nonfinite_case
+        WHEN w.mean_kl IS NULL THEN w.first_gap_case
+        ELSE w.worst_case
+    END AS first_case,
     CASE WHEN g.star IS NULL THEN w.explanation END AS explanation,
     w.reference_id, w.floor_id
 FROM staging.stage_grid AS g

@@ -1,3 +1,5 @@
+-- One row is a stage of a (cell, node) in one case group, of a run that is judged now.
+--
 -- Verdicts of the runs that are being judged now, one per (cell, node, stage, case group).
 WITH judged AS (
     SELECT * FROM verdicts.isolates
@@ -23,7 +25,11 @@ SELECT
     p.run_id, p.cell_id, p.series_id, p.suite, p.model, p.variant, p.engine, p.engine_version,
     p.engine_build, p.serving, p.backend, p.pass, p.compute_dtype, p.kv_dtype, p.hardware, p.node_id,
     p.device_count, p.driver, p.attempt, e.stage, e.case_group, e.verdict, e.reason.text AS reason, e.observed, e.n,
-    e.mismatches, e.effect, e.ci_low, e.ci_high, coalesce(e.margin, CASE WHEN e.stage IN ('instrument', 'state') THEN p.margin END) AS margin,
+    e.mismatches,
+    e.effect,
+    e.ci_low,
+    e.ci_high,
+    coalesce(e.margin, CASE WHEN e.stage IN ('instrument', 'state') THEN p.margin END) AS margin,
     e.p_value, e.first_case, e.explanation, e.reference_id, e.floor_id, r.rules_version
 FROM everything AS e
 INNER JOIN staging.pairs AS p

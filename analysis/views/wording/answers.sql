@@ -1,7 +1,7 @@
 -- How an answer of the chain differs from the truth: one macro for each sentence.
 
 CREATE MACRO wording.prompt_ids_differ(true_prompt, seen_prompt, differs_at) AS
-    format('the prompt ids differ: {}', shown_difference(to_json(true_prompt)::VARCHAR, to_json(seen_prompt)::VARCHAR))
+    format('the prompt ids differ: {}', shown_difference(to_json(true_prompt)::varchar, to_json(seen_prompt)::varchar))
     || CASE
         WHEN differs_at IS NULL THEN ', but the answer is the same'
         ELSE format('; the answer differs from token {} on', differs_at)
@@ -12,7 +12,12 @@ CREATE MACRO wording.prompt_count_differs(seen, expected, same_answer) AS
     || CASE WHEN same_answer THEN ', but the answer is the same' ELSE '' END;
 
 CREATE MACRO wording.token_differs(differs_at, expected, seen) AS
-    format('at output token {}: expected {}, seen {}', differs_at, coalesce(expected::VARCHAR, 'the end'), coalesce(seen::VARCHAR, 'the end'));
+    format(
+        'at output token {}: expected {}, seen {}',
+        differs_at,
+        coalesce(expected::varchar, 'the end'),
+        coalesce(seen::varchar, 'the end')
+    );
 
 -- margin: nats by which the reference prefers its own token; tie: the largest margin of a tie, NULL without a floor.
 CREATE MACRO wording.preference(margin, tie, sure_lead, max_flip_margin, ends) AS
@@ -42,9 +47,16 @@ CREATE MACRO wording.count_differs(seen, expected) AS
 -- Of an answer whose ids are hidden: can the difference be a tie? lead: the reference's least lead up to there.
 CREATE MACRO wording.tie_or_not(lead, benign_lead) AS
     CASE
-        WHEN lead > benign_lead THEN format('; up to there the reference prefers each of its tokens by at least {:.2g} nats', lead)
+        WHEN lead > benign_lead
+            THEN format('; up to there the reference prefers each of its tokens by at least {:.2g} nats', lead)
         WHEN lead IS NULL THEN '; the reference''s lead is not known, so this may be a tie'
-        ELSE format('; the reference prefers one of its tokens by only {:.2g} nats, and with hidden ids this may be a tie (ties reach {:.2g})', lead, benign_lead)
+        ELSE
+            format(
+                '; the reference prefers one of its tokens by only {:.2g} nats, and with hidden ids this may '
+                || 'be a tie (ties reach {:.2g})',
+                lead,
+                benign_lead
+            )
     END;
 
 CREATE MACRO wording.text_differs(expected, seen) AS

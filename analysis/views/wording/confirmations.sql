@@ -26,4 +26,5 @@ CREATE MACRO wording.symptom_not_swapped(culprit) AS
     format('cannot be confirmed: no swap tests {} with such an answer', culprit);
 
 CREATE MACRO wording.swap_missing(failure) AS
-    'cannot be confirmed: the chain shows the symptom, but ' || coalesce('a swap failed: ' || failure, 'no swap was run');
+    'cannot be confirmed: the chain shows the symptom, but '
+    || coalesce('a swap failed: ' || failure, 'no swap was run');

@@ -61,7 +61,15 @@ CREATE MACRO wording.no_trace(lost) AS {
 CREATE MACRO wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost) AS {
     'code': 'not_compared',
     'text': coalesce(probe || ': ', '')
-        || format('{} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}', gaps, planned, missing, failed, without_truth, first_gap)
+        || format(
+            '{} of {} cases not compared ({} missing, {} failed, {} without truth); first: {}',
+            gaps,
+            planned,
+            missing,
+            failed,
+            without_truth,
+            first_gap
+        )
         || coalesce('; ' || lost, '')
 };
 
@@ -72,12 +80,16 @@ CREATE MACRO wording.too_few_repeats(repeats, needed) AS {
 CREATE MACRO wording.reenacted(probe, reenacted, n) AS {
     'code': 'reenacted',
     'text': coalesce(probe || ': ', '')
-        || format('{} of {} cases are reenacted: that can show a divergence, but it cannot qualify a stage', reenacted, n)
+        || format(
+            '{} of {} cases are reenacted: that can show a divergence, but it cannot qualify a stage', reenacted, n
+        )
 };
 
 CREATE MACRO wording.instrument_fails(verdict, why) AS {
     'code': 'instrument_fails',
-    'text': format('the instrument is {}: {}', replace(coalesce(verdict, 'missing'), '_', ' '), coalesce(why, 'no reason recorded'))
+    'text': format(
+        'the instrument is {}: {}', replace(coalesce(verdict, 'missing'), '_', ' '), coalesce(why, 'no reason recorded')
+    )
 };
 
 CREATE MACRO wording.instrument_fails_answers(unsteady, n) AS {
@@ -92,14 +104,21 @@ CREATE MACRO wording.no_margin() AS {
 CREATE MACRO wording.no_floor(probe, weights_digest, compute_dtype, backend) AS {
     'code': 'no_floor',
     'text': format(
-        '{}: there is no floor for weights {}, compute dtype {}, backend {}: measure one with `fleetqual reference floors`',
+        '{}: there is no floor for weights {}, compute dtype {}, backend {}: measure one with `fleetqual '
+        || 'reference floors`',
         probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend
     )
 };
 
 CREATE MACRO wording.floor_too_small(probe, floor_id, configurations, needed) AS {
     'code': 'floor_too_small',
-    'text': format('{}: the floor {} has only {} configurations; {} are needed', probe, floor_id, coalesce(configurations, 0), needed)
+    'text': format(
+        '{}: the floor {} has only {} configurations; {} are needed',
+        probe,
+        floor_id,
+        coalesce(configurations, 0),
+        needed
+    )
 };
 
 CREATE MACRO wording.within_floor(probe, p_value, adjusted_p) AS {

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from analysis.judging import relations
-from analysis.judging.relations import LAYERS, VIEWS, Relations, file_of, reads
+from analysis.judging.relations import LAYERS, VIEWS, WORDING, Relations, file_of, reads
 from runner.stored.tables import TABLES
 from suites.errors import UserError
 
@@ -26,6 +26,13 @@ def views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / layer).mkdir(parents=True)
     monkeypatch.setattr(relations, "VIEWS", folder)
     return folder
+
+
+def relation_files() -> list[Path]:
+    """Return every file that holds a relation; the files of wording hold macros."""
+    files = [file for file in sorted(VIEWS.rglob("*.sql")) if file.parent.name != WORDING]
+    assert files
+    return files
 
 
 def built(con: duckdb.DuckDBPyConnection) -> set[str]:
@@ -87,8 +94,20 @@ def test_every_relation_reads_only_what_is_loaded_or_has_a_file() -> None:
     loaded = {"judging", "reference_roots", "reference_traces", "floors", "expected_entries"}
     loaded |= {"quarantined", "stored_verdicts", "stored_qualification"}
     known = TABLES.keys() | {f"sources.{name}" for name in loaded}
-    files = sorted(VIEWS.rglob("*.sql"))
-    assert files
-    for file in files:
+    for file in relation_files():
         for name in reads(file.read_text(encoding="utf-8")):
             assert name in known or file_of(name), f"{file.name} reads {name}"
+
+
+def test_every_file_begins_with_its_grain() -> None:
+    without = [
+        file.name
+        for file in relation_files()
+        if not file.read_text(encoding="utf-8").startswith("-- One row is ")
+    ]
+    assert without == []
+
+
+def test_every_folder_of_views_is_a_layer_and_no_name_needs_quotes() -> None:
+    assert {path.name for path in VIEWS.iterdir()} == {*LAYERS, WORDING}
+    assert all(file.stem.isidentifier() and file.stem.islower() for file in VIEWS.rglob("*.sql"))

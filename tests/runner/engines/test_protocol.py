@@ -91,3 +91,26 @@ def test_impossible_arrays_are_refused_before_they_are_read(claim: bytes) -> Non
 def test_a_header_over_the_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(ProtocolError, match="over the limit"):
         read_frame(io.BytesIO(MAGIC + struct.pack("<I", MAX_HEADER + 1)))
+
+
+class _Pipe(io.BytesIO):
+    """Remembers what had been written when it was flushed, which is what the other side has."""
+
+    sent = b""
+
+    def flush(self) -> None:
+        self.sent = self.getvalue()
+
+
+def test_a_frame_is_sent_at_once() -> None:
+    pipe = _Pipe()
+    write_frame(pipe, {"a": 1}, {"x": np.zeros(4, np.float32)})
+    assert read_frame(io.BytesIO(pipe.sent)) is not None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_lacks_is_never_sent(value: float) -> None:
+    stream = io.BytesIO()
+    with pytest.raises(ValueError, match="JSON"):
+        write_frame(stream, {"value": value})
+    assert stream.getvalue() == b""
