@@ -222,7 +222,7 @@ def test_a_bound_for_some_cases_excuses_no_others(bench: Bench) -> Halves:
     found = yield
     verdicts = {name: found.verdict("logits", f"c1:{name}") for name in noisy}
     assert verdicts == {name: verdict for name, (verdict, _, _) in noisy.items()}
-    assert "judged apart: 1 cases" in found.stage("logits", cell="c1:case")["explanation"]
+    assert "1 cases are judged apart" in found.stage("logits", cell="c1:case")["explanation"]
     assert found.stage("logits", "short", "c1:tag")["verdict"] == "expected"
     groups = {row["case_group"] for row in found.rows("verdicts", "stage = 'logits'")}
     assert groups == {"*", "short", "long"}
@@ -303,7 +303,9 @@ def test_numbers_that_no_instrument_vouches_for_are_no_evidence(bench: Bench) ->
         assert found.verdict("logits", f"c1:{name}") == "inconclusive"
         assert found.cell(f"c1:{name}")["verdict"] == "inconclusive"
     reasons = {name: found.stage("logits", cell=f"c1:{name}")["reason"] for name in names}
-    assert reasons["missing"].startswith("the instrument is inconclusive: the attempt left no")
+    assert reasons["missing"].startswith(
+        "the instrument is inconclusive: the attempt recorded nothing"
+    )
     assert "boom" in reasons["failed"]
     assert reasons["hidden"] == "the instrument is not observed: hidden"
 

@@ -102,7 +102,7 @@ UNASKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({}, {"top_k": 40}, "only the 40 most probable occur"),
     ({}, {"top_p": 0.95}, "looks like top_p 0.95"),
-    ({"top_k": 5}, {}, "are tokens that what was asked leaves out"),
+    ({"top_k": 5}, {}, "are tokens that the request excludes"),
     ({"top_p": 0.9}, {}, "fits the request without its top_p"),
     ({"min_p": 0.1}, {}, "fits the request without its min_p"),
     ({}, {"temperature": 1.5, "top_k": 10}, "fits temperature 1.5, asked 1, and top_k 10"),
@@ -313,8 +313,8 @@ def test_seeds_are_honoured(
     verdicts = [worst[o] for o in outcome if o in worst]
     assert found.verdict("sampling") == (verdicts[0] if verdicts else "qualified")
     says = str(told(found)["case 1"]["detail"]) + str(told(found)["case 2"]["detail"])
-    assert ("so probable that chance makes it again" in says) == (logprob == -0.01)
-    assert ("the seed were ignored" in says) == (outcome[1] == "mismatch")
+    assert ("so probable that it repeats by chance" in says) == (logprob == -0.01)
+    assert ("the seed seems to be ignored" in says) == (outcome[1] == "mismatch")
 
 
 @arranged
@@ -349,7 +349,10 @@ def test_a_sampler_that_has_nothing_of_it_is_not_observed(bench: Bench) -> Halve
     case_id = plan_sampling(bench, "gone", "draws", min_p=0.1)
     bring(bench.attempt, case_id, "draws", observed="absent", error="no such parameter")
     row = (yield).stage("sampling")
-    assert (row["verdict"], row["reason"]) == ("not_observed", "absent: the engine has none of it")
+    assert (row["verdict"], row["reason"]) == (
+        "not_observed",
+        "absent: the engine has nothing that the cases ask for",
+    )
 
 
 @arranged
