@@ -5,6 +5,7 @@ and stands in ``explained.yaml`` with the reason. The exit code is 1 when one su
 """
 
 import argparse
+import itertools
 import os
 import queue
 import random
@@ -21,7 +22,7 @@ from pathlib import Path
 import yaml
 
 from tests.mutants.mutant import Mutant
-from tests.mutants.targets import covering_tests, files, mutants_of
+from tests.mutants.targets import covering_tests, files, mutants_of, parses
 
 ROOT = Path(__file__).parents[2]
 EXPLAINED = Path(__file__).parent / "explained.yaml"
@@ -33,7 +34,8 @@ def chosen(root: Path, pattern: str, most: int, seed: int) -> list[Mutant]:
     """Return at most ``most`` mutants of the files that fit, drawn evenly over all of them."""
     names = [name for name in files(root) if fnmatch(name, pattern)]
     everything = [mutant for name in names for mutant in mutants_of(root, name)]
-    return random.Random(seed).sample(everything, min(most, len(everything)))
+    random.Random(seed).shuffle(everything)
+    return list(itertools.islice(filter(parses, everything), most))
 
 
 def explained(path: Path = EXPLAINED) -> dict[tuple[str, str, str], str]:

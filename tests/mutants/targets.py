@@ -41,6 +41,8 @@ NEAR: dict[str, tuple[str, ...]] = {
     "analysis/views/public/": (_VIEWS + "test_verdicts.py", _VIEWS + "test_detections.py"),
     "analysis/views/public/variance_components.sql": (_VIEWS + "test_variance.py",),
 }
+#: Macros that only word what was decided elsewhere.
+_WORDS = "analysis/views/wording/"
 _TARGETS = (
     "analysis/views/**/*.sql",
     "analysis/judging/*.py",
@@ -53,17 +55,21 @@ _TARGETS = (
 def files(root: Path) -> list[str]:
     """Return the files that are changed, relative to ``root``, in order of name."""
     found = {path for pattern in _TARGETS for path in root.glob(pattern)}
-    return sorted(path.relative_to(root).as_posix() for path in found)
+    names = sorted(path.relative_to(root).as_posix() for path in found)
+    return [name for name in names if not name.startswith(_WORDS)]
 
 
 def mutants_of(root: Path, file: str) -> list[Mutant]:
-    """Return all mutants of a file that parse, in the order of their places."""
+    """Return all mutants of a file, in the order of their places."""
     text = (root / file).read_text(encoding="utf-8")
-    make, parses = (
-        (sql_mutants, sql_parses) if file.endswith(".sql") else (python_mutants, python_parses)
-    )
-    found = [mutant for mutant in make(file, text) if parses(mutant.changed)]
-    return sorted(found, key=lambda m: (m.start, m.end, m.replacement))
+    make = sql_mutants if file.endswith(".sql") else python_mutants
+    return sorted(make(file, text), key=lambda m: (m.start, m.end, m.replacement))
+
+
+def parses(mutant: Mutant) -> bool:
+    """Whether the changed file is still SQL or Python; one that is not shows nothing."""
+    check = sql_parses if mutant.file.endswith(".sql") else python_parses
+    return check(mutant.changed)
 
 
 def covering_tests(file: str) -> list[str]:

@@ -132,8 +132,9 @@ named AS (
 
 wholes AS (
     SELECT
-        run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, symptom, differs_at, margin_there,
-        tie_margin, floor_id, seen_text, true_finish, seen_finish, true_message, seen_message, least_lead, benign_lead,
+        observation_id, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, symptom, differs_at,
+        margin_there, tie_margin, floor_id, seen_text, true_finish, seen_finish, true_message, seen_message,
+        least_lead, benign_lead,
         coalesce(hides_output, false) AS ids_hidden,
         NOT coalesce(len(seen_prompt) > 0 AND len(true_prompt) > 0, false) AS prompt_hidden,
         list_filter(
@@ -181,7 +182,7 @@ wholes AS (
 
 streams AS (
     SELECT
-        s.run_id, s.cell_id, s.node_id, s.attempt, s.stage, s.probe, s.case_id, s.repeat,
+        s.observation_id, s.run_id, s.cell_id, s.node_id, s.attempt, s.stage, s.probe, s.case_id, s.repeat,
         coalesce(s.seen_text = w.seen_text AND s.seen_message <> w.seen_message, false) AS other_message,
         coalesce(s.seen_text = w.seen_text AND s.seen_finish <> w.seen_finish, false) AS other_finish,
         CASE
@@ -191,8 +192,8 @@ streams AS (
             WHEN s.seen_text = w.seen_text THEN w.symptom
             WHEN w.outcome IS NOT NULL THEN 'stream'
         END AS symptom,
-        w.differs_at, w.margin_there, w.tie_margin, s.floor_id,
-        w.true_finish, w.seen_finish, w.true_message, w.seen_message, w.prompt_hidden, w.ids_hidden, w.hides, w.goes_on,
+        w.differs_at, w.tie_margin, s.floor_id,
+        w.true_finish, w.true_message, w.seen_message, w.hides, w.goes_on,
         -- A second asking may fall on the other side of a tie, which hidden ids do not tell from a loss.
         w.ids_hidden AND NOT coalesce(w.least_lead > w.benign_lead, false)
         AND (other_message OR NOT starts_with(s.seen_text, w.seen_text) AND NOT starts_with(w.seen_text, s.seen_text))
@@ -217,6 +218,6 @@ streams AS (
     WHERE s.probe = 'stream'
 )
 
-SELECT * EXCLUDE (seen_text, least_lead, benign_lead) FROM wholes
+SELECT * EXCLUDE (seen_text, seen_finish, least_lead, benign_lead, margin_there, ids_hidden, prompt_hidden) FROM wholes
 UNION ALL BY NAME
 SELECT * EXCLUDE (other_message, other_finish, maybe_tie) FROM streams

@@ -11,5 +11,5 @@ SELECT
     ),
     c.symptom
 FROM compared.grouped AS g
-LEFT JOIN chain.compared AS c USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+LEFT JOIN chain.compared AS c USING (observation_id)
 WHERE g.stage = 'chain'

@@ -30,12 +30,10 @@ WITH isolates AS (
 symptoms AS (
     SELECT c.*, c.symptom = 'output_ids' AND NOT c.goes_on AS ends
     FROM chain.compared AS c
-    INNER JOIN chain.grouped AS g USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+    INNER JOIN chain.grouped AS g USING (observation_id)
     INNER JOIN staging.pairs AS p
         ON p.run_id = c.run_id AND p.cell_id = c.cell_id AND p.node_id = c.node_id AND p.pass <> 'timed'
-    LEFT JOIN chain.symptoms AS a
-        ON a.run_id = c.run_id AND a.cell_id = c.cell_id AND a.node_id = c.node_id AND a.attempt = c.attempt
-        AND a.probe = c.probe AND a.case_id = c.case_id AND a.repeat = c.repeat
+    LEFT JOIN chain.symptoms AS a ON a.observation_id = c.observation_id
     WHERE g.case_group = '*' AND g.is_divergent AND a.cause IS NULL
 ),
 
@@ -63,5 +61,6 @@ suspected AS (
 )
 
 SELECT
-    *, CASE WHEN suspects IS NULL THEN 'through' WHEN has_hidden THEN 'set' ELSE 'open' END AS placement
+    * EXCLUDE (has_hidden),
+    CASE WHEN suspects IS NULL THEN 'through' WHEN has_hidden THEN 'set' ELSE 'open' END AS placement
 FROM suspected

@@ -40,7 +40,7 @@ symptoms AS (
         OR (coalesce(json_array_length(TRY_CAST(p.true_message AS JSON) -> '$.tool_calls'), 0) > 0)
         <> (coalesce(json_array_length(TRY_CAST(p.seen_message AS JSON) -> '$.tool_calls'), 0) > 0) AS has_calls
     FROM chain.grouped AS g
-    INNER JOIN chain.compared AS p USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+    INNER JOIN chain.compared AS p USING (observation_id)
     INNER JOIN staging.pairs AS q
         ON q.run_id = g.run_id AND q.cell_id = g.cell_id AND q.node_id = g.node_id
     LEFT JOIN parsed AS i
@@ -49,7 +49,8 @@ symptoms AS (
 )
 
 SELECT
-    s.run_id, s.cell_id, s.node_id, s.attempt, s.probe, s.case_id, s.repeat, s.symptom, i.stage AS cause,
+    s.observation_id, s.run_id, s.cell_id, s.node_id, s.attempt, s.probe, s.case_id, s.repeat, s.symptom,
+    i.stage AS cause,
     i.verdict AS cause_verdict
 FROM symptoms AS s
 INNER JOIN sources.causes AS c
@@ -66,6 +67,6 @@ WHERE
         ELSE coalesce(list_has_any(s.tags, d.tags), false)
     END
 QUALIFY row_number() OVER (
-    PARTITION BY s.run_id, s.cell_id, s.node_id, s.probe, s.case_id, s.repeat
+    PARTITION BY s.observation_id
     ORDER BY i.stage = 'instrument', i.verdict = 'expected' DESC, i.ordinal
 ) = 1

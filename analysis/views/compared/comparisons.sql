@@ -10,7 +10,7 @@ WITH numbers AS (
 
 all_rows AS (
     SELECT
-        o.run_id, o.cell_id, o.node_id, o.attempt, o.judged, o.later, o.stage, o.probe, o.case_id,
+        o.observation_id, o.run_id, o.cell_id, o.node_id, o.attempt, o.judged, o.later, o.stage, o.probe, o.case_id,
         o.case_digest, o.tags, o.observed, o.repeat, o.truth, o.reference_id, o.outcome,
         o.expected, o.seen, o.detail,
         n.mean_kl AS effect, n.positions, n.flips AS mismatches, n.nonfinite,
@@ -30,4 +30,4 @@ all_rows AS (
     SELECT * FROM compared.sampling
 )
 
-SELECT * FROM all_rows
+SELECT row_number() OVER () AS comparison_id, * FROM all_rows

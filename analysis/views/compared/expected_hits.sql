@@ -4,8 +4,8 @@
 -- out, or where a stage that compares the engine with itself differs by no more than the declared bound. No bound
 -- covers NaN.
 SELECT
-    e.run_id, e.entry, e.stage, e.reason, e.bound, p.cell_id, p.node_id, a.attempt, a.probe, a.case_id,
-    a.repeat, a.tags, e.case_pattern IS NOT NULL OR e.tags IS NOT NULL AS is_scoped,
+    a.comparison_id, e.run_id, e.entry, e.stage, e.reason, e.bound, p.cell_id, p.node_id, a.attempt, a.case_id,
+    a.tags, e.case_pattern IS NOT NULL OR e.tags IS NOT NULL AS is_scoped,
     a.outcome = 'mismatch' AND (
         coalesce(a.payload_digest = e.signature, false)
         OR a.stage IN ('state', 'sampling') AND coalesce(a.effect <= e.bound, false) AND coalesce(a.nonfinite, 0) = 0

@@ -47,7 +47,7 @@ bounds AS (
 )
 
 SELECT
-    s.*,
+    s.* EXCLUDE (clusters, min_case),
     CASE WHEN s.clusters >= r.min_clusters THEN b.low ELSE s.min_case END AS ci_low,
     CASE WHEN s.clusters >= r.min_clusters THEN b.high ELSE s.max_kl END AS ci_high
 FROM summed AS s

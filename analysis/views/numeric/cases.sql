@@ -9,7 +9,6 @@ SELECT
     max(kl) FILTER (WHERE NOT nonfinite) AS max_kl,
     avg(kl) FILTER (WHERE NOT nonfinite) AS mean_kl,
     max_by(position, (kl, -position)) FILTER (WHERE NOT nonfinite) AS worst_position,
-    min(position) FILTER (WHERE nonfinite) AS first_nonfinite,
     count(*) FILTER (WHERE flip AND NOT nonfinite) AS flips,
     coalesce(max(margin) FILTER (WHERE flip AND NOT nonfinite), 0) AS max_flip_margin
 FROM positions

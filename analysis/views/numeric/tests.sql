@@ -50,7 +50,7 @@ ranked AS (
 )
 
 SELECT
-    * EXCLUDE (scaled, is_slice),
+    * EXCLUDE (scaled, is_slice, family_size),
     CASE WHEN p_value IS NOT NULL THEN least(1.0, min(scaled) OVER (
         PARTITION BY run_id, is_slice
         ORDER BY p_value DESC NULLS FIRST, cell_id DESC, node_id DESC, probe DESC, case_group DESC

@@ -4,8 +4,4 @@
 --
 -- outcome: match, mismatch, tie (chain only), noted (differs, no alarm), numeric (judged by its
 -- numbers), and what is never a match: missing, error, no_truth, not_observed.
-SELECT
-    a.* REPLACE (coalesce(c.outcome, a.outcome) AS outcome, coalesce(c.detail, a.detail) AS detail),
-    c.symptom
-FROM compared.comparisons AS a
-LEFT JOIN chain.compared AS c USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+SELECT * EXCLUDE (comparison_id, observation_id) FROM chain.alignments

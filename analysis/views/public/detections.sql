@@ -9,13 +9,7 @@
 -- those that were timed, `tokens` of prompts and answers as far as they are shown or counted. For example the
 -- cheapest cases that found something:
 --   SELECT case_id, count(*) AS faults, avg(seconds) FROM detections WHERE detected GROUP BY ALL ORDER BY 3
-WITH hits AS (
-    SELECT DISTINCT run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat
-    FROM compared.expected_hits
-    WHERE hit
-),
-
-probed AS (
+WITH probed AS (
     SELECT
         a.run_id, a.cell_id, a.node_id, a.attempt, a.stage, a.probe, a.case_id, a.outcome, a.detail, a.effect,
         a.outcome IN ('match', 'mismatch', 'tie', 'noted', 'numeric') AS compared,
@@ -25,17 +19,15 @@ probed AS (
                     a.nonfinite > 0
                     OR a.effect > p.margin AND a.effect > f.max_mean_kl AND a.effect > coalesce(b.bound, 0)
                 )
-            ELSE a.outcome = 'mismatch' AND h.run_id IS NULL
+            ELSE a.outcome = 'mismatch' AND h.comparison_id IS NULL
         END AS detected,
         t.seconds, t.case_id IS NOT NULL AS was_probed,
         coalesce(nullif(len(t.prompt_ids), 0), k.prompt_tokens, 0)
         + coalesce(len(t.output_ids), k.output_tokens, 0) AS tokens
-    FROM alignments AS a
+    FROM chain.alignments AS a
     INNER JOIN staging.pairs AS p
         ON p.run_id = a.run_id AND p.cell_id = a.cell_id AND p.node_id = a.node_id
-    LEFT JOIN hits AS h
-        ON h.run_id = a.run_id AND h.cell_id = a.cell_id AND h.node_id = a.node_id AND h.attempt = a.attempt
-        AND h.stage = a.stage AND h.probe = a.probe AND h.case_id = a.case_id AND h.repeat = a.repeat
+    LEFT JOIN compared.hits AS h ON h.comparison_id = a.comparison_id
     LEFT JOIN compared.bounded_cases AS b
         ON b.run_id = a.run_id AND b.cell_id = a.cell_id AND b.node_id = a.node_id AND b.attempt = a.attempt
         AND b.case_id = a.case_id AND a.stage = 'logits'

@@ -1,20 +1,13 @@
 -- One row is a probe of a case that differs: from its truth, between attempts, or between nodes.
 --
 -- Every difference found: against the truth, against a later attempt, and of one cell between nodes.
-WITH hits AS (
-    SELECT run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, any_value(reason) AS reason
-    FROM compared.expected_hits
-    WHERE hit
-    GROUP BY ALL
-),
-
-against_truth AS (
+WITH against_truth AS (
     SELECT
         a.run_id, a.cell_id, a.node_id, a.attempt, a.stage, a.probe, a.case_id, a.repeat, a.tags, a.truth AS kind,
         NULL::VARCHAR AS other, a.expected, a.seen, a.detail, a.effect,
-        h.run_id IS NOT NULL AS is_expected, h.reason AS expected_reason, a.payload_digest
-    FROM alignments AS a
-    LEFT JOIN hits AS h USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+        h.comparison_id IS NOT NULL AS is_expected, h.reason AS expected_reason, a.payload_digest
+    FROM chain.alignments AS a
+    LEFT JOIN compared.hits AS h USING (comparison_id)
     INNER JOIN staging.tries AS t USING (run_id, cell_id, node_id, attempt)
     WHERE a.judged
         AND (a.outcome = 'mismatch' OR a.outcome = 'numeric' AND (a.nonfinite > 0 OR a.effect > t.margin))
@@ -26,8 +19,8 @@ against_attempts AS (
         'later_attempt' AS kind, a.attempt::VARCHAR AS other, a.seen AS expected, b.seen,
         format('attempt {} differs from attempt {}', b.attempt, a.attempt) AS detail,
         n.mean_kl AS effect, false AS is_expected, b.payload_digest
-    FROM alignments AS a
-    INNER JOIN alignments AS b USING (run_id, cell_id, node_id, stage, probe, case_id, repeat)
+    FROM chain.alignments AS a
+    INNER JOIN chain.alignments AS b USING (run_id, cell_id, node_id, stage, probe, case_id, repeat)
     LEFT JOIN numeric.cases AS n
         ON n.kind = 'later_attempt' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
         AND n.node_id = b.node_id AND n.attempt = b.attempt AND n.stage = b.stage
@@ -41,8 +34,8 @@ between_nodes AS (
         'between_nodes' AS kind, a.node_id AS other, a.seen AS expected, b.seen,
         format('{} and {} give different payloads', a.node_id, b.node_id) AS detail,
         n.mean_kl AS effect, false AS is_expected, b.payload_digest
-    FROM alignments AS a
-    INNER JOIN alignments AS b USING (run_id, cell_id, stage, probe, case_id, repeat)
+    FROM chain.alignments AS a
+    INNER JOIN chain.alignments AS b USING (run_id, cell_id, stage, probe, case_id, repeat)
     LEFT JOIN numeric.cases AS n
         ON n.kind = 'between_nodes' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
         AND n.node_id = b.node_id AND n.other = a.node_id AND n.stage = b.stage

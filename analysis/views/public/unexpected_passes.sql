@@ -30,7 +30,7 @@ now AS (
         ) AS agrees
     FROM compared.expected_hits AS h
     INNER JOIN one_by_one AS o USING (run_id, entry)
-    INNER JOIN alignments AS a USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+    INNER JOIN chain.alignments AS a USING (comparison_id)
     LEFT JOIN numeric_now AS n
         ON h.run_id = n.run_id AND h.cell_id = n.cell_id AND h.node_id = n.node_id
 )

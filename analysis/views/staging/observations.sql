@@ -211,6 +211,7 @@ texts AS (
 )
 
 SELECT
+    row_number() OVER () AS observation_id,
     run_id, cell_id, node_id, attempt, judged, later, stage, probe, case_id, case_digest, tags,
     coalesce(seen_how, stage_observed) AS observed, coalesce(repeat, 0) AS repeat,
     truth, reference_id, expected, seen, payload_digest, trace_row, truth_row,

@@ -53,7 +53,6 @@ SELECT
     p.engine_kind,
     coalesce(p.margin, CASE WHEN p.pass = 'structure' THEN r.structure_margin END) AS margin,
     p.required,
-    p.weights_type,
     p.weights_digest,
     p.tokenizer_digest,
     p.model_weights_digest,

@@ -33,7 +33,7 @@ WITH counted AS (
             AS unseen_cases,
         min(g.reference_id) AS reference_id
     FROM chain.grouped AS g
-    LEFT JOIN chain.symptoms AS s USING (run_id, cell_id, node_id, attempt, probe, case_id, repeat)
+    LEFT JOIN chain.symptoms AS s USING (observation_id)
     GROUP BY g.run_id, g.cell_id, g.node_id, g.attempt, g.case_group
 ),
 

@@ -3,13 +3,7 @@
 -- Verdicts on the isolates. State and sampling rest on repeatable numbers as much as the logits do: where
 -- nothing vouches for the instrument, nothing is decided there. Another conversation's secret is no number
 -- and stays what it is; nor are texts that agree, which need no numbers to say so.
-WITH instrument AS (
-    SELECT run_id, cell_id, node_id, verdict, coalesce(reason.text, explanation) AS says, explanation
-    FROM verdicts.exact
-    WHERE stage = 'instrument' AND case_group = '*'
-),
-
-leaking AS (
+WITH leaking AS (
     SELECT DISTINCT
         run_id, cell_id, node_id, unnest(list_concat(['*'], list_distinct(coalesce(tags, [])))) AS case_group
     FROM compared.state
@@ -39,7 +33,7 @@ exact AS (
         wording.instrument_fails(i.verdict, CASE WHEN i.verdict = 'divergent' THEN i.explanation ELSE i.says END)
             AS unvouched_reason
     FROM verdicts.exact AS e
-    LEFT JOIN instrument AS i USING (run_id, cell_id, node_id)
+    LEFT JOIN verdicts.instrument AS i USING (run_id, cell_id, node_id)
     LEFT JOIN leaking AS l USING (run_id, cell_id, node_id, case_group)
     LEFT JOIN texts_only AS t USING (run_id, cell_id, node_id)
 )

@@ -7,13 +7,7 @@
 --
 -- A declared bound excuses a group of cases only where it covers all of them; cases that are declared
 -- apart (`numeric.logits_grouped`) are judged on their own, and `*` takes the worse.
-WITH instrument AS (
-    SELECT run_id, cell_id, node_id, verdict, coalesce(reason.text, explanation) AS says, explanation
-    FROM verdicts.exact
-    WHERE stage = 'instrument' AND case_group = '*'
-),
-
-coverage AS (
+WITH coverage AS (
     SELECT
         run_id, cell_id, node_id, attempt, probe, case_group, count(*) AS planned,
         count(*) FILTER (WHERE is_gap) AS gaps,
@@ -48,7 +42,7 @@ tested AS (
     LEFT JOIN numeric.tests AS t
         ON t.run_id = c.run_id AND t.cell_id = c.cell_id AND t.node_id = c.node_id
         AND t.probe = c.probe AND t.case_group = c.case_group
-    LEFT JOIN instrument AS i
+    LEFT JOIN verdicts.instrument AS i
         ON i.run_id = c.run_id AND i.cell_id = c.cell_id AND i.node_id = c.node_id
     LEFT JOIN numeric.profiles AS s
         ON s.run_id = c.run_id AND s.cell_id = c.cell_id AND s.node_id = c.node_id AND s.probe = c.probe

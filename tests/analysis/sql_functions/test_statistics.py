@@ -28,7 +28,7 @@ def test_bounds_agree_with_scipys_bootstrap_over_cases(con: duckdb.DuckDBPyConne
         "CREATE TABLE numeric.groups AS SELECT 'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, "
         "1 AS attempt, 'prefill' AS probe, '*' AS case_group, slot::VARCHAR AS case_id, sum_kl, "
         "positions, sum_kl / positions AS mean_kl, 1.0 AS max_kl, 0 AS flips, 0 AS nonfinite, "
-        "NULL AS first_nonfinite, 0 AS worst_position, 'r1' AS reference_id, slot, "
+        "0 AS worst_position, 'r1' AS reference_id, slot, "
         "60 AS clusters FROM clusters"
     )
     con.execute(f"CREATE TABLE numeric.resamples AS {view('numeric.resamples')}")
