@@ -8,12 +8,14 @@ from typing import Any
 import duckdb
 
 from analysis.judging.relations import Relations
+from analysis.sql_functions.registered import register
 
 
 @cache
 def rules() -> Mapping[str, Any]:
     """Return the row of ``sources.rules``: every threshold by its name."""
     with duckdb.connect(":memory:") as con:
+        register(con)
         Relations(con).build("sources.rules")
         (row,) = con.sql("FROM sources.rules").to_arrow_table().to_pylist()
     return MappingProxyType(row)
