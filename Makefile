@@ -12,9 +12,11 @@ VLLM := $(ENGINES)/vllm-0.32.0
 EARLIER_LLAMA := $(ENGINES)/llama_cpp-0.3.35
 TESTED := $(LLAMA)/.done $(TRANSFORMERS)/.done $(MLX)/.done $(EARLIER_MLX)/.done
 RECIPES := $(wildcard runner/engines/*/recipe.yaml runner/engines/*/pins/*)
+# A file stays in one process, which shares its engines and runs; the longest files begin.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: qualify test test-engines mutants lint variants engines setup clean help
+.PHONY: qualify test coverage test-engines mutants lint variants engines setup clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -23,7 +25,10 @@ qualify: $(VENV)/.base $(LLAMA)/.done variants ## qualify llama.cpp on the shipp
 	$(BIN)/fleetqual run infra/matrices/smoke.yaml
 
 test: $(VENV)/.dev $(TESTED) variants ## run the tests on real engines
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	$(BIN)/pytest $(PARALLEL)
+
+coverage: $(VENV)/.dev $(TESTED) variants ## run the tests and show the lines that none of them runs
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
 test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done variants ## also the slow engines
 	$(BIN)/pytest -m engines

@@ -1,6 +1,7 @@
 """The ``fleetqual`` command as a user runs it: another process, files and an exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ from typing import Any
 
 import yaml
 
+import fleetqual as front_door
 from tests.paths import ROOT, TINY_CHAT
 
 SMOKE = ROOT / "infra" / "matrices" / "smoke.yaml"
 #: What the shipped engines are known to do differently.
 EXPECTED = ROOT / "infra" / "expected"
+#: A suite with a few cases of each stage: whole runs of it take a third of the time of ``smoke``.
+FEW = ROOT / "tests" / "few.yaml"
 
 
 @dataclass(frozen=True)
@@ -30,25 +34,37 @@ class Done:
         return json.loads(self.out)
 
 
-def fleetqual(*arguments: object, timeout: float = 600, cwd: Path | None = None) -> Done:
-    """Run the command to its end."""
+COMMAND = str(Path(sys.executable).parent / "fleetqual")
+
+
+def fleetqual(
+    *arguments: object,
+    timeout: float = 600,
+    cwd: Path | None = None,
+    environments: Path | None = None,
+) -> Done:
+    """Run the command to its end, with the engines below ``environments`` if it is given."""
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "fleetqual"), *map(str, arguments)],
+        [COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout,
         cwd=cwd or ROOT,
+        env=with_engines(environments),
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def with_engines(environments: Path | None) -> dict[str, str]:
+    """Return this process's environment, in which engines are searched below a folder."""
+    return os.environ | ({"FLEETQUAL_ENVIRONMENTS": str(environments)} if environments else {})
+
+
 def query(results: Path, sql: str) -> list[dict[str, Any]]:
     """Return the rows of a query over a results root."""
-    done = fleetqual("sql", sql, "--results", results, "--json")
-    assert done.code == 0, done.err
-    rows: list[dict[str, Any]] = done.json
-    return rows
+    with front_door.open(str(results)) as opened:
+        return opened.sql(sql).to_pylist()
 
 
 def matrix(

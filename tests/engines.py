@@ -21,6 +21,19 @@ def engine_python(engine: str) -> str:
     return str(found[-1])
 
 
+def environments_of(engine: str, folder: Path) -> Path:
+    """Return a root with the environments of one engine only, made below ``folder``.
+
+    A run that finds no reference engine puts nothing into the reference's chain: where a test does
+    not ask what a swap confirms, that saves the start of an engine in each attempt.
+    """
+    root = folder / "engines"
+    root.mkdir()
+    for environment in Path(sys.prefix, "engines").glob(f"{engine}-*"):
+        (root / environment.name).symlink_to(environment.resolve())
+    return root
+
+
 def failing_llama_cpp(folder: Path, failure: str, at_forward: int) -> str:
     """Return an interpreter in which llama.cpp's n-th forward pass fails as named."""
     (folder / "sitecustomize.py").write_text(

@@ -15,6 +15,7 @@ from analysis.sql_functions.registered import register
 def rules() -> Mapping[str, Any]:
     """Return the row of ``sources.rules``: every threshold by its name."""
     with duckdb.connect(":memory:") as con:
+        # The sentences that stand beside the relations call SQL functions of ours.
         register(con)
         Relations(con).build("sources.rules")
         (row,) = con.sql("FROM sources.rules").to_arrow_table().to_pylist()

@@ -21,7 +21,10 @@ def selftest(
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            "--fault", metavar="ID", help="Inject only this fault; the option can be repeated."
+            "--fault",
+            metavar="ID",
+            help="Inject only this fault; ID@STRENGTH is one strength of a sweep. The option can "
+            "be repeated.",
         ),
     ] = None,
     held_out: Annotated[

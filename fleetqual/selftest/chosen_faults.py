@@ -17,16 +17,22 @@ _OTHER_ENGINES = "infra/matrices/gateways.yaml"
 def choose(paths: Sequence[Path], ids: Sequence[str] = ()) -> tuple[Fault, ...]:
     """Return the faults of catalogues, one for each strength of a sweep; with ids, only those.
 
+    An id chooses all strengths of a sweep, ``<id>@<strength>`` only one.
+
     Raises:
         UserError: a catalogue is wrong, or no catalogue has one of the ids.
     """
     faults = [fault for path in paths for fault in _checked(path)]
-    known = [fault.id for fault in faults]
+    strengths = [one for fault in faults for one in fault.at_strengths()]
+    known = list(dict.fromkeys([*(f.id for f in faults), *(one.id for one in strengths)]))
     for given in ids:
         if given not in known:
             raise unknown_name("fault", given, known)
-    chosen = [fault for fault in faults if not ids or fault.id in ids]
-    return tuple(one for fault in chosen for one in fault.at_strengths())
+    return tuple(one for one in strengths if not ids or _is_asked(one, ids))
+
+
+def _is_asked(fault: Fault, ids: Sequence[str]) -> bool:
+    return fault.id in ids or id_and_strength(fault.id)[0] in ids
 
 
 def _checked(path: Path) -> Sequence[Fault]:

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.command import fleetqual, matrix, query
+import fleetqual as front_door
+from tests.command import fleetqual, matrix
+from tests.engines import environments_of
 from tests.paths import ROOT, TINY_CHAT
 
 DOCUMENT = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
@@ -27,9 +29,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
         expected=False,
         suites=["conformance", "variance"],
     )
-    done = fleetqual("run", path, "--results", folder / "results", "--run-id", "documented")
+    results, engines = folder / "results", environments_of("llama_cpp", folder)
+    done = fleetqual("run", path, "--results", results, environments=engines)
     assert done.code == 1, done.out + done.err
-    return {title: query(folder / "results", _sql(text)) for title, text in SECTIONS.items()}
+    with front_door.open(str(results)) as opened:
+        return {title: opened.sql(_sql(text)).to_pylist() for title, text in SECTIONS.items()}
 
 
 def test_every_section_has_one_query_and_names_its_columns() -> None:

@@ -1,6 +1,8 @@
 """Faults planted in copies of the shipped model are found at the right stage; benign edits alarm
 nothing. Everything goes through the command line, with and without the shipped expected entries."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,10 @@ import pytest
 
 from fleetqual.selftest.files.gguf import faulty_gguf
 from fleetqual.selftest.injections import GgufInjection
+from runner.stored.store import Store
+from runner.stored.tables import RunRow
 from tests.command import Done, fleetqual, matrix, query
+from tests.engines import environments_of
 from tests.paths import TINY_CHAT
 
 F32 = TINY_CHAT / "tiny-chat-f32.gguf"
@@ -45,16 +50,46 @@ def _copies(folder: Path) -> dict[str, Path]:
     }
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path]:
+    folder = tmp_path_factory.mktemp("faults")
+    path, results = matrix(folder / "faults.yaml", _copies(folder)), folder / "results"
+    engines = environments_of("llama_cpp", folder)
+    return fleetqual("run", path, "--results", results, environments=engines), results
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["expected-in-force", "none-expected"])
 def expected_in_force(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
 @pytest.fixture(scope="module")
-def judged(expected_in_force: bool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path]:
-    folder = tmp_path_factory.mktemp("faults")
-    path = matrix(folder / "faults.yaml", _copies(folder), expected=expected_in_force)
-    return fleetqual("run", path, "--results", folder / "results"), folder / "results"
+def judged(
+    expected_in_force: bool, ran: tuple[Done, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Done, Path]:
+    if expected_in_force:
+        return ran
+    results = tmp_path_factory.mktemp("undeclared") / "results"
+    shutil.copytree(ran[1], results)
+    _declare_nothing(results)
+    return fleetqual("check", "--results", results), results
+
+
+def _declare_nothing(results: Path) -> None:
+    """Make it the run of the same matrix without ``expected``: only the judgement differs."""
+    store = Store(str(results))
+    (run,) = store.runs()
+    for file in store.files(run, "runs"):
+        rows = store.read_file(f"runs/{run}/{file}").to_pylist()
+        config = [json.loads(row["config"]) | {"expected": []} for row in rows]
+        changed = [
+            RunRow(**row | {"config": json.dumps(told)})
+            for row, told in zip(rows, config, strict=True)
+        ]
+        store.write(run, "runs", Path(file).stem, changed)
+    for made in ("verdicts", "qualification"):
+        shutil.rmtree(results / "runs" / run / made)
+    (results / "runs" / run / "verified.json").unlink()
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from tests.command import EXPECTED, TINY_CHAT, fleetqual, matrix, query
+from tests.command import EXPECTED, FEW, TINY_CHAT, fleetqual, matrix, query
+from tests.engines import environments_of
 
 _GGUF = TINY_CHAT / "tiny-chat-f32.gguf"
 
 
-def _run(path: Path, results: Path, code: int) -> list[dict[str, Any]]:
-    done = fleetqual("run", path, "--results", results, "--run-id", "versions")
+def _run(path: Path, engine: str, code: int) -> list[dict[str, Any]]:
+    results, engines = path.parent / "results", environments_of(engine, path.parent)
+    done = fleetqual("run", path, "--results", results, environments=engines)
     assert done.code == code, done.out + done.err
     return query(
         results,
@@ -25,7 +27,7 @@ def _mlx(folder: Path) -> Path:
     return matrix(
         folder / "versions.yaml",
         {},
-        suites=["smoke"],
+        suites=[str(FEW)],
         engines=[
             {"engine": "mlx", "name": f"mlx-{version}", "version": version, "passes": ["structure"]}
             for version in ("0.31.3", "0.32.2")
@@ -51,7 +53,7 @@ def _mlx(folder: Path) -> Path:
 
 
 def test_sql_tells_two_versions_of_mlx_and_its_server_apart(tmp_path: Path) -> None:
-    rows = _run(_mlx(tmp_path), tmp_path / "results", code=3)
+    rows = _run(_mlx(tmp_path), "mlx", code=3)
     served = {(r["engine"], r["engine_version"], r["serving"]) for r in rows}
     assert served == {
         ("mlx-0.31.3", "0.31.3", "in_process"),
@@ -82,7 +84,7 @@ def test_sql_tells_two_versions_of_llama_cpp_apart(tmp_path: Path) -> None:
             for version in ("0.3.35", "0.3.36")
         ],
     )
-    rows = _run(path, tmp_path / "results", code=3)
+    rows = _run(path, "llama_cpp", code=3)
     versions = {r["engine"]: r["engine_version"] for r in rows}
     assert versions == {"llama_cpp-0.3.35": "0.3.35", "llama_cpp-0.3.36": "0.3.36"}
     assert {r["verdict"] for r in rows if r["stage"] == "logits"} == {"qualified"}

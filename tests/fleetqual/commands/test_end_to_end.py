@@ -1,9 +1,9 @@
 """Whole runs through the command line, on the real engine: what users see when things go wrong."""
 
 import csv
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +13,8 @@ import psutil
 import pytest
 import yaml
 
-from tests.command import SMOKE, fleetqual, matrix, query
-from tests.engines import failing_llama_cpp
+from tests.command import COMMAND, FEW, SMOKE, fleetqual, matrix, query, with_engines
+from tests.engines import environments_of, failing_llama_cpp
 from tests.paths import ROOT, TINY_CHAT
 
 F32 = TINY_CHAT / "tiny-chat-f32.gguf"
@@ -29,6 +29,11 @@ def _engine(name: str, **more: Any) -> dict[str, Any]:
         "options": OPTIONS,
         **more,
     }
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environments_of("llama_cpp", tmp_path_factory.mktemp("llama_cpp"))
 
 
 def test_the_smoke_matrix_qualifies_and_says_its_scope(tmp_path: Path) -> None:
@@ -79,7 +84,9 @@ def test_a_mistake_in_the_matrix_ends_the_process_with_2_and_nothing_is_run(tmp_
     assert not (tmp_path / "results").exists()
 
 
-def test_a_crash_a_hang_and_a_missing_environment_are_no_divergence(tmp_path: Path) -> None:
+def test_a_crash_a_hang_and_a_missing_environment_are_no_divergence(
+    llama_cpp: Path, tmp_path: Path
+) -> None:
     folders = {name: tmp_path / name for name in ("segfault", "hang")}
     for folder in folders.values():
         folder.mkdir()
@@ -92,8 +99,9 @@ def test_a_crash_a_hang_and_a_missing_environment_are_no_divergence(tmp_path: Pa
             _engine("hang", python=failing_llama_cpp(folders["hang"], "hang", 80), timeout_s=25),
             _engine("healthy"),
         ],
+        suites=[str(FEW)],
     )
-    done = fleetqual("run", path, "--results", tmp_path / "results")
+    done = fleetqual("run", path, "--results", tmp_path / "results", environments=llama_cpp)
     assert done.code == 3, done.out + done.err
     rows = query(
         tmp_path / "results",
@@ -120,20 +128,28 @@ def test_a_crash_a_hang_and_a_missing_environment_are_no_divergence(tmp_path: Pa
     assert {row["engine"] for row in kept} == {"segfault", "hang", "healthy"}
 
 
-def test_kill_and_resume_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    results = tmp_path / "results"
+@pytest.fixture(scope="module")
+def resumed(
+    llama_cpp: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[Path, int]]:
+    """A run that was killed and resumed, and when the attempts before were written."""
+    folder = tmp_path_factory.mktemp("resumed")
+    results = folder / "results"
     files = {n: TINY_CHAT / f"tiny-chat-{n}.gguf" for n in ("f16", "bf16", "f32")}
     path = matrix(
-        tmp_path / "resume.yaml",
+        folder / "resume.yaml",
         files,
         engines=[{**_engine("llama_cpp"), "passes": ["deployed"]}],
         margin=2e-3,
+        suites=[str(FEW)],
     )
-    command = [
-        str(Path(sys.executable).parent / "fleetqual"),
-        *("run", str(path), "--results", str(results), "--run-id", "killed"),
-    ]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    asked = ("run", path, "--results", results, "--run-id", "killed")
+    process = subprocess.Popen(
+        [COMMAND, *map(str, asked)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        env=with_engines(llama_cpp),
+    )
     attempts = results / "runs" / "killed" / "attempts"
     deadline, engines = time.monotonic() + 120, list[psutil.Process]()
     while not (engines and list(attempts.glob("*.parquet"))) and time.monotonic() < deadline:
@@ -145,10 +161,15 @@ def test_kill_and_resume_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
     assert psutil.wait_procs(engines, timeout=20)[1] == [], "no engine outlives a killed run"
     before = {p: p.stat().st_mtime_ns for p in attempts.glob("*.parquet")}
     assert 0 < len(before) < 3
-    done = fleetqual(
-        "run", path, "--results", results, "--run-id", "killed", "--resume", timeout=300
-    )
+    done = fleetqual(*asked, "--resume", timeout=300, environments=llama_cpp)
     assert done.code == 0, done.out + done.err
+    return results, before
+
+
+def test_kill_and_resume_loses_nothing_and_doubles_nothing(
+    resumed: tuple[Path, dict[Path, int]],
+) -> None:
+    results, before = resumed
     rows = query(
         results, "select cell_id, count(*) as n from attempts where status = 'ok' group by 1"
     )
@@ -166,15 +187,16 @@ def _engines_of(driver: int) -> list[psutil.Process]:
     return found
 
 
-def test_a_flipped_bit_is_caught_and_the_rest_is_still_judged(tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    path = matrix(
-        tmp_path / "bits.yaml",
-        {"f32": F32, "f16": TINY_CHAT / "tiny-chat-f16.gguf"},
-        engines=[{**_engine("llama_cpp"), "passes": ["deployed"]}],
+def test_a_flipped_bit_is_caught_and_the_rest_is_still_judged(
+    resumed: tuple[Path, dict[Path, int]], tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(resumed[0], tmp_path / "results"))
+    rows = query(
+        results,
+        "select p.cell_id, p.variant, q.verdict from plan p "
+        "join qualification q using (run_id, cell_id, node_id) where p.reason is null",
     )
-    assert fleetqual("run", path, "--results", results).code == 0
-    rows = query(results, "select cell_id, variant from plan where reason is null")
+    assert {row["verdict"] for row in rows} == {"qualified"}
     cells = {row["variant"]: row["cell_id"] for row in rows}
     (run,) = (results / "runs").iterdir()
     file, *_ = sorted((run / "traces").glob(f"{cells['f32'].replace(':', '-')}*.parquet"))

@@ -155,6 +155,13 @@ def test_an_unknown_fault_is_told(ids: list[str], told: str) -> None:
         choose((CATALOGUE,), ids)
 
 
+def test_one_strength_of_a_sweep_can_be_chosen() -> None:
+    assert len(choose((CATALOGUE,), ["matrix-scaled"])) == 3
+    assert [f.id for f in choose((CATALOGUE,), ["matrix-scaled@1.01"])] == ["matrix-scaled@1.01"]
+    with pytest.raises(UserError, match="did you mean 'matrix-scaled@"):
+        choose((CATALOGUE,), ["matrix-scaled@1.02"])
+
+
 def test_an_unknown_mutation_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "faults.yaml"
     path.write_text(
