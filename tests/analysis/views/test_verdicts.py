@@ -93,7 +93,7 @@ def test_a_case_that_failed_before_its_probes_is_never_a_match(bench: Bench) -> 
     bench.attempt.fail("detokenize", "detokenize/emoji", "boom")
     for trace in bench.attempt.find("detokenize", "detokenize/emoji"):
         trace.columns["probe"] = "*"
-    assert (yield).stage("detokenize")["reason"].startswith("2 of 2 not compared")
+    assert (yield).stage("detokenize")["reason"].startswith("2 of 2 cases not compared")
 
 
 @arranged
