@@ -91,19 +91,19 @@ def _print(out: Console, summary: Summary, run: str) -> None:
     broken = [row for row in summary.quarantined if row not in summary.lost_evidence]
     _print_list(
         out,
-        "Broken judgements (made again from the evidence; nothing is lost)",
+        "Damaged judgements (computed again from the evidence; nothing is lost)",
         broken,
         lambda r: f"{r['file']}: {r['reason']}",
     )
     _print_list(
         out,
-        "Unexpected passes (declared, but no longer there)",
+        "Unexpected passes (a declared difference did not occur)",
         summary.unexpected_passes,
         _passed,
     )
     _print_list(
         out,
-        "Quarantined files (no evidence; run again what they held with --resume)",
+        "Quarantined files (not used as evidence; run their cells again with --resume)",
         summary.lost_evidence,
         lambda r: f"{r['file']}: {r['reason']}",
     )

@@ -57,7 +57,7 @@ def _cell(root: Xml.Element, summary: Summary, row: dict[str, Any]) -> None:
             told = [verdict["verdict"], verdict["reason"], verdict["explanation"]]
             _case(suite, label, stage, outcome, ": ".join(t for t in dict.fromkeys(told) if t))
     for entry in summary.of_cell(row, summary.unexpected_passes):
-        text = f"unexpected pass: {entry['reason']} no longer occurs"
+        text = f"unexpected pass: {entry['reason']} did not occur"
         _case(suite, label, f"expected[{entry['entry']}] {entry['stage']}", "failure", text)
 
 

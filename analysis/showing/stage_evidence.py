@@ -48,9 +48,9 @@ _ODDS = """
 """
 _SENTENCES = {
     "qualified": "Nothing to fix: every required part agrees with the truth.",
-    "inconclusive": "Not decided: the evidence neither clears this cell nor blames a part of it.",
-    "error": "Nothing to judge: no attempt at this cell came to its end.",
-    "not_observed": "Only timed: whether its answers are right is for the other passes to say.",
+    "inconclusive": "Not decided: the evidence does not show a fault, and does not exclude one.",
+    "error": "Nothing to judge: no attempt at this cell finished.",
+    "not_observed": "Only timed: the other passes judge whether its answers are right.",
 }
 
 
@@ -63,28 +63,23 @@ def sentence(cell: dict[str, Any], stages: list[dict[str, Any]]) -> str:
     """
     culprit = cell["culprit"]
     if culprit == "instrument":
-        return (
-            "The measurement itself is not steady, so that no number of this cell can be trusted."
-        )
+        return "The measurement itself is not repeatable: no number of this cell can be trusted."
     if cell["verdict"] != "divergent":
         return _SENTENCES[cell["verdict"]]
     if culprit is None:
-        return "The answers are wrong, but the parts that could be to blame were not all seen."
+        return "The answers are wrong, but not all parts that can cause this were observed."
     if culprit == "interface":
         return (
-            "Every part is right by itself and the whole is wrong: look at how the chat path calls "
+            "Each part is right alone, but the whole is wrong: check how the chat path calls "
             "its parts."
         )
     if "/" in culprit:
         *others, last = culprit.split("/")
-        return (
-            f"The fault lies in {', '.join(others)} or {last}: this engine hides too much to say "
-            "in which."
-        )
+        return f"The fault lies in {', '.join(others)} or {last}: this engine hides which of them."
     does = next((s["does"] for s in stages if s["stage"] == culprit), None)
     sure = {
-        "yes": "; putting parts in its place confirms it",
-        "no": "; swapping it does not confirm it",
+        "yes": "; a swap of this part confirms it",
+        "no": "; a swap of this part does not confirm it",
     }
     what = f", the part that {does}" if does else ""
     return f"The fault lies in {culprit}{what}{sure.get(cell['confirmed'], '')}."

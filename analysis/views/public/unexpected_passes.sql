@@ -1,4 +1,4 @@
--- One row is a declared difference of a (cell, node) that no longer occurs.
+-- One row is a declared difference of a (cell, node) that did not occur.
 --
 -- Declared differences that no longer occur: their cases ran, were compared, and all agree now.
 --

@@ -52,7 +52,7 @@ def test_the_first_sentence_says_which_part_to_fix_and_how_sure_that_is(
     text = told(bench, capsys)
     assert first_sentence(text).startswith(
         "The fault lies in template, the part that turns messages and tools into the prompt text; "
-        "putting parts in its place confirms it."
+        "a swap of this part confirms it."
     )
     assert "confirmed: yes" in text
     for shown in (text, page(bench, tmp_path)):
@@ -63,11 +63,11 @@ def test_the_first_sentence_says_which_part_to_fix_and_how_sure_that_is(
 
 FIRST_SENTENCES = {
     "none": "Nothing to fix: every required part agrees",
-    "interface": "Every part is right by itself and the whole is wrong",
-    "instrument": "The measurement itself is not steady",
-    "margin": "Not decided: the evidence neither clears this cell nor blames",
-    "hidden": "Every part is right by itself and the whole is wrong",
-    "crashed": "Nothing to judge: no attempt at this cell came to its end",
+    "interface": "Each part is right alone, but the whole is wrong",
+    "instrument": "The measurement itself is not repeatable",
+    "margin": "Not decided: the evidence does not show a fault",
+    "hidden": "Each part is right alone, but the whole is wrong",
+    "crashed": "Nothing to judge: no attempt at this cell finished",
 }
 
 
