@@ -2,7 +2,8 @@
 
 from tests.runner.asking import ENGINES, ask
 
-#: Made once for each engine. Six conversations: prompts of different lengths, answers of 2 to 20 ids, each answered alone.
+#: Six conversations, held once for each engine: prompts of different lengths, answers of 2 to 20
+#: ids, each answered alone.
 _CONVERSATIONS = """
 QUESTIONS = ["Count from 3 to 9.", "What is 3 + 4?", "Hello!", "Repeat: “ok” “river”",
              "Is 48 greater than 17?", "Count by 4 from 12, 7 numbers."]
