@@ -1,0 +1,1 @@
+"""Evidence into verdicts: the gate, the catalog, relations built when they are asked for."""

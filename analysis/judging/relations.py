@@ -36,7 +36,10 @@ class Relations:
         self._define_wording()
 
     def _define_wording(self) -> None:
-        self._con.execute(f"CREATE SCHEMA IF NOT EXISTS {WORDING}")
+        schemas = self._con.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()
+        if (WORDING,) in schemas:
+            return
+        self._con.execute(f"CREATE SCHEMA {WORDING}")
         for path in sorted((VIEWS / WORDING).glob("*.sql")):
             text = path.read_text(encoding="utf-8")
             try:

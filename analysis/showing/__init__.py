@@ -1,0 +1,1 @@
+"""Verdicts for people: check, explain, report, JUnit and users' SQL."""

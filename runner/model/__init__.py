@@ -1,0 +1,1 @@
+"""A model's files, read without an engine: tensors, facts, digests and copies."""

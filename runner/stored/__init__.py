@@ -1,0 +1,1 @@
+"""What is stored: the tables, the Parquet store, trace digests and references."""

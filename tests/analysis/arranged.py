@@ -15,12 +15,15 @@ run of its own; the second half looks at its own run::
 
 import inspect
 from collections.abc import Callable, Generator
-from typing import Any
+from pathlib import Path
+from typing import Self
 
 import pytest
 
+from analysis.judging.catalog import open_catalog
+from runner.stored.store import Store
 from tests.analysis.conftest import Judged
-from tests.analysis.handmade import Bench
+from tests.analysis.handmade import RUN, Bench
 
 Halves = Generator[None, Judged, None]
 
@@ -51,25 +54,29 @@ def arranged(test: Callable[..., Halves]) -> Callable[..., None]:
 class Arrangements:
     """The chosen tests of one file, each run up to its ``yield``, and what was judged of them."""
 
-    def __init__(self, request: pytest.FixtureRequest, together: Callable[..., Any]) -> None:
-        chosen = {
-            item.name: item
-            for item in request.session.items
-            if isinstance(item, pytest.Function)
-            and item.module is request.module
-            and hasattr(item.function, "first_half")
-        }
+    def __init__(self, request: pytest.FixtureRequest, root: Path) -> None:
         self._halves: dict[str, Halves] = {}
         self._failed: dict[str, Exception] = {}
-        self._judged: dict[str, Judged] = together(
-            lambda bench, name: self._arrange(bench, chosen[name]), chosen
-        )
+        self._runs: dict[str, str] = {}
+        for item in request.session.items:
+            if (
+                isinstance(item, pytest.Function)
+                and item.module is request.module
+                and hasattr(item.function, "first_half")
+            ):
+                self._arrange(item, root)
+        ids = list(self._runs.values())
+        self._catalog = open_catalog(Store(str(root)), ids, judging=ids)
 
-    def _arrange(self, bench: Bench, item: pytest.Function) -> None:
+    def _arrange(self, item: pytest.Function, root: Path) -> None:
+        number = len(self._runs)
+        bench = Bench(root, run_id=f"{RUN}-{number}", references=f"references-{number}")
+        self._runs[item.name] = bench.run_id
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         halves = self._halves[item.name] = item.function.first_half(bench, **parameters)
         try:
             next(halves)
+            bench.write()
         except Exception as error:
             # It is the failure of this test alone, and is raised where that runs.
             self._failed[item.name] = error
@@ -84,7 +91,13 @@ class Arrangements:
         if name in self._failed:
             raise self._failed[name]
         try:
-            self._halves[name].send(self._judged[name])
+            self._halves[name].send(Judged(self._catalog, self._runs[name]))
         except StopIteration:
             return
         raise RuntimeError(f"{name} yields more than once")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._catalog.close()

@@ -1,17 +1,16 @@
 """Fixtures: a clean run in the making, and its judged catalog."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from analysis.judging.catalog import Catalog, open_catalog
+from analysis.showing.summary import summarise
 from runner.stored.store import Store
 from tests.analysis.handmade import RUN, Bench
-
-Key = TypeVar("Key")
 
 
 class Judged:
@@ -40,6 +39,11 @@ class Judged:
         (row,) = self.rows("qualification", f"cell_id = '{cell}'")
         return row
 
+    @property
+    def exit_code(self) -> int:
+        """What ``fleetqual check`` exits with."""
+        return summarise(self.catalog, self.run_id).exit_code
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
@@ -58,39 +62,12 @@ def judged() -> Iterator[Callable[[Bench], Judged]]:
         yield judge
 
 
-Together = Callable[[Callable[[Bench, Key], object], Iterable[Key]], dict[Key, Judged]]
-
-
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together[Any]]:
-    """Judge a table of benches in one catalog, each as a run of its own.
-
-    A catalog costs about the same for one run and for twenty. ``arrange`` is called with a clean
-    bench for each key of the table.
-    """
-    with ExitStack() as stack:
-
-        def judge(
-            arrange: Callable[[Bench, Key], object], table: Iterable[Key]
-        ) -> dict[Key, Judged]:
-            root = tmp_path_factory.mktemp("together")
-            runs: dict[Key, str] = {}
-            for number, key in enumerate(table):
-                run_id = f"{RUN}-{number}"
-                bench = Bench(root, run_id=run_id, references=f"references-{number}")
-                arrange(bench, key)
-                bench.write()
-                runs[key] = run_id
-            ids = list(runs.values())
-            catalog = stack.enter_context(open_catalog(Store(str(root)), ids, judging=ids))
-            return {key: Judged(catalog, run_id) for key, run_id in runs.items()}
-
-        yield judge
-
-
-@pytest.fixture(scope="module")
-def arrangements(request: pytest.FixtureRequest, together: Together[str]) -> object:
+def arrangements(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[object]:
     """All tests of this file that are written in two halves, arranged and judged."""
     from tests.analysis.arranged import Arrangements
 
-    return Arrangements(request, together)
+    with Arrangements(request, tmp_path_factory.mktemp("arranged")) as arrangements:
+        yield arrangements

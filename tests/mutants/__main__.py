@@ -5,6 +5,7 @@ and stands in ``explained.yaml`` with the reason. The exit code is 1 when one su
 """
 
 import argparse
+import itertools
 import os
 import queue
 import random
@@ -21,7 +22,7 @@ from pathlib import Path
 import yaml
 
 from tests.mutants.mutant import Mutant
-from tests.mutants.targets import covering_tests, files, mutants_of
+from tests.mutants.targets import covering_tests, files, mutants_of, parses
 
 ROOT = Path(__file__).parents[2]
 EXPLAINED = Path(__file__).parent / "explained.yaml"
@@ -33,7 +34,8 @@ def chosen(root: Path, pattern: str, most: int, seed: int) -> list[Mutant]:
     """Return at most ``most`` mutants of the files that fit, drawn evenly over all of them."""
     names = [name for name in files(root) if fnmatch(name, pattern)]
     everything = [mutant for name in names for mutant in mutants_of(root, name)]
-    return random.Random(seed).sample(everything, min(most, len(everything)))
+    random.Random(seed).shuffle(everything)
+    return list(itertools.islice(filter(parses, everything), most))
 
 
 def explained(path: Path = EXPLAINED) -> dict[tuple[str, str, str], str]:
@@ -60,8 +62,8 @@ def copied(root: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def run_tests(root: Path, tests: Sequence[str], timeout_s: float) -> bool:
-    """Whether all tests pass, in the order given; those that take too long do not.
+def run_tests(root: Path, tests: Sequence[str], timeout_s: float) -> str:
+    """Run tests in the order given; return ``killed``, ``survived`` or ``timed out``.
 
     Raises:
         RuntimeError: pytest could not run them at all.
@@ -74,22 +76,22 @@ def run_tests(root: Path, tests: Sequence[str], timeout_s: float) -> bool:
             command, cwd=root, env=environment, capture_output=True, text=True, timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
-        return False
+        return "timed out"
     if done.returncode not in (_PASSED, *_NOTICED):
         raise RuntimeError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-2000:]}")
-    return done.returncode == _PASSED
+    return "survived" if done.returncode == _PASSED else "killed"
 
 
-def survivors(
+def outcomes(
     root: Path, mutants: Sequence[Mutant], jobs: int, timeout_s: float
-) -> Iterator[tuple[Mutant, bool]]:
-    """Yield each mutant with whether it survived, as they come to their end."""
+) -> Iterator[tuple[Mutant, str]]:
+    """Yield each mutant with what ``run_tests`` returned, as they come to their end."""
     with ExitStack() as stack:
         free: queue.Queue[Path] = queue.Queue()
         for _ in range(jobs):
             free.put(stack.enter_context(copied(root)))
 
-        def survives(mutant: Mutant) -> bool:
+        def tested(mutant: Mutant) -> str:
             copy = free.get()
             try:
                 mutant.apply(copy)
@@ -99,7 +101,7 @@ def survivors(
                 free.put(copy)
 
         with ThreadPoolExecutor(jobs) as pool:
-            asked = {pool.submit(survives, mutant): mutant for mutant in mutants}
+            asked = {pool.submit(tested, mutant): mutant for mutant in mutants}
             for future in as_completed(asked):
                 yield asked[future], future.result()
 
@@ -116,15 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mutants = chosen(ROOT, asked.files, asked.most, asked.seed)
     wanted = dict.fromkeys(test for mutant in mutants for test in covering_tests(mutant.file))
     with copied(ROOT) as copy:
-        if not run_tests(copy, list(wanted), 4 * asked.timeout):
-            print("the tests fail without any change: fix them first")
+        if (found := run_tests(copy, list(wanted), 4 * asked.timeout)) != "survived":
+            print(f"without any change the tests were {found}: fix them first")
             return 1
     known, left = explained(), list[Mutant]()
-    for number, (mutant, survived) in enumerate(
-        survivors(ROOT, mutants, asked.jobs, asked.timeout), start=1
+    for number, (mutant, outcome) in enumerate(
+        outcomes(ROOT, mutants, asked.jobs, asked.timeout), start=1
     ):
         reason = known.get((mutant.file, mutant.line_text, mutant.change))
-        says = "killed  " if not survived else "survived" if reason is None else "explained"
+        survived = outcome == "survived"
+        says = "explained" if survived and reason is not None else outcome
         print(f"[{number}/{len(mutants)}] {says} {mutant.file}:{mutant.line}: {mutant.change}")
         if survived and reason is None:
             left.append(mutant)

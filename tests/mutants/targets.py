@@ -60,13 +60,16 @@ def files(root: Path) -> list[str]:
 
 
 def mutants_of(root: Path, file: str) -> list[Mutant]:
-    """Return all mutants of a file that parse, in the order of their places."""
+    """Return all mutants of a file, in the order of their places."""
     text = (root / file).read_text(encoding="utf-8")
-    make, parses = (
-        (sql_mutants, sql_parses) if file.endswith(".sql") else (python_mutants, python_parses)
-    )
-    found = [mutant for mutant in make(file, text) if parses(mutant.changed)]
-    return sorted(found, key=lambda m: (m.start, m.end, m.replacement))
+    make = sql_mutants if file.endswith(".sql") else python_mutants
+    return sorted(make(file, text), key=lambda m: (m.start, m.end, m.replacement))
+
+
+def parses(mutant: Mutant) -> bool:
+    """Whether the changed file is still SQL or Python; one that is not shows nothing."""
+    check = sql_parses if mutant.file.endswith(".sql") else python_parses
+    return check(mutant.changed)
 
 
 def covering_tests(file: str) -> list[str]:

@@ -5,7 +5,7 @@ CREATE MACRO wording.and_more(n, shown) AS CASE WHEN n > shown THEN format('; an
 CREATE MACRO wording.noted(notes) AS coalesce(' (noted, no alarm: ' || notes || ')', '');
 
 CREATE MACRO wording.differ_from_truth(divergent, n, truth, first_case, detail) AS
-    format('{} of {} differ from the {} truth; {}', divergent, n, truth, first_case) || coalesce(': ' || detail, '');
+    format('{} of {} differ from the {}; {}', divergent, n, truth, first_case) || coalesce(': ' || detail, '');
 
 CREATE MACRO wording.mean_kl(probe, mean_kl, ci_low, ci_high, margin, flips, n) AS
     coalesce(

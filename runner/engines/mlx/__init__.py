@@ -1,0 +1,1 @@
+"""mlx-lm: adapter, its own server, recipe and pins."""

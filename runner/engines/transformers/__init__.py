@@ -1,0 +1,1 @@
+"""transformers on torch: adapter, recipe and pins."""

@@ -1,0 +1,1 @@
+"""vLLM: adapter, its own server, recipe and pins."""

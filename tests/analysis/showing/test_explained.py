@@ -61,34 +61,39 @@ def test_the_first_sentence_says_which_part_to_fix_and_how_sure_that_is(
         assert "with the plain argmax of its own logits the symptom stays" in shown
 
 
-@pytest.mark.parametrize(
-    ("spoilt", "sentence"),
-    [
-        ("none", "Nothing to fix: every required part agrees"),
-        ("interface", "Every part is right by itself and the whole is wrong"),
-        ("instrument", "The measurement itself is not steady"),
-        ("margin", "Not decided: the evidence neither clears this cell nor blames"),
-        ("hidden", "Every part is right by itself and the whole is wrong"),
-        ("crashed", "Nothing to judge: no attempt at this cell came to its end"),
-    ],
-)
+FIRST_SENTENCES = {
+    "none": "Nothing to fix: every required part agrees",
+    "interface": "Every part is right by itself and the whole is wrong",
+    "instrument": "The measurement itself is not steady",
+    "margin": "Not decided: the evidence neither clears this cell nor blames",
+    "hidden": "Every part is right by itself and the whole is wrong",
+    "crashed": "Nothing to judge: no attempt at this cell came to its end",
+}
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run with one cell for each kind of first sentence; return its results root."""
+    cells = {name: Cell(f"c1:{name}") for name in FIRST_SENTENCES}
+    for name in ("interface", "hidden"):
+        cells[name].only.change("chain", "chain/plain", "whole", text="something else")
+    shown = cells["hidden"].only
+    shown.traces = [t for t in shown.traces if t.columns["stage"] != "template"]
+    noisy = true_logits(LOGITS[0]) + np.random.default_rng(1).normal(0, 1, (12, 32))
+    numbers = distribution(noisy, true_ids(LOGITS[0]))
+    cells["instrument"].only.change("instrument", LOGITS[0], "again", **numbers)
+    cells["margin"].pass_, cells["margin"].margin = "deployed", None
+    cells["crashed"].only.status = "crashed"
+    return Bench(tmp_path_factory.mktemp("spoilt"), cells=list(cells.values())).write()
+
+
+@pytest.mark.parametrize("name", FIRST_SENTENCES)
 def test_the_first_sentence_is_plain_whatever_the_verdict(
-    bench: Bench, capsys: Capture, spoilt: str, sentence: str
+    spoilt: str, capsys: Capture, name: str
 ) -> None:
-    attempt = bench.attempt
-    if spoilt in ("interface", "hidden"):
-        attempt.change("chain", "chain/plain", "whole", text="something else")
-    if spoilt == "hidden":
-        attempt.traces = [t for t in attempt.traces if t.columns["stage"] != "template"]
-    if spoilt == "instrument":
-        noisy = true_logits(LOGITS[0]) + np.random.default_rng(1).normal(0, 1, (12, 32))
-        numbers = distribution(noisy, true_ids(LOGITS[0]))
-        attempt.change("instrument", LOGITS[0], "again", **numbers)
-    if spoilt == "margin":
-        bench.cells[0].margin = None
-    if spoilt == "crashed":
-        attempt.status = "crashed"
-    assert first_sentence(told(bench, capsys)).startswith(sentence)
+    explain(spoilt, f"c1:{name}")
+    text = " ".join(capsys.readouterr().out.replace("│", " ").replace("║", " ").split())
+    assert first_sentence(text).startswith(FIRST_SENTENCES[name])
 
 
 def test_a_state_fault_tells_scenario_row_and_position(
@@ -102,7 +107,7 @@ def test_a_state_fault_tells_scenario_row_and_position(
     assert "The fault lies in state, the part that keeps sequences apart" in text
     assert "batched with 1 others, row 1: mean KL" in text
     assert "first differing position 32 (a border of 32)" in text
-    assert "no swap shows a fault of state" in text
+    assert "no swap tests state" in text
     assert "another answer" not in text.split("state: divergent")[1]
     assert "batched with 1 others, row 1: mean KL" in page(bench, tmp_path)
 

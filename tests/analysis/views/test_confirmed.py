@@ -139,10 +139,10 @@ def test_a_swap_confirms_a_culprit_where_its_placebo_does_not_do_the_same(
 
 #: Symptoms where a constant swap stood for a placebo, and what is said instead of a contrast.
 ALONE = {
-    "template-cure": "no other swap heals the text of a prompt",
-    "weights-alone": "no other facts were put in",
-    "logits-alone": "neither other tensors nor other facts were put in",
-    "parse": "it is the only divergent part that can make this",
+    "template-cure": "no other swap can correct the prompt text",
+    "weights-alone": "the facts agree",
+    "logits-alone": "tensors and facts agree",
+    "parse": "it is the only divergent stage that can cause this",
 }
 
 
@@ -155,7 +155,7 @@ def test_an_effect_that_stands_alone_claims_no_contrast(bench: Bench, name: str)
     arrange(bench, culprit, symptom, swaps | constant)
     cell = (yield).cell()
     assert cell["culprit"] == culprit
-    contrast = "nothing to contrast it with: " + ALONE.get(name, "")
+    contrast = "no control swap: " + ALONE.get(name, "")
     assert (contrast in cell["explanation"]) == (len(swaps) == 1)
     assert "with these prompt ids" not in cell["explanation"] or "tokenize" in name
 
@@ -194,13 +194,13 @@ def test_a_swap_without_its_effect_contradicts(bench: Bench, name: str) -> Halve
 
 
 OPEN: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
-    "no-symptom": ("template", RIGHT, {}, "no answer of the chain shows a symptom of it"),
+    "no-symptom": ("template", RIGHT, {}, "no chain answer shows a symptom of this stage"),
     # Other text from the same tokens: weights cannot make that.
     "foreign-symptom": (
         "weights",
         TEXT,
         {"infect/weights": RIGHT},
-        "no answer of the chain shows a symptom of it",
+        "no chain answer shows a symptom of this stage",
     ),
     "not-run": ("template", OTHER_PROMPT, {}, "no swap was run"),
     "failed": ("template", OTHER_PROMPT, {"cure/template": {"error": "boom"}}, "boom"),
@@ -210,32 +210,32 @@ OPEN: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         "tokenize",
         OTHER_PROMPT,
         {"cure/tokenize": RIGHT, "cure/template": RIGHT},
-        "another swap does the same: with the truth's prompt ids",
+        "a control swap has the same effect: with the truth's prompt ids",
     ),
     "infected-by-the-tensors": (
         "logits",
         WRONG,
         {"infect/logits": WRONG, "infect/weights": WRONG},
-        "another swap does the same: the reference taking the argmax of these logits",
+        "a control swap has the same effect: the reference taking the argmax of these logits",
     ),
     "healed-by-asking-again": (
         "sampling",
         WRONG,
         {"cure/sampling": RIGHT, "cure/tokenize": RIGHT},
-        "another swap does the same",
+        "a control swap has the same effect",
     ),
     "the-tokens-bring-it": (
         "stop",
         RUN_ON,
         {"cure/logits": RUN_ON, "infect/sampling": RUN_ON, "infect/logits": RUN_ON},
-        "another swap does the same",
+        "a control swap has the same effect",
     ),
     # The candidate's own logits cannot be asked for a prompt that it hides.
     "hidden-prompt": (
         "logits",
         {**WRONG, "prompt_ids": []},
         {"infect/logits": WRONG},
-        "no swap shows a fault of logits in such an answer",
+        "no swap tests logits with such an answer",
     ),
 }
 
@@ -269,7 +269,7 @@ def test_where_two_parts_could_have_made_it_no_swap_of_the_tokens_tells_which(
     cell = (yield).cell()
     assert cell["culprit"] == culprit
     assert cell["confirmed"] == "not_applicable"
-    assert f"no swap tells in {CASE} whether it or {rival} made the symptom" in cell["explanation"]
+    assert f"in {CASE} no swap separates this stage from {rival}" in cell["explanation"]
 
 
 @arranged

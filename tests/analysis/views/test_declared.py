@@ -1,14 +1,9 @@
 """Differences that are declared: expected within their scope, an unexpected pass when gone."""
 
-from collections.abc import Callable
-
-from analysis.showing.check import check
 from analysis.showing.summary import summarise
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Bench, Cell
-
-Judge = Callable[[Bench], Judged]
 
 
 def passes(found: Judged) -> list[dict[str, object]]:
@@ -80,12 +75,13 @@ def test_a_declaration_of_one_serving_is_missed_only_there(bench: Bench) -> Halv
     assert [row["cell_id"] for row in gone] == ["c1:server"]
 
 
-def test_a_declaration_that_no_longer_occurs_fails_the_check(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_declaration_that_no_longer_occurs_fails_the_check(bench: Bench) -> Halves:
     declare(bench, signature="p1:gone", tags=["nfd"])
-    found = judged(bench)
+    found = yield
     assert found.cell()["verdict"] == "qualified"
     assert [p["reason"] for p in passes(found)] == ["known"]
-    assert check(bench.results) == 1
+    assert found.exit_code == 1
 
 
 @arranged
@@ -96,15 +92,14 @@ def test_a_declaration_whose_cases_did_not_run_is_no_pass(bench: Bench) -> Halve
     assert passes(found) == []
 
 
-def test_of_signatures_by_case_each_that_is_gone_is_a_pass_of_its_own(
-    bench: Bench, judged: Judge
-) -> None:
+@arranged
+def test_of_signatures_by_case_each_that_is_gone_is_a_pass_of_its_own(bench: Bench) -> Halves:
     signature = nfd_signature(bench)
     declare(bench, signature={"tokenize/nfd": signature, "tokenize/ascii": "p1:gone"})
     declare(bench, signature={"tokenize/nfd": [signature], "template/*": "p1:elsewhere"})
     declare(bench, signature=signature, cases=["tokenize/nfd", "tokenize/ascii"])
-    found = judged(bench)
+    found = yield
     assert found.cell()["verdict"] == "qualified"
     told = [(p["entry"], p["reason"], p["first_case"]) for p in passes(found)]
     assert told == [(0, "known (tokenize/ascii)", "tokenize/ascii")]
-    assert check(bench.results) == 1
+    assert found.exit_code == 1

@@ -87,11 +87,15 @@ def other_count(attempt: Attempt) -> None:
     ("change", "culprit", "says"),
     [
         (other_prompt, PROMPT, "the prompt has 3 tokens, the reference's has 2"),
-        (other_words, GENERATION, "other words"),
-        (other_words_uncounted, "config/weights/template/tokenize/logits/state/sampling", "other"),
+        (other_words, GENERATION, "the words differ"),
+        (
+            other_words_uncounted,
+            "config/weights/template/tokenize/logits/state/sampling",
+            "the words differ",
+        ),
         (cut, ANSWER, "one text is a part of the other"),
         (longer, ANSWER, "one text is a part of the other"),
-        (other_spaces, f"{GENERATION}/{ANSWER}", "the same words otherwise put"),
+        (other_spaces, f"{GENERATION}/{ANSWER}", "the same words in another form"),
         (other_end, "stop/parse", "finish_reason is length, expected stop"),
         (other_message, "parse", "same text, different message"),
         (other_stream, ANSWER, "the streamed text differs"),
@@ -101,7 +105,7 @@ def other_count(attempt: Attempt) -> None:
             "stop/parse",
             "the stream's finish_reason is length",
         ),
-        (other_count, ANSWER, "same answer, but of 9 tokens, expected 4"),
+        (other_count, ANSWER, "the answer is the same, but it has 9 tokens, expected 4"),
     ],
 )
 def test_a_symptom_is_placed_among_the_hidden_stages_that_could_have_made_it(
@@ -115,7 +119,7 @@ def test_a_symptom_is_placed_among_the_hidden_stages_that_could_have_made_it(
     assert cell["culprits"] == culprit.replace("/", ", ")
     assert cell["confirmed"] == "not_applicable"
     assert says in cell["explanation"]
-    assert "hidden here" in cell["explanation"]
+    assert "; the server hides th" in cell["explanation"]
     assert "cannot be confirmed" in cell["explanation"]
 
 
@@ -163,7 +167,8 @@ def test_what_is_seen_and_agrees_is_taken_out_of_the_set(bench: Bench) -> Halves
     found = yield
     culprits = {name: found.cell(f"c1:{name}")["culprit"] for name in names}
     assert culprits == {"one": "template", "none": "interface", "reenacted": PROMPT}
-    assert "it is hidden here, and what else could" in found.cell("c1:one")["explanation"]
+    says = "the server hides this stage, and every other stage that could cause it agrees"
+    assert says in found.cell("c1:one")["explanation"]
 
 
 @arranged
@@ -215,8 +220,8 @@ def test_other_text_is_no_truth_where_the_reference_was_undecided_on_the_way(
     found = yield
     cell, row = found.cell("c1:one"), found.stage("chain", cell="c1:one")
     assert (cell["verdict"], cell["culprit"]) == ("inconclusive", None)
-    assert "by 0.1 nats only" in row["reason"]
-    assert "a tie (up to 0.5) cannot be told" in row["reason"]
+    assert "by only 0.1 nats" in row["reason"]
+    assert "this may be a tie (ties reach 0.5)" in row["reason"]
 
 
 @arranged
@@ -239,7 +244,7 @@ def test_no_numbers_of_the_reference_tell_nothing_about_ties(bench: Bench) -> Ha
     other_words(bench.attempt)
     row = (yield).stage("chain", cell="c1:one")
     assert row["verdict"] == "inconclusive"
-    assert "how sure the reference was" in row["reason"]
+    assert "the reference's lead is not known" in row["reason"]
 
 
 @arranged
@@ -294,8 +299,8 @@ def test_a_failing_case_is_told_and_hides_no_divergence_of_another(bench: Bench)
     assert verdicts == {"failed": "inconclusive", "differs": "divergent", "all": "inconclusive"}
     for name in verdicts:
         assert "HTTP 500: no such role" in found.cell(f"c1:{name}")["explanation"]
-    assert "of the chain 1 case failed" in found.cell("c1:failed")["explanation"]
-    assert "chain: 6 of 6 not compared" in found.cell("c1:all")["explanation"]
+    assert "1 case of the chain failed" in found.cell("c1:failed")["explanation"]
+    assert "chain: 6 of 6 cases not compared" in found.cell("c1:all")["explanation"]
 
 
 @arranged

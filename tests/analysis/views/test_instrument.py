@@ -24,7 +24,7 @@ def test_rows_that_stand_one_off_break_the_instrument(
     row = found.stage("instrument")
     assert row["verdict"] == "divergent"
     assert "its numbers are shifted by one position" in row["explanation"]
-    assert f"the one {where} it 100 %" in row["explanation"]
+    assert f"the row {where} it 100 %" in row["explanation"]
     assert [row["shift"] for row in found.rows("numeric.shifts")] == [shift]
     assert found.verdict("logits") == "inconclusive"
 
@@ -74,7 +74,7 @@ def test_without_an_own_answer_nothing_vouches_for_the_positions(bench: Bench) -
         name: found.stage("instrument", cell=f"c1:{name}") for name in ("short", "none", "failed")
     }
     assert {row["verdict"] for row in reasons.values()} == {"inconclusive"}
-    assert "too few to tell" in reasons["short"]["reason"]
+    assert "too few to show" in reasons["short"]["reason"]
     assert reasons["none"]["reason"] == "only 4 of 5 repeats answered"
     assert "boom" in reasons["failed"]["reason"]
 
@@ -98,7 +98,7 @@ def test_logits_that_were_never_computed_break_the_instrument(bench: Bench) -> H
         bench.attempt.change("instrument", ASKED[0], probe, **flat)
     found = yield
     assert found.verdict("instrument") == "divergent"
-    assert "there is no distribution" in found.stage("instrument")["explanation"]
+    assert "that is no distribution" in found.stage("instrument")["explanation"]
 
 
 @arranged

@@ -1,6 +1,7 @@
 """The numeric rule: KL, bounds, floor, family, and what makes numbers no evidence."""
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,27 @@ from tests.analysis.handmade import REQUIRED, Bench, Cell
 from tests.analysis.handmade_traces import Trace
 from tests.analysis.handmade_truth import LOGITS, distribution, true_ids, true_logits
 
+Kl = Callable[[list[float], list[float]], dict[str, Any]]
 
-def kl(p: list[float], q: list[float]) -> dict[str, Any]:
+
+@pytest.fixture(scope="module")
+def kl() -> Iterator[Kl]:
     """Compare two distributions (log-probabilities, the tail last) with ``positions.sql``."""
     with bare("sources.rules") as con:
-        con.execute(
-            "CREATE TABLE numeric.inputs AS SELECT 'reference' AS kind, 'r' AS run_id, "
-            "'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
-            "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
-            "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
-            "[?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
-            [p[:-1], p[-1], q[:-1], q[-1]],
-        )
-        (row,) = con.sql(view("positions")).to_arrow_table().to_pylist()
-    return dict(row)
+
+        def compare(p: list[float], q: list[float]) -> dict[str, Any]:
+            con.execute(
+                "CREATE OR REPLACE TABLE numeric.inputs AS SELECT 'reference' AS kind, "
+                "'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
+                "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
+                "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
+                "[?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
+                [p[:-1], p[-1], q[:-1], q[-1]],
+            )
+            (row,) = con.sql(view("positions")).to_arrow_table().to_pylist()
+            return dict(row)
+
+        yield compare
 
 
 logs = st.lists(st.floats(-30, 0, width=32), min_size=4, max_size=4)
@@ -38,7 +46,9 @@ relaxed = settings(max_examples=25, deadline=None)
 
 @relaxed
 @given(p=logs, q=logs)
-def test_kl_is_that_of_the_renormalised_distributions(p: list[float], q: list[float]) -> None:
+def test_kl_is_that_of_the_renormalised_distributions(
+    kl: Kl, p: list[float], q: list[float]
+) -> None:
     found = kl(p, q)["kl"]
     a, b = (np.exp(np.array(v, np.float64)) for v in (p, q))
     truth = float(stats.entropy(a / a.sum(), b / b.sum()))
@@ -48,7 +58,7 @@ def test_kl_is_that_of_the_renormalised_distributions(p: list[float], q: list[fl
 
 @relaxed
 @given(p=logs, shift=st.floats(-5, 5, width=32))
-def test_kl_is_zero_for_equal_and_for_shifted_numbers(p: list[float], shift: float) -> None:
+def test_kl_is_zero_for_equal_and_for_shifted_numbers(kl: Kl, p: list[float], shift: float) -> None:
     assert kl(p, p)["kl"] == pytest.approx(0, abs=1e-14)
     shifted = [float(np.float32(v) + np.float32(shift)) for v in p]
     assert kl(p, shifted)["kl"] < 1e-10
@@ -56,20 +66,22 @@ def test_kl_is_zero_for_equal_and_for_shifted_numbers(p: list[float], shift: flo
 
 @relaxed
 @given(p=logs, i=st.integers(0, 2), by=st.floats(0.125, 3, width=32))
-def test_kl_is_positive_as_soon_as_one_probability_moves(p: list[float], i: int, by: float) -> None:
+def test_kl_is_positive_as_soon_as_one_probability_moves(
+    kl: Kl, p: list[float], i: int, by: float
+) -> None:
     p = [max(v, -6.0) for v in p]
     moved = [v + by if k == i else v for k, v in enumerate(p)]
     assert kl(p, moved)["kl"] > 0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_has_no_kl(bad: float) -> None:
+def test_what_is_not_finite_has_no_kl(kl: Kl, bad: float) -> None:
     found = kl([-1.0, -1.0, -2.0], [-1.0, bad, -2.0])
     assert found["nonfinite"]
     assert found["kl"] is None
 
 
-def test_an_empty_tail_on_both_sides_is_no_defect() -> None:
+def test_an_empty_tail_on_both_sides_is_no_defect(kl: Kl) -> None:
     found = kl([-0.5, -1.0, -np.inf], [-0.6, -0.9, -np.inf])
     assert not found["nonfinite"]
     assert found["kl"] > 0
@@ -210,7 +222,7 @@ def test_a_bound_for_some_cases_excuses_no_others(bench: Bench) -> Halves:
     found = yield
     verdicts = {name: found.verdict("logits", f"c1:{name}") for name in noisy}
     assert verdicts == {name: verdict for name, (verdict, _, _) in noisy.items()}
-    assert "judged apart: 1 cases" in found.stage("logits", cell="c1:case")["explanation"]
+    assert "1 cases are judged apart" in found.stage("logits", cell="c1:case")["explanation"]
     assert found.stage("logits", "short", "c1:tag")["verdict"] == "expected"
     groups = {row["case_group"] for row in found.rows("verdicts", "stage = 'logits'")}
     assert groups == {"*", "short", "long"}
@@ -291,7 +303,9 @@ def test_numbers_that_no_instrument_vouches_for_are_no_evidence(bench: Bench) ->
         assert found.verdict("logits", f"c1:{name}") == "inconclusive"
         assert found.cell(f"c1:{name}")["verdict"] == "inconclusive"
     reasons = {name: found.stage("logits", cell=f"c1:{name}")["reason"] for name in names}
-    assert reasons["missing"].startswith("the instrument is inconclusive: the attempt left no")
+    assert reasons["missing"].startswith(
+        "the instrument is inconclusive: the attempt recorded nothing"
+    )
     assert "boom" in reasons["failed"]
     assert reasons["hidden"] == "the instrument is not observed: hidden"
 

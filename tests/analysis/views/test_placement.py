@@ -201,7 +201,7 @@ def test_what_was_not_observed_is_not_blamed_for_what_it_cannot_make(bench: Benc
     for name, culprit in (("hidden", "interface"), ("timed", None)):
         assert found.cell(f"c1:{name}")["verdict"] == "divergent"
         assert found.cell(f"c1:{name}")["culprit"] == culprit
-    assert "isolates none" in found.cell("c1:timed")["explanation"]
+    assert "isolates no stage" in found.cell("c1:timed")["explanation"]
 
 
 @arranged
@@ -212,4 +212,4 @@ def test_nothing_is_blamed_where_what_could_have_made_it_was_to_be_seen_and_fail
     bench.attempt.fail("detokenize", "detokenize/emoji", "boom")
     cell = (yield).cell()
     assert (cell["verdict"], cell["culprit"]) == ("divergent", None)
-    assert "detokenize: 2 of 2 not compared" in cell["explanation"]
+    assert "detokenize: 2 of 2 cases not compared" in cell["explanation"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.analysis.arranged import Halves, arranged
-from tests.analysis.conftest import Judged, Together
+from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Bench
 from tests.analysis.handmade_sampling import (
     PROMPT,
@@ -102,25 +102,20 @@ UNASKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({}, {"top_k": 40}, "only the 40 most probable occur"),
     ({}, {"top_p": 0.95}, "looks like top_p 0.95"),
-    ({"top_k": 5}, {}, "are tokens that what was asked leaves out"),
+    ({"top_k": 5}, {}, "are tokens that the request excludes"),
     ({"top_p": 0.9}, {}, "fits the request without its top_p"),
     ({"min_p": 0.1}, {}, "fits the request without its min_p"),
     ({}, {"temperature": 1.5, "top_k": 10}, "fits temperature 1.5, asked 1, and top_k 10"),
 ]
 
 
-@pytest.fixture(scope="module")
-def unasked(together: Together[int]) -> dict[int, Judged]:
-    def arrange(bench: Bench, number: int) -> None:
-        asked, applied, _ = UNASKED[number]
-        drawn(bench, "case", asked, applied, n=1000)
-
-    return together(arrange, range(len(UNASKED)))
-
-
-@pytest.mark.parametrize("number", range(len(UNASKED)))
-def test_what_was_not_asked_is_seen_and_named(unasked: dict[int, Judged], number: int) -> None:
-    found, says = unasked[number], UNASKED[number][2]
+@arranged
+@pytest.mark.parametrize(("asked", "applied", "says"), UNASKED)
+def test_what_was_not_asked_is_seen_and_named(
+    bench: Bench, asked: dict[str, Any], applied: dict[str, Any], says: str
+) -> Halves:
+    drawn(bench, "case", asked, applied, n=1000)
+    found = yield
     assert outcomes(found) == {"case": "mismatch"}
     assert says in found.stage("sampling")["explanation"]
     assert found.stage("sampling")["effect"] > 0.02
@@ -173,34 +168,27 @@ def test_where_one_token_holds_nearly_all_the_rare_ones_are_counted(bench: Bench
     assert outcomes((yield)) == {"alike": "match", "warm": "mismatch"}
 
 
+@arranged
+@pytest.mark.parametrize(
+    "value",
+    [{"counts": {"1": 5}}, {"nonfinite": 3}, {"draws": 20, "counts": {"1": 20}}, {"counts": {}}],
+)
 def test_draws_that_are_lost_or_stand_beside_nan_are_never_a_match(
-    together: Together[str],
-) -> None:
-    values: dict[str, dict[str, Any]] = {
-        "lost": {"counts": {"1": 5}},
-        "beside NaN": {"nonfinite": 3},
-        "too few": {"draws": 20, "counts": {"1": 20}},
-        "none": {"counts": {}},
-    }
-
-    def arrange(bench: Bench, name: str) -> None:
-        columns = drawn(bench, "case", {}, {})
-        columns["value"] = json.dumps(json.loads(columns["value"]) | values[name])
-
-    found = together(arrange, values)
-    verdicts = {name: run.verdict("sampling") for name, run in found.items()}
-    assert verdicts == dict.fromkeys(values, "inconclusive")
+    bench: Bench, value: dict[str, Any]
+) -> Halves:
+    columns = drawn(bench, "case", {}, {})
+    columns["value"] = json.dumps(json.loads(columns["value"]) | value)
+    assert (yield).verdict("sampling") == "inconclusive"
 
 
-def test_a_declared_bound_excuses_draws_that_lie_no_further(together: Together[float]) -> None:
-    expected = {0.5: "expected", 0.01: "divergent"}
-
-    def arrange(bench: Bench, bound: float) -> None:
-        drawn(bench, "case", {}, {"temperature": 0.8})
-        bench.expected = [{"stage": "sampling", "bound": bound, "reason": "its default"}]
-
-    found = together(arrange, expected)
-    assert {bound: run.verdict("sampling") for bound, run in found.items()} == expected
+@arranged
+@pytest.mark.parametrize(("bound", "verdict"), [(0.5, "expected"), (0.01, "divergent")])
+def test_a_declared_bound_excuses_draws_that_lie_no_further(
+    bench: Bench, bound: float, verdict: str
+) -> Halves:
+    drawn(bench, "case", {}, {"temperature": 0.8})
+    bench.expected = [{"stage": "sampling", "bound": bound, "reason": "its default"}]
+    assert (yield).verdict("sampling") == verdict
 
 
 # Greedy
@@ -239,24 +227,17 @@ NOT_BEST: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def not_best(together: Together[int]) -> dict[int, Judged]:
-    def arrange(bench: Bench, number: int) -> None:
-        asked, applied, _ = NOT_BEST[number]
-        case_id = plan_sampling(bench, "case", "greedy", **asked)
-        likely = [int(i) for i in np.random.default_rng(0).integers(0, 64, 100)]
-        columns = greedy(bench.attempt, case_id, prompt=likely, **applied)
-        if "logit_bias" in asked:
-            columns["value"] = json.dumps(json.loads(columns["value"]) | {"bias": {"13": 9.0}})
-
-    return together(arrange, range(len(NOT_BEST)))
-
-
-@pytest.mark.parametrize("number", range(len(NOT_BEST)))
+@arranged
+@pytest.mark.parametrize(("asked", "applied", "says"), NOT_BEST)
 def test_a_token_that_was_not_the_best_is_seen_and_explained(
-    not_best: dict[int, Judged], number: int
-) -> None:
-    row, says = not_best[number].stage("sampling"), NOT_BEST[number][2]
+    bench: Bench, asked: dict[str, Any], applied: dict[str, Any], says: str
+) -> Halves:
+    case_id = plan_sampling(bench, "case", "greedy", **asked)
+    likely = [int(i) for i in np.random.default_rng(0).integers(0, 64, 100)]
+    columns = greedy(bench.attempt, case_id, prompt=likely, **applied)
+    if "logit_bias" in asked:
+        columns["value"] = json.dumps(json.loads(columns["value"]) | {"bias": {"13": 9.0}})
+    row = (yield).stage("sampling")
     assert row["verdict"] == "divergent"
     assert says in row["explanation"]
     assert "at token" in row["explanation"]
@@ -271,41 +252,37 @@ def test_a_bias_towards_what_was_not_stored_leaves_nothing_to_compare(bench: Ben
     assert outcomes((yield)) == {"greedy": "no_truth", "draws": "error"}
 
 
-def test_a_tie_is_no_violation(together: Together[tuple[float, int]]) -> None:
-    """By how far the best token leads, and how many configurations the floor has."""
-    expected = {
-        (0.0005, 24): "qualified",
-        (0.005, 24): "qualified",
-        (0.05, 24): "divergent",
-        (0.0005, 0): "qualified",
-        (0.05, 0): "inconclusive",
-        (2.0, 0): "divergent",
-    }
+@arranged
+@pytest.mark.parametrize(
+    ("lead", "floors", "verdict"),
+    [
+        (0.0005, 24, "qualified"),
+        (0.005, 24, "qualified"),
+        (0.05, 24, "divergent"),
+        (0.0005, 0, "qualified"),
+        (0.05, 0, "inconclusive"),
+        (2.0, 0, "divergent"),
+    ],
+)
+def test_a_tie_is_no_violation(bench: Bench, lead: float, floors: int, verdict: str) -> Halves:
+    bench.floors = floors
+    case_id = plan_sampling(bench, "case", "greedy")
+    columns = greedy(bench.attempt, case_id)
+    step = 3
+    best, second = columns["top_ids"][step][:2]
+    first = columns["ref_topk_logprobs"][step][0]
+    columns["ref_topk_logprobs"][step][1] = columns["logprobs"][step] = first - lead
+    columns["output_ids"][step] = second
+    assert best != second
+    assert (yield).verdict("sampling") == verdict
 
-    def arrange(bench: Bench, key: tuple[float, int]) -> None:
-        lead, bench.floors = key
-        case_id = plan_sampling(bench, "case", "greedy")
-        columns = greedy(bench.attempt, case_id)
-        step = 3
-        best, second = columns["top_ids"][step][:2]
-        first = columns["ref_topk_logprobs"][step][0]
-        columns["ref_topk_logprobs"][step][1] = columns["logprobs"][step] = first - lead
-        columns["output_ids"][step] = second
-        assert best != second
 
-    found = together(arrange, expected)
-    assert {key: run.verdict("sampling") for key, run in found.items()} == expected
-
-
-def test_an_answer_without_its_numbers_is_never_a_match(together: Together[str]) -> None:
-    gone = ("output_ids", "top_ids", "logprobs")
-
-    def arrange(bench: Bench, name: str) -> None:
-        case_id = plan_sampling(bench, "case", "greedy")
-        greedy(bench.attempt, case_id)[name] = None
-
-    found = together(arrange, gone)
-    assert [found[name].verdict("sampling") for name in gone] == ["inconclusive"] * 3
+@arranged
+@pytest.mark.parametrize("gone", ["output_ids", "top_ids", "logprobs"])
+def test_an_answer_without_its_numbers_is_never_a_match(bench: Bench, gone: str) -> Halves:
+    case_id = plan_sampling(bench, "case", "greedy")
+    greedy(bench.attempt, case_id)[gone] = None
+    assert (yield).verdict("sampling") == "inconclusive"
 
 
 # Seeds
@@ -324,26 +301,20 @@ SEEDED: list[tuple[list[list[int]], float | None, tuple[str, str]]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def seeded(together: Together[int]) -> dict[int, Judged]:
-    def arrange(bench: Bench, number: int) -> None:
-        answers, logprob, _ = SEEDED[number]
-        seeds(bench.attempt, plan_sampling(bench, "case", "seed"), answers, logprob)
-
-    return together(arrange, range(len(SEEDED)))
-
-
-@pytest.mark.parametrize("number", range(len(SEEDED)))
-def test_seeds_are_honoured(seeded: dict[int, Judged], number: int) -> None:
-    found = seeded[number]
-    _, logprob, outcome = SEEDED[number]
+@arranged
+@pytest.mark.parametrize(("answers", "logprob", "outcome"), SEEDED)
+def test_seeds_are_honoured(
+    bench: Bench, answers: list[list[int]], logprob: float | None, outcome: tuple[str, str]
+) -> Halves:
+    seeds(bench.attempt, plan_sampling(bench, "case", "seed"), answers, logprob)
+    found = yield
     assert outcomes(found) == {"case 1": outcome[0], "case 2": outcome[1]}
     worst = {"mismatch": "divergent", "no_truth": "inconclusive", "error": "inconclusive"}
     verdicts = [worst[o] for o in outcome if o in worst]
     assert found.verdict("sampling") == (verdicts[0] if verdicts else "qualified")
     says = str(told(found)["case 1"]["detail"]) + str(told(found)["case 2"]["detail"])
-    assert ("so probable that chance makes it again" in says) == (logprob == -0.01)
-    assert ("the seed were ignored" in says) == (outcome[1] == "mismatch")
+    assert ("so probable that it repeats by chance" in says) == (logprob == -0.01)
+    assert ("the seed seems to be ignored" in says) == (outcome[1] == "mismatch")
 
 
 @arranged
@@ -356,10 +327,11 @@ def test_a_seed_that_was_not_tried_is_never_a_match(bench: Bench) -> Halves:
 # Missing is never a match
 
 
-def test_a_planned_measure_without_a_trace_is_never_a_match(together: Together[str]) -> None:
-    measures = ("draws", "greedy", "seed")
-    found = together(lambda bench, measure: plan_sampling(bench, "case", measure), measures)
-    assert [found[m].verdict("sampling") for m in measures] == ["inconclusive"] * 3
+@arranged
+@pytest.mark.parametrize("measure", ["draws", "greedy", "seed"])
+def test_a_planned_measure_without_a_trace_is_never_a_match(bench: Bench, measure: str) -> Halves:
+    plan_sampling(bench, "case", measure)
+    assert (yield).verdict("sampling") == "inconclusive"
 
 
 @arranged
@@ -377,7 +349,10 @@ def test_a_sampler_that_has_nothing_of_it_is_not_observed(bench: Bench) -> Halve
     case_id = plan_sampling(bench, "gone", "draws", min_p=0.1)
     bring(bench.attempt, case_id, "draws", observed="absent", error="no such parameter")
     row = (yield).stage("sampling")
-    assert (row["verdict"], row["reason"]) == ("not_observed", "absent: the engine has none of it")
+    assert (row["verdict"], row["reason"]) == (
+        "not_observed",
+        "absent: the engine has nothing that the cases ask for",
+    )
 
 
 @arranged

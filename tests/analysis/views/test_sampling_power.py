@@ -168,7 +168,7 @@ def test_the_weakest_of_all_tests_speaks_for_them(bench: Bench) -> Halves:
     seeds(bench.attempt, plan_sampling(bench, "seed", "seed"), [[1, 2]] * 4, -0.01)
     row = (yield).stage("sampling")
     assert row["verdict"] == "qualified"
-    assert "so probable that chance makes it again" in row["explanation"]
+    assert "so probable that it repeats by chance" in row["explanation"]
 
 
 @pytest.mark.parametrize(("n", "share"), [(500, 0.0), (500, 0.02), (2000, 0.3)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.analysis.arranged import Halves, arranged
-from tests.analysis.conftest import Judged, Together
+from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Bench, Cell
 from tests.analysis.handmade_state import (
     ANSWER,
@@ -65,22 +65,14 @@ CHANGED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def changed(together: Together[int]) -> dict[int, Judged]:
-    def arrange(bench: Bench, number: int) -> None:
-        kind, repeat, from_row, _ = CHANGED[number]
-        plan_state(bench, *KINDS)
-        change(bench.attempt, kind, repeat, **among(kind, repeat, moved(kind, from_row)))
-
-    return together(arrange, range(len(CHANGED)))
-
-
-@pytest.mark.parametrize("number", range(len(CHANGED)))
+@arranged
+@pytest.mark.parametrize(("kind", "repeat", "from_row", "says"), CHANGED)
 def test_what_others_change_is_divergent_and_says_in_which_form(
-    changed: dict[int, Judged], number: int
-) -> None:
-    kind, repeat, from_row, says = CHANGED[number]
-    found = changed[number]
+    bench: Bench, kind: str, repeat: int, from_row: int, says: str
+) -> Halves:
+    plan_state(bench, *KINDS)
+    change(bench.attempt, kind, repeat, **among(kind, repeat, moved(kind, from_row)))
+    found = yield
     row = found.stage("state")
     assert row["verdict"] == "divergent"
     assert row["first_case"] == f"state/{kind}"
@@ -92,17 +84,16 @@ def test_what_others_change_is_divergent_and_says_in_which_form(
     assert row["effect"] == told[repeat]["effect"] > 1e-3
 
 
-def test_rounding_within_the_margin_is_never_alarmed(together: Together[float]) -> None:
-    sizes = [10.0**power for power in np.linspace(-9, -5, 12)]
-
-    def arrange(bench: Bench, size: float) -> None:
-        plan_state(bench, "batched")
-        logits = alone_logits("batched")
-        noise = np.random.default_rng(sizes.index(size)).normal(0, size, logits.shape)
-        change(bench.attempt, "batched", 1, **among("batched", 1, logits + noise))
-
-    found = together(arrange, sizes)
-    assert [found[size].verdict("state") for size in sizes] == ["qualified"] * len(sizes)
+@arranged
+@pytest.mark.parametrize("seed", range(12))
+def test_rounding_within_the_margin_is_never_alarmed(bench: Bench, seed: int) -> Halves:
+    """Rounding of 1e-9 to 1e-5 in the logits."""
+    size = 10 ** np.linspace(-9, -5, 12)[seed]
+    plan_state(bench, "batched")
+    logits = alone_logits("batched")
+    near = logits + np.random.default_rng(seed).normal(0, size, logits.shape)
+    change(bench.attempt, "batched", 1, **among("batched", 1, near))
+    assert (yield).verdict("state") == "qualified"
 
 
 @arranged
@@ -191,34 +182,33 @@ def test_a_secret_of_another_in_the_own_answer_is_a_mismatch_unless_it_was_there
     assert found.verdict("state", "c1:always") == "qualified"
 
 
+@arranged
+@pytest.mark.parametrize(
+    ("lead", "floors", "verdict"),
+    [
+        (0.005, 24, "qualified"),
+        (0.02, 24, "divergent"),
+        (9.0, 24, "divergent"),
+        (-0.005, 24, "qualified"),
+        (-9.0, 24, "divergent"),
+        (-0.2, 0, "inconclusive"),
+        (-9.0, 0, "divergent"),
+        (0.0005, 0, "qualified"),
+        (0.2, 0, "inconclusive"),
+        (9.0, 0, "divergent"),
+    ],
+)
 def test_another_token_is_a_tie_within_what_benign_flips_reach(
-    together: Together[tuple[float, int]],
-) -> None:
-    """By how far the token led alone, and how many configurations the floor has."""
-    expected = {
-        (0.005, 24): "qualified",
-        (0.02, 24): "divergent",
-        (9.0, 24): "divergent",
-        (-0.005, 24): "qualified",
-        (-9.0, 24): "divergent",
-        (-0.2, 0): "inconclusive",
-        (-9.0, 0): "divergent",
-        (0.0005, 0): "qualified",
-        (0.2, 0): "inconclusive",
-        (9.0, 0): "divergent",
-    }
-
-    def arrange(bench: Bench, key: tuple[float, int]) -> None:
-        lead, bench.floors = key
-        plan_state(bench, "concurrent")
-        alone = distribution(alone_logits("concurrent", lead))
-        bench.attempt.change("state", "state/concurrent", "alone", **alone)
-        answered(bench, 0, output_ids=[ANSWER[0], 5, 30, 31])
-
-    found = together(arrange, expected)
-    assert {key: run.verdict("state") for key, run in found.items()} == expected
-    for run in found.values():
-        assert "token 2 of the answer is 5, alone it is 29" in str(rows(run, "concurrent")[0])
+    bench: Bench, lead: float, floors: int, verdict: str
+) -> Halves:
+    bench.floors = floors
+    plan_state(bench, "concurrent")
+    alone = distribution(alone_logits("concurrent", lead))
+    bench.attempt.change("state", "state/concurrent", "alone", **alone)
+    answered(bench, 0, output_ids=[ANSWER[0], 5, 30, 31])
+    found = yield
+    assert found.verdict("state") == verdict
+    assert "token 2 of the answer is 5, alone it is 29" in str(rows(found, "concurrent")[0])
 
 
 @arranged

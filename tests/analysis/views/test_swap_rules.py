@@ -10,14 +10,14 @@ def test_every_rule_speaks_of_known_swaps_and_of_stages() -> None:
             "WITH swaps AS (SELECT swap FROM sources.swap_kinds), "
             "known_stages AS (SELECT stage FROM sources.stages) "
             "SELECT swap FROM sources.swap_rules WHERE swap NOT IN (FROM swaps) UNION "
-            "SELECT p FROM (SELECT unnest(placebos) AS p FROM sources.swap_rules) "
+            "SELECT p FROM (SELECT unnest(controls) AS p FROM sources.swap_rules) "
             "WHERE p NOT IN (FROM swaps) UNION "
             "SELECT part FROM sources.swap_rules WHERE part NOT IN (FROM known_stages) UNION "
             "SELECT stage FROM sources.causes WHERE stage NOT IN (FROM known_stages)"
         ).fetchall()
         mute = con.execute(
             "SELECT * FROM sources.swap_rules "
-            "WHERE needed = (alone IS NOT NULL) OR needed AND len(placebos) = 0"
+            "WHERE needed = (alone IS NOT NULL) OR needed AND len(controls) = 0"
         ).fetchall()
     assert foreign == []
-    assert mute == [], "a row either needs its placebos or says why an effect may stand alone"
+    assert mute == [], "a row either needs its controls or says why an effect may stand alone"

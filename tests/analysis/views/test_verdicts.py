@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from analysis.judging.judge import open_judged
-from analysis.showing.check import check
 from runner.stored.store import Store
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
@@ -34,12 +33,14 @@ WRONG = {
 }
 
 
-def test_a_clean_cell_is_qualified_with_its_scope(bench: Bench, judged: Judge) -> None:
-    cell = judged(bench).cell()
+@arranged
+def test_a_clean_cell_is_qualified_with_its_scope(bench: Bench) -> Halves:
+    found = yield
+    cell = found.cell()
     assert cell["verdict"] == "qualified"
     assert cell["observed_stages"] == "9 of 11"
     assert cell["confirmed"] == "not_applicable"
-    assert check(bench.results) == 0
+    assert found.exit_code == 0
 
 
 def one_cell_each(bench: Bench, names: list[str]) -> dict[str, Attempt]:
@@ -48,30 +49,32 @@ def one_cell_each(bench: Bench, names: list[str]) -> dict[str, Attempt]:
     return {name: cell.only for name, cell in zip(names, bench.cells, strict=True)}
 
 
-def test_a_difference_is_placed_at_its_stage(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_difference_is_placed_at_its_stage(bench: Bench) -> Halves:
     for stage, attempt in one_cell_each(bench, ISOLATES).items():
         probe = "whole" if stage == "detokenize" else None
         attempt.change(stage, FIRST_CASE[stage], probe, **WRONG[stage])
-    found = judged(bench)
+    found = yield
     for stage in ISOLATES:
         cell = f"c1:{stage}"
         assert found.verdict(stage, cell) == "divergent"
         assert found.stage(stage, cell=cell)["first_case"] == FIRST_CASE[stage]
         assert found.cell(cell)["culprit"] == found.cell(cell)["culprits"] == stage
         assert found.cell(cell)["confirmed"] == "not_applicable"
-    assert check(bench.results) == 1
+    assert found.exit_code == 1
 
 
-def test_a_missing_trace_is_never_a_match(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_missing_trace_is_never_a_match(bench: Bench) -> Halves:
     for stage, attempt in one_cell_each(bench, [*ISOLATES, "logits"]).items():
         attempt.drop(stage, FIRST_CASE[stage])
-    found = judged(bench)
+    found = yield
     for stage in (*ISOLATES, "logits"):
         cell = f"c1:{stage}"
         assert found.verdict(stage, cell) == "inconclusive"
         assert "missing" in found.stage(stage, cell=cell)["reason"]
         assert found.cell(cell)["verdict"] == "inconclusive"
-    assert check(bench.results) == 3
+    assert found.exit_code == 3
 
 
 @arranged
@@ -90,7 +93,7 @@ def test_a_case_that_failed_before_its_probes_is_never_a_match(bench: Bench) -> 
     bench.attempt.fail("detokenize", "detokenize/emoji", "boom")
     for trace in bench.attempt.find("detokenize", "detokenize/emoji"):
         trace.columns["probe"] = "*"
-    assert (yield).stage("detokenize")["reason"].startswith("2 of 2 not compared")
+    assert (yield).stage("detokenize")["reason"].startswith("2 of 2 cases not compared")
 
 
 @arranged
@@ -155,16 +158,17 @@ def test_argument_order_is_a_difference_and_spacing_is_none(bench: Bench) -> Hal
 # Attempts
 
 
-def test_a_crash_is_kept_as_an_error_with_what_came_before_it(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_a_crash_is_kept_as_an_error_with_what_came_before_it(bench: Bench) -> Halves:
     attempt = bench.attempt
     attempt.status, attempt.signal, attempt.stage_reached = "crashed", "SIGSEGV", "logits"
     attempt.traces = [t for t in attempt.traces if t.columns["stage"] in ("config", "template")]
-    found = judged(bench)
+    found = yield
     assert {found.verdict(stage) for stage in REQUIRED} == {"error"}
     assert "SIGSEGV" in found.cell()["explanation"]
     assert found.cell()["verdict"] == "error"
     assert {row["stage"] for row in found.rows("traces")} == {"config", "template"}
-    assert check(bench.results) == 3
+    assert found.exit_code == 3
 
 
 @arranged
@@ -250,7 +254,7 @@ def test_golden_text_is_truth_for_the_weights_it_was_written_for_only(bench: Ben
 # Quarantine and nodes
 
 
-def test_a_quarantined_trace_file_is_never_a_match(bench: Bench, judged: Judge) -> None:
+def test_a_quarantined_trace_file_is_never_a_match(bench: Bench) -> None:
     bench.write()
     (path,) = (bench.root / "runs" / RUN / "traces").glob("*.parquet")
     content = bytearray(path.read_bytes())
@@ -281,12 +285,14 @@ def test_a_skipped_pair_is_not_judged(bench: Bench) -> Halves:
     assert len(found.rows("qualification")) == 1
 
 
-def test_timed_cells_promise_no_verdict(bench: Bench, judged: Judge) -> None:
+@arranged
+def test_timed_cells_promise_no_verdict(bench: Bench) -> Halves:
     timed = Cell("c1:0002", pass_="timed", margin=None)
     timed.only.traces = [t for t in timed.only.traces if t.columns["stage"] == "chain"]
     bench.cells.append(timed)
-    assert judged(bench).cell("c1:0002")["verdict"] == "not_observed"
-    assert check(bench.results) == 0
+    found = yield
+    assert found.cell("c1:0002")["verdict"] == "not_observed"
+    assert found.exit_code == 0
 
 
 @arranged

@@ -9,7 +9,7 @@ from tests.analysis.bare import bare, view
 
 _VERDICTS = (
     "run_id VARCHAR, cell_id VARCHAR, node_id VARCHAR, stage VARCHAR, case_group VARCHAR, "
-    "verdict VARCHAR, reason VARCHAR, explanation VARCHAR"
+    "verdict VARCHAR, reason STRUCT(code VARCHAR, text VARCHAR), explanation VARCHAR"
 )
 
 
@@ -22,6 +22,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
             "CREATE TABLE compared.state (run_id VARCHAR, cell_id VARCHAR, node_id VARCHAR, "
             "judged BOOLEAN, leak BOOLEAN, chat BOOLEAN, outcome VARCHAR, tags VARCHAR[])"
         )
+        con.execute(f"CREATE VIEW verdicts.instrument AS {view('verdicts.instrument')}")
         yield con
 
 
@@ -33,10 +34,11 @@ def judged(
     rows += [] if instrument is None else [("instrument", instrument, "repeats say so")]
     for name, said, why in rows:
         con.execute(
-            "INSERT INTO verdicts.exact VALUES ('r', 'c', 'n', ?, '*', ?, ?, ?)",
+            "INSERT INTO verdicts.exact VALUES "
+            "('r', 'c', 'n', ?, '*', ?, {'code': 'x', 'text': ?}, ?)",
             [name, said, why if said != "divergent" else "1 of 4 differ", "asked again: other"],
         )
-    query = f"SELECT verdict, reason FROM ({view('verdicts.isolates')}) "
+    query = f"SELECT verdict, reason.text FROM ({view('verdicts.isolates')}) "
     ((found, reason),) = con.execute(f"{query} WHERE stage = ?", [stage]).fetchall()
     return found, reason
 

@@ -1,0 +1,1 @@
+"""A proxy between client and server that injects one fault."""
