@@ -1,6 +1,7 @@
 """The thresholds of the judgement, for Python code that decides something too."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -19,4 +20,7 @@ def rules() -> Mapping[str, Any]:
         register(con)
         Relations(con).build("sources.rules")
         (row,) = con.sql("FROM sources.rules").to_arrow_table().to_pylist()
-    return MappingProxyType(row)
+    # DuckDB reads 0.95 as a decimal, which no float equals.
+    return MappingProxyType(
+        {name: float(value) if isinstance(value, Decimal) else value for name, value in row.items()}
+    )

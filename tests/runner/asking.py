@@ -34,11 +34,16 @@ def make(**options):
     load = Load({path!r}, "cpu", pass_="structure", weights_type="f32", engine=described)
     return load_adapter(load)
 names = dict(globals(), USER=[{{"role": "user", "content": "What is 3 + 4?"}}])
+prepared = {{"": {{}}}}
 for line in sys.stdin:
-    scope = dict(names)
+    first, program = json.loads(line)
     try:
-        scope["adapter"] = make()
-        exec(json.loads(line), scope)
+        if first not in prepared:
+            made = dict(names, adapter=make())
+            exec(first, made)
+            prepared[first] = made
+        scope = {{**names, **prepared[first], "adapter": make()}}
+        exec(program, scope)
         told = json.dumps([True, scope["answer"]])
     except BaseException:
         told = json.dumps([False, traceback.format_exc()])
@@ -46,10 +51,11 @@ for line in sys.stdin:
 """
 
 
-def ask(engine: str, program: str) -> Any:
+def ask(engine: str, program: str, prepared: str = "") -> Any:
     """Run ``program``, which leaves its answer in ``answer``, in the engine's environment.
 
-    It finds an ``adapter`` in the structure pass, ``make(**options)`` for others, and ``USER``.
+    It finds an ``adapter`` in the structure pass, ``make(**options)`` for others, and ``USER``; and
+    all names of ``prepared``, a program that runs once for each engine, over another adapter.
     """
     server = _server(engine)
     assert server.stdin is not None
@@ -57,7 +63,7 @@ def ask(engine: str, program: str) -> Any:
     timer = threading.Timer(_TIMEOUT_S, server.kill)
     timer.start()
     try:
-        server.stdin.write(json.dumps(program) + "\n")
+        server.stdin.write(json.dumps([prepared, program]) + "\n")
         server.stdin.flush()
         line = server.stdout.readline()
     finally:

@@ -1,5 +1,6 @@
 """What a request asks for is what the engine is given: sampling, swapped prompts, the clock."""
 
+import functools
 import json
 import math
 from typing import Any
@@ -142,6 +143,7 @@ def _parse_cases() -> list[dict[str, Any]]:
     return cases
 
 
+@functools.cache
 def _parsed(engine: str, *, stream: bool = False) -> dict[str, tuple[dict[str, Any], str]]:
     cases = [
         [c["id"], c["golden"]["script_ids"], c.get("template_options", {})] for c in _parse_cases()
