@@ -52,8 +52,7 @@ _WORST = """
         t.top_ids[p.position + 1] AS seen_ids,
         t.ref_topk_logprobs[p.position + 1] AS seen_logprobs
     FROM positions AS p
-    INNER JOIN alignments AS a
-        USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+    INNER JOIN alignments AS a USING (trace_row)
     INNER JOIN traces AS t ON t.rowid = a.trace_row
     INNER JOIN sources.reference_traces AS r ON r.rowid = a.truth_row
     WHERE p.kind = 'reference' AND a.judged AND p.run_id = ? AND p.cell_id = ?

@@ -17,7 +17,7 @@ all_rows AS (
         coalesce(n.mean_kl, 0) AS severity, NULL::VARCHAR AS explains,
         o.payload_digest, o.trace_row, o.truth_row
     FROM staging.observations AS o
-    LEFT JOIN numbers AS n USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+    LEFT JOIN numbers AS n USING (trace_row)
     UNION ALL BY NAME
     SELECT * FROM compared.config
     UNION ALL BY NAME

@@ -6,9 +6,7 @@ WITH differing AS (
     FROM compared.comparisons AS a
     INNER JOIN compared.comparisons AS b USING (run_id, cell_id, node_id, stage, probe, case_id, repeat)
     LEFT JOIN numeric.cases AS n
-        ON n.kind = 'later_attempt' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
-        AND n.node_id = b.node_id AND n.attempt = b.attempt AND n.stage = b.stage
-        AND n.probe = b.probe AND n.case_id = b.case_id AND n.repeat = b.repeat
+        ON n.kind = 'later_attempt' AND n.trace_row = b.trace_row AND n.other_row = a.trace_row
     INNER JOIN staging.tries AS t
         ON t.run_id = b.run_id AND t.cell_id = b.cell_id AND t.node_id = b.node_id
         AND t.attempt = b.attempt

@@ -51,9 +51,7 @@ compared AS (
         ON a.run_id = b.run_id AND a.cell_id = b.cell_id AND a.node_id = b.node_id
         AND a.attempt = b.attempt AND a.case_id = b.case_id AND a.probe = 'first'
     LEFT JOIN numeric.cases AS n
-        ON n.kind = 'instrument' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
-        AND n.node_id = b.node_id AND n.attempt = b.attempt AND n.case_id = b.case_id
-        AND n.probe = b.probe AND n.repeat = b.repeat
+        ON n.kind = 'instrument' AND n.trace_row = b.trace_row
     LEFT JOIN broken_weights AS w
         ON w.run_id = b.run_id AND w.cell_id = b.cell_id AND w.node_id = b.node_id
         AND w.attempt = b.attempt

@@ -55,8 +55,7 @@ broken_weights AS (
 
 firsts AS (
     SELECT
-        n.run_id, n.cell_id, n.node_id, n.attempt, n.case_id, n.probe, n.repeat,
-        min(n.position) FILTER (WHERE n.kl > t.margin OR n.nonfinite) AS first_above
+        n.trace_row, min(n.position) FILTER (WHERE n.kl > t.margin OR n.nonfinite) AS first_above
     FROM positions AS n
     INNER JOIN staging.tries AS t USING (run_id, cell_id, node_id, attempt)
     WHERE n.kind = 'state'
@@ -108,14 +107,14 @@ sides AS (
 -- Conversation 1 is the case's own; the others follow in order. A secret that stands in the answer alone
 -- as well came from its own prompt.
 answers AS (
-    SELECT run_id, cell_id, node_id, attempt, case_id, repeat, canaries, alone_text, texts
+    SELECT trace_row, canaries, alone_text, texts
     FROM sides
     WHERE probe = 'concurrent' AND len(canaries) > 1
 ),
 
 leaks AS (
     SELECT
-        a.run_id, a.cell_id, a.node_id, a.attempt, a.case_id, a.repeat,
+        a.trace_row,
         string_agg(
             format(
                 'the answer to conversation {} holds the secret of conversation {} ("{}")', i.n, j.n, a.canaries[j.n]
@@ -133,7 +132,7 @@ leaks AS (
 -- Answers of other conversations, put to other questions, that stand in the case's own but not when alone.
 swapped AS (
     SELECT
-        s.run_id, s.cell_id, s.node_id, s.attempt, s.case_id, s.repeat,
+        s.trace_row,
         string_agg(format('the answer is that to conversation {}', i.n), '; ' ORDER BY i.n) AS says
     FROM sides AS s
     CROSS JOIN LATERAL unnest(range(2, len(s.texts) + 1)) AS i (n)
@@ -145,7 +144,7 @@ swapped AS (
 
 generated AS (
     SELECT
-        s.run_id, s.cell_id, s.node_id, s.attempt, s.case_id, s.repeat,
+        s.trace_row,
         list_min(list_filter(
             range(1, greatest(len(s.output_ids), len(s.alone_output)) + 1),
             lambda i: s.output_ids[i] IS DISTINCT FROM s.alone_output[i]
@@ -205,21 +204,11 @@ compared AS (
             ELSE s.probe
         END AS scene
     FROM sides AS s
-    LEFT JOIN numeric.cases AS n
-        ON n.kind = 'state' AND n.run_id = s.run_id AND n.cell_id = s.cell_id AND n.node_id = s.node_id
-        AND n.attempt = s.attempt AND n.case_id = s.case_id AND n.probe = s.probe AND n.repeat = s.repeat
-    LEFT JOIN firsts AS f
-        ON f.run_id = s.run_id AND f.cell_id = s.cell_id AND f.node_id = s.node_id
-        AND f.attempt = s.attempt AND f.case_id = s.case_id AND f.probe = s.probe AND f.repeat = s.repeat
-    LEFT JOIN leaks AS k
-        ON s.probe = 'concurrent' AND k.run_id = s.run_id AND k.cell_id = s.cell_id
-        AND k.node_id = s.node_id AND k.attempt = s.attempt AND k.case_id = s.case_id AND k.repeat = s.repeat
-    LEFT JOIN swapped AS w
-        ON w.run_id = s.run_id AND w.cell_id = s.cell_id AND w.node_id = s.node_id
-        AND w.attempt = s.attempt AND w.case_id = s.case_id AND w.repeat = s.repeat
-    LEFT JOIN generated AS g
-        ON s.probe = 'concurrent' AND g.run_id = s.run_id AND g.cell_id = s.cell_id
-        AND g.node_id = s.node_id AND g.attempt = s.attempt AND g.case_id = s.case_id AND g.repeat = s.repeat
+    LEFT JOIN numeric.cases AS n ON n.kind = 'state' AND n.trace_row = s.trace_row
+    LEFT JOIN firsts AS f ON f.trace_row = s.trace_row
+    LEFT JOIN leaks AS k ON k.trace_row = s.trace_row
+    LEFT JOIN swapped AS w ON w.trace_row = s.trace_row
+    LEFT JOIN generated AS g ON g.trace_row = s.trace_row
 ),
 
 judged AS (

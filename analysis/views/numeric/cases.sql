@@ -2,7 +2,7 @@
 --
 -- Sums over the positions of one case and probe: the clusters of the bootstrap.
 SELECT
-    kind, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, other,
+    kind, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, other, trace_row, other_row,
     count(*) AS positions,
     count(*) FILTER (WHERE nonfinite) AS nonfinite,
     coalesce(sum(kl) FILTER (WHERE NOT nonfinite), 0) AS sum_kl,

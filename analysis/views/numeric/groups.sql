@@ -7,7 +7,7 @@ SELECT
     row_number() OVER cluster - 1 AS slot,
     count(*) OVER everything AS clusters
 FROM numeric.logits_grouped AS g
-INNER JOIN numeric.cases AS n USING (run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat)
+INNER JOIN numeric.cases AS n USING (trace_row)
 WHERE n.kind = 'reference'
 WINDOW
     cluster AS (PARTITION BY g.run_id, g.cell_id, g.node_id, g.probe, g.case_group ORDER BY g.case_id, g.repeat),

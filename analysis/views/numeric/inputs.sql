@@ -1,4 +1,5 @@
 -- One row is two numeric traces to be compared: lists of log-probabilities p (truth) and q (seen).
+-- trace_row, other_row: the seen trace and the one that it is compared with; null where that is the reference.
 -- materialised: no (holds the full lists; read once, by `positions`)
 -- Every two distributions that are compared: p is the truth, q the candidate, over p's top-k ids and
 -- the tail outside them. Equal payload digests are bitwise equal and are not compared again.
@@ -73,7 +74,7 @@ chosen AS (
 )
 
 SELECT
-    c.* EXCLUDE (trace_row, other_row, truth_row, first),
+    c.* EXCLUDE (truth_row, first),
     coalesce(
         r.ref_topk_logprobs,
         CASE

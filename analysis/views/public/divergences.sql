@@ -22,9 +22,7 @@ against_attempts AS (
     FROM chain.alignments AS a
     INNER JOIN chain.alignments AS b USING (run_id, cell_id, node_id, stage, probe, case_id, repeat)
     LEFT JOIN numeric.cases AS n
-        ON n.kind = 'later_attempt' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
-        AND n.node_id = b.node_id AND n.attempt = b.attempt AND n.stage = b.stage
-        AND n.probe = b.probe AND n.case_id = b.case_id AND n.repeat = b.repeat
+        ON n.kind = 'later_attempt' AND n.trace_row = b.trace_row AND n.other_row = a.trace_row
     WHERE a.judged AND b.later AND a.payload_digest <> b.payload_digest
 ),
 
@@ -37,9 +35,7 @@ between_nodes AS (
     FROM chain.alignments AS a
     INNER JOIN chain.alignments AS b USING (run_id, cell_id, stage, probe, case_id, repeat)
     LEFT JOIN numeric.cases AS n
-        ON n.kind = 'between_nodes' AND n.run_id = b.run_id AND n.cell_id = b.cell_id
-        AND n.node_id = b.node_id AND n.other = a.node_id AND n.stage = b.stage
-        AND n.probe = b.probe AND n.case_id = b.case_id AND n.repeat = b.repeat
+        ON n.kind = 'between_nodes' AND n.trace_row = b.trace_row AND n.other_row = a.trace_row
     WHERE a.judged AND b.judged AND a.node_id < b.node_id AND a.payload_digest <> b.payload_digest
 )
 

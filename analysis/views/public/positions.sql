@@ -6,7 +6,7 @@
 -- What is not finite is a defect and gets no KL. `margin` is p's top-1 over its top-2, in nats.
 WITH unrolled AS (
     SELECT
-        kind, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, other,
+        kind, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, other, trace_row, other_row,
         generate_subscripts(p_topk, 1) - 1 AS position,
         unnest(p_topk) AS p_top,
         unnest(p_tail) AS p_rest,
