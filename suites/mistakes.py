@@ -84,7 +84,7 @@ def first_mistake(
             first.key,
             first.what,
             first.known,
-            _and(first.fix, f"({more} more mistakes in this file)"),
+            _and(first.fix, f"({more} more mistake{'s' if more > 1 else ''} in this file)"),
         )
     return first
 

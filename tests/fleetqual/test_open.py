@@ -89,7 +89,7 @@ def test_too_many_rows_and_too_much_time_are_refused(
 def test_one_run_can_be_opened_alone(root: str) -> None:
     with fleetqual.open(root) as results:
         (first, *_) = results.sql("SELECT run_id FROM runs").column("run_id").to_pylist()
-    for name in (first, first[:6], "latest"):
+    for name in (first[:6], "latest"):
         with fleetqual.open(root, run=name) as results:
             assert results.sql("FROM runs").num_rows == 1
     with pytest.raises(UserError, match="no run is called 'other'"):
