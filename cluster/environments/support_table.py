@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterator
 from importlib.resources import files
 
-from runner.engines.declaration import Shown
 from runner.engines.registry import DECLARATIONS, DIALECTS
 from runner.engines.servers.connect import managed_shown
+from runner.engines.shown import Shown
 from suites.stages import CHAIN, STAGES
 from suites.suite import Frozen
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from runner.engines.base import Loaded, Logits, Reply, Request, Unseen
-from runner.engines.declaration import Shown
+from runner.engines.shown import Shown
 
 Forced = tuple[Sequence[int], Sequence[int]]
 """A prompt's ids, and the ids of the output that is forced after it."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load
-from runner.engines.declaration import Declaration, Shown
+from runner.engines.declaration import Declaration
 from runner.engines.servers.connect import managed_shown, open_server
 from runner.engines.servers.plain import Plain
+from runner.engines.shown import Shown
 
 #: The folders of engines; ``servers`` is whatever answers at a URL.
 _FOLDERS = (

@@ -1,8 +1,9 @@
 """What is special to llama.cpp: formats, options, what it shows, how its server is started."""
 
-from runner.engines.declaration import Declaration, OwnServer, Shown, all_stages
+from runner.engines.declaration import Declaration, OwnServer
 from runner.engines.llama_cpp.server import LlamaCppPython
 from runner.engines.llama_cpp.start_server import HEALTH, STRUCTURE_OPTIONS, command
+from runner.engines.shown import Shown, all_stages
 
 _CALLS = {
     "instrument": "Llama.eval, Llama.scores",

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from runner.engines.abilities import Adapter
-from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, listed_ids
+from runner.engines.shown import Shown
 
 _OWNER = "me"
 

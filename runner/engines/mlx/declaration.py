@@ -4,10 +4,11 @@ mlx-lm computes with Metal on Macs, and on the CPU of any Linux machine. Stop st
 parsing of answers belong to its server, not to the library: in process they are absent.
 """
 
-from runner.engines.declaration import Declaration, OwnServer, Shown, all_stages
+from runner.engines.declaration import Declaration, OwnServer
 from runner.engines.mlx.loop import LOOP_OPTIONS
 from runner.engines.mlx.server import MlxServer
 from runner.engines.mlx.start_server import HEALTH, command
+from runner.engines.shown import Shown, all_stages
 
 _CALLS = {
     "instrument": "generate_step, over the model",

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.engines.base import Request
-from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, answers, numbered
+from runner.engines.shown import Shown
 
 
 class MlxServer(Plain):

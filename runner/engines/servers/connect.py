@@ -8,12 +8,13 @@ from typing import Any
 
 from runner.engines.abilities import Adapter
 from runner.engines.base import EngineGone, Load
-from runner.engines.declaration import Declaration, Shown
+from runner.engines.declaration import Declaration
 from runner.engines.faults.gateway.proxy import Proxy
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.managed import Managed
 from runner.engines.servers.plain import Plain, answers
 from runner.engines.servers.server_errors import Refused, ServerFailure
+from runner.engines.shown import Shown
 
 _LEAST_S, _MOST_S, _SHARE = 5.0, 120.0, 1 / 3
 Dialects = Mapping[str, type[Plain]]

@@ -21,7 +21,6 @@ from typing import Any
 
 from runner.engines.abilities import Adapter, Scenarios
 from runner.engines.base import Load, Logits, Reply, Request, Unseen
-from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.llama_server_completion import (
     GREEDY,
@@ -38,6 +37,7 @@ from runner.engines.servers.plain import (
     numbered,
 )
 from runner.engines.servers.server_errors import ServerFailure
+from runner.engines.shown import Shown
 
 _OWNER = "llamacpp"
 #: Sampling parameters, and what the server calls them.

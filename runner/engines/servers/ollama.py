@@ -16,12 +16,12 @@ from typing import Any
 
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load, Reply, Request, Unseen
-from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import HIDDEN_STAGES, Plain, answers, as_text
 from runner.engines.servers.server_errors import ServerFailure
 from runner.engines.shared.sampling_defaults import sampling_defaults
 from runner.engines.shared.tokenizer_json import canonical_pre
+from runner.engines.shown import Shown
 
 #: A line of ``parameters``: a name, and a value that may stand in quotes.
 _PARAMETER = re.compile(r"^(\w+)\s+(.+)$", re.MULTILINE)

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from runner.engines.abilities import Adapter, Ask, Scenarios
 from runner.engines.base import Load, Loaded, Reply, Request, Unseen
-from runner.engines.declaration import Shown, all_stages
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.messages import openai_messages
 from runner.engines.servers.server_errors import Refused, ServerFailure
 from runner.engines.shared.streamed import StreamedMessage
+from runner.engines.shown import Shown, all_stages
 
 HIDDEN_STAGES = all_stages("hidden")
 

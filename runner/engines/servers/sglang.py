@@ -18,7 +18,6 @@ import numpy as np
 
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load, Logits, Reply, Request, Unseen
-from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
@@ -29,6 +28,7 @@ from runner.engines.servers.plain import (
     numbered,
 )
 from runner.engines.servers.server_errors import Refused, ServerFailure
+from runner.engines.shown import Shown
 
 _TYPES = {"float32": "f32", "float16": "f16", "half": "f16", "bfloat16": "bf16"}
 #: Log-probs that one call may ask for: each is about 40 bytes of JSON.

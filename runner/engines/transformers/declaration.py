@@ -1,6 +1,7 @@
 """What is special to transformers: formats, options, what it shows, its benign configurations."""
 
-from runner.engines.declaration import Declaration, Shown, all_stages
+from runner.engines.declaration import Declaration
+from runner.engines.shown import Shown, all_stages
 from runner.engines.transformers.benign import OPTIONS, ROUNDED_TYPES, floors
 
 _CALLS = {

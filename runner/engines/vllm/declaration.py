@@ -1,6 +1,7 @@
 """What is special to vLLM: formats, options, what it shows, how its server is started."""
 
-from runner.engines.declaration import Declaration, OwnServer, Shown, all_stages
+from runner.engines.declaration import Declaration, OwnServer
+from runner.engines.shown import Shown, all_stages
 from runner.engines.vllm.server import VllmServer
 from runner.engines.vllm.start_server import HEALTH, STRUCTURE_OPTIONS, command
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from runner.engines.abilities import Adapter, Ask, Scenarios
 from runner.engines.base import Load, Logits, Reply, Request, Unseen
-from runner.engines.declaration import Shown
 from runner.engines.servers.http_client import Client
 from runner.engines.servers.plain import (
     HIDDEN_STAGES,
     answers,
 )
 from runner.engines.servers.server_errors import Refused
+from runner.engines.shown import Shown
 from runner.engines.vllm.server_chat import VllmChats
 from runner.engines.vllm.server_facts import ServerStatements
 from runner.engines.vllm.server_numbers import Numbers

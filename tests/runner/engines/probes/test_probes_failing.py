@@ -9,11 +9,11 @@ import pytest
 
 from runner.engines.abilities import Adapter, Ask, Chunked, Scenarios
 from runner.engines.base import Loaded, Logits, Reply, Request
-from runner.engines.declaration import Shown
 from runner.engines.orders import CaseInput, Scenario, Truth
 from runner.engines.probes.run import FACTS, probe_cell, probe_engine
 from runner.engines.probes.subject import Subject, greedy_ids
 from runner.engines.registry import DECLARATIONS
+from runner.engines.shown import Shown
 from runner.engines.trace import Trace
 
 EOS = 9

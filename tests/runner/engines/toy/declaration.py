@@ -1,6 +1,7 @@
 """What is special to the toy engine, which tests copy beside the real engines."""
 
-from runner.engines.declaration import Declaration, Shown, all_stages
+from runner.engines.declaration import Declaration
+from runner.engines.shown import Shown, all_stages
 
 DECLARATION = Declaration(
     engine="toy",

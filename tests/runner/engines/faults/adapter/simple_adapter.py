@@ -9,7 +9,7 @@ import numpy as np
 
 from runner.engines.abilities import Adapter, Ask, Chunked, Scenarios
 from runner.engines.base import Loaded, Logits, Reply, Request
-from runner.engines.declaration import Shown, all_stages
+from runner.engines.shown import Shown, all_stages
 
 VOCABULARY = 16
 BOS, EOS, HIDDEN = 0, 1, 2
