@@ -1,5 +1,6 @@
 """On which device vLLM computes, and what its process must say before it is imported."""
 
+import importlib
 import os
 from typing import Any
 
@@ -34,7 +35,8 @@ def prepare(backend: str, *, watched: bool) -> None:
 
 def refuse_other(torch: Any, vllm: Any, backend: str) -> None:
     """Raise rather than compute elsewhere: vLLM's builds and its own search decide the device."""
-    found = vllm.platforms.current_platform
+    # vLLM loads its parts on demand: the attribute is not there before this import.
+    found = importlib.import_module("vllm.platforms").current_platform
     name = next((n for n in _BACKENDS if getattr(found, f"is_{n}")()), found.device_type)
     if name != backend:
         raise RuntimeError(
