@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run_command(arguments)
 
 
-def open(results: str = "results", run: str | None = None) -> Results:  # noqa: A001
+def open(results: str = "results", run: str | None = None) -> Results:  # noqa: A001 - read as fleetqual.open
     """Open results for reading: every table and view that ``fleetqual sql`` shows.
 
     ::

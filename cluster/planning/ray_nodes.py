@@ -37,6 +37,7 @@ def ray_nodes(
     import ray
 
     # Ray leaves this function untyped.
+    # Ray ships no types for it.
     listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     living = [entry for entry in listed if entry["Alive"]]
     asked = {entry["NodeID"]: _node_to_ask(entry, living) for entry in living}

@@ -28,6 +28,7 @@ class LiveNodes:
         now = time.monotonic()
         if now - self._read_at >= _REFRESH_S:
             # Ray leaves this function untyped.
+            # Ray ships no types for it.
             listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
             self._labels = [entry["Labels"] for entry in listed if entry["Alive"]]
             self._read_at = now

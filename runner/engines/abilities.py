@@ -191,30 +191,33 @@ ABILITIES = {
 
 def template_of(adapter: Adapter) -> Template:
     """Return the engine's template; Unseen where it is not shown, as with all of these."""
-    return _shown(adapter.template, "template")
+    return shown_ability(adapter.template, "template")
 
 
 def tokenizer_of(adapter: Adapter) -> Tokenizer:
     """Return the engine's tokenizer."""
-    return _shown(adapter.tokenizer, "tokenizer")
+    return shown_ability(adapter.tokenizer, "tokenizer")
 
 
 def vocabulary_of(adapter: Adapter) -> Vocabulary:
     """Return the engine's vocabulary."""
-    return _shown(adapter.vocabulary, "vocabulary")
+    return shown_ability(adapter.vocabulary, "vocabulary")
 
 
 def distribution_of(adapter: Adapter) -> Distribution:
     """Return the engine's distributions."""
-    return _shown(adapter.distribution, "distribution")
+    return shown_ability(adapter.distribution, "distribution")
 
 
 def sampler_of(adapter: Adapter) -> Sampler:
     """Return the engine's sampler."""
-    return _shown(adapter.sampler, "sampler")
+    return shown_ability(adapter.sampler, "sampler")
 
 
-def _shown(ability: _T | None, name: str) -> _T:
+def shown_ability(ability: _T | None, name: str) -> _T:
+    """Return an ability, or a scenario, of this name; Unseen where it is not there."""
     if ability is None:
-        raise Unseen("hidden", f"this engine does not show {ABILITIES[name]}")
+        raise Unseen(
+            "hidden", f"this engine does not show {ABILITIES.get(name, f'the scenario {name}')}"
+        )
     return ability

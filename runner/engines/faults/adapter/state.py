@@ -10,7 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from runner.engines.abilities import Adapter, Chunked, Distribution, Forced, distribution_of
+from runner.engines.abilities import (
+    Adapter,
+    Chunked,
+    Distribution,
+    Forced,
+    distribution_of,
+    shown_ability,
+)
 from runner.engines.base import Logits
 from runner.engines.faults.adapter.base import AdapterMutation
 from runner.engines.faults.adapter.harmed_logits import noise
@@ -36,8 +43,7 @@ class BatchMutation(ScenarioMutation):
 
     def applied(self) -> Adapter:
         scenarios = self.inner.scenarios
-        batched = scenarios.batched
-        assert batched is not None
+        batched = shown_ability(scenarios.batched, "batched")
 
         def harmed(sequences: Sequence[Forced]) -> list[Logits]:
             return self.harmed([np.array(rows) for rows in batched(sequences)], sequences)
@@ -56,8 +62,7 @@ class ChunkMutation(ScenarioMutation):
 
     def applied(self) -> Adapter:
         scenarios = self.inner.scenarios
-        chunked = scenarios.chunked
-        assert chunked is not None
+        chunked = shown_ability(scenarios.chunked, "chunked")
 
         def harmed(ids: Sequence[int], size: int) -> Logits:
             return self.harmed(np.array(chunked.prefill(ids, size)), ids, size)
@@ -79,8 +84,7 @@ class PrefixMutation(ScenarioMutation):
 
     def applied(self) -> Adapter:
         scenarios = self.inner.scenarios
-        prefix = scenarios.prefix
-        assert prefix is not None
+        prefix = shown_ability(scenarios.prefix, "prefix")
 
         def harmed(earlier: Sequence[Sequence[int]], ids: Sequence[int]) -> tuple[int, Logits]:
             return self.harmed(*prefix(earlier, ids), earlier, ids)
@@ -99,8 +103,7 @@ class ConcurrentMutation(AdapterMutation):
 
     def applied(self) -> Adapter:
         scenarios = self.inner.scenarios
-        concurrent = scenarios.concurrent
-        assert concurrent is not None
+        concurrent = shown_ability(scenarios.concurrent, "concurrent")
 
         def harmed(
             prompts: Sequence[Sequence[int]], slots: int, max_tokens: int
@@ -183,8 +186,7 @@ class StaleReuse(ScenarioMutation):
 
     def applied(self) -> Adapter:
         scenarios = self.inner.scenarios
-        reused = scenarios.reused
-        assert reused is not None
+        reused = shown_ability(scenarios.reused, "reused")
 
         def harmed(earlier: Sequence[int], ids: Sequence[int]) -> Logits:
             return self._harmed(np.array(reused(earlier, ids)), earlier, ids)
