@@ -93,7 +93,7 @@ def binomial_power(n: float, share: float, alpha: float, power: float) -> float:
 
 
 def _least_rejected(n: float, share: float, alpha: float) -> float:
-    """Return the least count whose upper tail is at most ``alpha``; above ``n`` if there is none."""
+    """Return the least count with an upper tail of at most ``alpha``; above ``n`` without one."""
     low, high = 0, math.floor(n) + 1
     while low < high:
         middle = (low + high) // 2
