@@ -19,7 +19,7 @@ delete cases, change them, add your own. Golden answers (prompts, token ids, tex
 computed from the files by libraries that are no engine under test. They are truth for every model
 that has the texts named in `golden_for`. After a change, compute them again:
     python -m suites.golden THIS_FILE --model FOLDER
-A new or changed case of logits, state, sampling or chain needs its reference: the next run makes it."""
+A new case of logits, state, sampling or chain needs its reference: the next run makes it."""
 
 
 def write_suite(suite: Suite, path: Path) -> None:
