@@ -68,9 +68,21 @@ class ModelFiles:
 
         Content with one text part (OpenAI's long form) is rendered as its text.
         """
+        plain = [{**message, **_plain(message)} for message in messages]
+        return self.rendered_as_sent(plain, tools, options, open_turn=open_turn)
+
+    def rendered_as_sent(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] | None = None,
+        options: dict[str, Any] | None = None,
+        *,
+        open_turn: bool = True,
+    ) -> str:
+        """Return the prompt of a conversation whose content goes into the template as it is."""
         return self._template.render(
             **self._specials,
-            messages=[{**message, **_plain(message)} for message in messages],
+            messages=messages,
             tools=tools,
             add_generation_prompt=open_turn,
             **(options or {}),

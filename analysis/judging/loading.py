@@ -24,11 +24,14 @@ _EXPECTED = pa.schema(
         ("entry", pa.int32()),
         ("engine", pa.string()),
         ("serving", pa.string()),
+        ("model", pa.string()),
+        ("suite", pa.string()),
         ("versions", pa.string()),
         ("stage", pa.string()),
         ("case_pattern", pa.string()),
         ("tags", pa.list_(pa.string())),
         ("signature", pa.string()),
+        ("sampler", pa.string()),
         ("bound", pa.float64()),
         ("reason", pa.string()),
     ]
@@ -145,9 +148,14 @@ def run_configs(con: duckdb.DuckDBPyConnection, run_ids: Iterable[str]) -> dict[
 
 
 def _declared(entry: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    names = ("engine", "serving", "versions", "stage", "bound", "reason")
+    names = ("engine", "serving", "model", "suite", "versions", "stage", "bound", "reason")
     row = {name: entry.get(name) for name in names}
     row["tags"] = list(entry.get("tags") or []) or None
+    for case, samplers in (entry.get("sampler") or {}).items():
+        for sampler in samplers:
+            yield {**row, "case_pattern": case, "sampler": json.dumps(sampler)}
+    if entry.get("sampler"):
+        return
     signature = entry.get("signature")
     if isinstance(signature, Mapping):
         for case, digests in signature.items():

@@ -193,11 +193,14 @@ def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedMod
 
 
 def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
-    if suite.golden_for is None:
-        return ResolvedSuite(name, suite, None)
-    folder = SHIPPED / suite.golden_for
-    weights = model_digests(folder)[0] if folder.is_dir() else None
-    return ResolvedSuite(name, suite, GoldenTruth(weights))
+    truth = None if suite.golden_for is None else golden_truth(suite.golden_for)
+    return ResolvedSuite(name, suite, truth)
+
+
+def golden_truth(written_for: str) -> GoldenTruth:
+    """Return the model for which answers were written: a folder in ``suites/``."""
+    folder = SHIPPED / written_for
+    return GoldenTruth(model_digests(folder)[0] if folder.is_dir() else None)
 
 
 def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:

@@ -4,10 +4,14 @@ Standard library only, so that the engine child can import it too. What comes fr
 untrusted: nothing here raises for a text or a message of any shape.
 """
 
+import contextlib
+import hashlib
 import json
 import struct
 from typing import Any
 
+#: Stages whose output is a text; a text that happens to be JSON stays as it is.
+_TEXT_STAGES = ("template", "detokenize")
 #: What Python's JSON raises for texts that an engine may write: broken, too deep, too large.
 UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError)
 
@@ -26,6 +30,20 @@ def canonical_fact(fact: str, text: str) -> str:
         return json.dumps(value, sort_keys=True)
     except UNREADABLE:
         return text
+
+
+def output_digest(stage: str, output: Any) -> str:
+    """Return ``o1:…``, the digest of what is compared at a stage.
+
+    Args:
+        stage: the stage of the output.
+        output: the compared text, or the plain data of which that text is the JSON.
+    """
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+    if stage not in _TEXT_STAGES:
+        with contextlib.suppress(*UNREADABLE):
+            text = json.dumps(json.loads(text), ensure_ascii=False, sort_keys=True)
+    return f"o1:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 
 def _rounded(value: Any) -> Any:
