@@ -13,6 +13,7 @@ from cluster.matrix.schema import Matrix, load_matrix
 from runner.engines.engine import Engine
 from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
+from runner.model.computation import computation_digest
 from runner.order import Model, Variant
 from suites.errors import UserError
 from suites.loading import SHIPPED, load_suite
@@ -170,7 +171,13 @@ def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedMod
     for m, entry in enumerate(matrix.models):
         hf = _absolute(base / entry.hf)
         weights, tokenizer = _located(document, ("models", m, "hf"), model_digests, hf)
-        model = Model(name=entry.name, hf=hf, weights_digest=weights, tokenizer_digest=tokenizer)
+        model = Model(
+            name=entry.name,
+            hf=hf,
+            weights_digest=weights,
+            tokenizer_digest=tokenizer,
+            computation_digest=_located(document, ("models", m, "hf"), computation_digest, hf),
+        )
         variants = []
         for v, variant in enumerate(entry.variants):
             kind = "gguf" if variant.gguf is not None else "hf"
