@@ -56,7 +56,8 @@ class CaseRow(Row):
     suite_version: Int32
     suite_digest: str
     golden_weights_digest: str | None = None
-    """Golden text was written for the model with these weights, and is truth for no other."""
+    """Golden text is truth for the model with these weights, and for no other; several with spaces
+    between them, where the suite was written for all models with the same texts."""
     case_id: str
     case_digest: str
     stage: str
