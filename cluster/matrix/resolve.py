@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -13,10 +14,12 @@ from cluster.matrix.schema import Matrix, load_matrix
 from runner.engines.engine import Engine
 from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
+from runner.model.computation import computation_digest
 from runner.order import Model, Variant
 from suites.errors import UserError
 from suites.loading import SHIPPED, load_suite
 from suites.mistakes import KeyPath, Mistake
+from suites.model_files import texts_digest
 from suites.stages import CASELESS
 from suites.suite import Suite
 from suites.yaml_document import Document
@@ -32,14 +35,24 @@ class GoldenTruth:
     """The model for which a suite's golden answers were written."""
 
     weights_digest: str | None
-    """None if this machine does not have the model."""
+    """None if this machine does not have the model, or the suite names texts."""
+    texts_digest: str | None = None
+    """Texts that a model must have instead: its templates, tokenizer and EOS set (``x1:…``)."""
 
     def applies(self, model: Model) -> bool:
-        """Whether the golden answers hold for ``model``: only if its weights are the same.
+        """Whether the golden answers hold for ``model``: its weights, or its texts, are the same.
 
         Names are not compared: a fine-tune may have the same name but its own template.
         """
+        if self.texts_digest is not None:
+            return self.texts_digest == _texts_digest(model.hf)
         return self.weights_digest is not None and self.weights_digest == model.weights_digest
+
+    def weights_of(self, models: Iterable[Model]) -> str | None:
+        """Return the weights of all ``models`` for which the answers hold, as they are stored."""
+        if self.texts_digest is None:
+            return self.weights_digest
+        return " ".join(m.weights_digest for m in models if self.applies(m)) or None
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,13 @@ def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedMod
     for m, entry in enumerate(matrix.models):
         hf = _absolute(base / entry.hf)
         weights, tokenizer = _located(document, ("models", m, "hf"), model_digests, hf)
-        model = Model(name=entry.name, hf=hf, weights_digest=weights, tokenizer_digest=tokenizer)
+        model = Model(
+            name=entry.name,
+            hf=hf,
+            weights_digest=weights,
+            tokenizer_digest=tokenizer,
+            computation_digest=_located(document, ("models", m, "hf"), computation_digest, hf),
+        )
         variants = []
         for v, variant in enumerate(entry.variants):
             kind = "gguf" if variant.gguf is not None else "hf"
@@ -192,13 +211,24 @@ def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedMod
     return tuple(found)
 
 
+@cache
+def _texts_digest(hf: Path) -> str | None:
+    """Return the digest of a model's texts; None where its files have none that can be read."""
+    try:
+        return texts_digest(hf)
+    except UserError:
+        return None
+
+
 def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
     truth = None if suite.golden_for is None else golden_truth(suite.golden_for)
     return ResolvedSuite(name, suite, truth)
 
 
 def golden_truth(written_for: str) -> GoldenTruth:
-    """Return the model for which answers were written: a folder in ``suites/``."""
+    """Return the model for which answers were written: a folder in ``suites/``, or texts."""
+    if written_for.startswith("x1:"):
+        return GoldenTruth(None, written_for)
     folder = SHIPPED / written_for
     return GoldenTruth(model_digests(folder)[0] if folder.is_dir() else None)
 

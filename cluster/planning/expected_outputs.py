@@ -4,10 +4,10 @@ Rules are computed when a run starts and are stored with it, so SQL judges all d
 in one way: by digests of outputs, and draws by the sampler that is expected.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 from cluster.matrix.engine_entry import EngineEntry
@@ -18,13 +18,47 @@ from cluster.matrix.expected_rules.registry import RULES
 from cluster.matrix.resolve import ResolvedModel, ResolvedSuite, golden_truth
 from cluster.planning.plan import Plan
 from runner.engines.probes.run import FACTS
-from runner.order import Model
 from runner.stored.canonical import output_digest
 from runner.stored.references import References
+from suites.errors import UserError
 from suites.stages import CASELESS
 from suites.suite import Case, Golden
 
-_Frozen = Callable[[Case, str, str], dict[str, Any]]
+
+class _Model:
+    """A model of the plan, whose files are read when a rule first needs them."""
+
+    def __init__(self, resolved: ResolvedModel, roots: tuple[str, ...]) -> None:
+        self.resolved, self._roots = resolved, roots
+
+    @cached_property
+    def texts(self) -> ModelTexts | None:
+        """Its tokenizer and template; None if they cannot be read."""
+        try:
+            return ModelTexts(self.resolved.model.hf)
+        except UserError:
+            return None
+
+    @cached_property
+    def _references(self) -> list[References]:
+        model = self.resolved.model
+        weights = {
+            v.variant.weights_digest if v.variant.quantised else model.weights_digest
+            for v in self.resolved.variants
+        }
+        return [
+            References(self._roots, model.function_over(w), model.tokenizer_digest)
+            for w in sorted(weights)
+        ]
+
+    def frozen(self, case: Case, stage: str, probe: str) -> list[dict[str, Any]]:
+        """Return the reference's traces of a case: one for each set of weights that has one."""
+        return [found for r in self._references if (found := r.find(case, stage, probe))]
+
+    def close(self) -> None:
+        """End what reading its files has started."""
+        if self.texts is not None:
+            self.texts.close()
 
 
 @dataclass(frozen=True)
@@ -32,7 +66,7 @@ class _Place:
     """Where a rule is computed: one suite of one model on one engine entry."""
 
     entry: EngineEntry
-    model: ResolvedModel
+    model: _Model
     suite: ResolvedSuite
 
 
@@ -45,33 +79,33 @@ def expected_outputs(plan: Plan, roots: tuple[str, ...]) -> list[dict[str, Any]]
         plan: the plan of the run.
         roots: reference folders of the run, for rules that need the reference's answer.
     """
-    by_key = {_key(p.cell.entry, p.cell.model, p.cell.suite): p.cell for p in plan.pairs}
-    places = [_Place(c.entry, c.model, c.suite) for c in by_key.values()]
-    texts, frozen = cache(ModelTexts), cache(partial(_frozen, roots=roots))
     found: list[dict[str, Any]] = []
-    for entry in plan.resolved.matrix.expected:
-        if entry.rule is None:
-            found += _measured(entry, {p.model.name: p.model for p in places})
-            continue
-        for place in places:
-            named = entry.engine in (place.entry.label, place.entry.engine)
-            if named and entry.serving in (None, place.entry.served):
-                outputs = _outputs(entry, place, plan, texts, frozen)
-                if outputs:
-                    found.append(_stored(entry, place, outputs))
+    with contextlib.ExitStack() as held:
+        models = {p.cell.model.name: _Model(p.cell.model, roots) for p in plan.pairs}
+        for model in models.values():
+            held.callback(model.close)
+        cells = [pair.cell for pair in plan.pairs]
+        once = {(c.entry.label, c.model.name, c.suite.suite.name): c for c in cells}
+        places = [_Place(c.entry, models[c.model.name], c.suite) for c in once.values()]
+        for entry in plan.resolved.matrix.expected:
+            if entry.rule is None:
+                found += _measured(entry, [m.resolved for m in models.values()])
+                continue
+            for place in places:
+                named = entry.engine in (place.entry.label, place.entry.engine)
+                if named and entry.serving in (None, place.entry.served):
+                    outputs = _outputs(entry, place, plan)
+                    if outputs:
+                        found.append(_stored(entry, place, outputs))
     return found
 
 
-def _key(entry: EngineEntry, model: ResolvedModel, suite: ResolvedSuite) -> tuple[str, str, str]:
-    return entry.label, model.name, suite.suite.name
-
-
-def _measured(entry: Expected, models: dict[str, ResolvedModel]) -> list[dict[str, Any]]:
+def _measured(entry: Expected, models: list[ResolvedModel]) -> list[dict[str, Any]]:
     stored = entry.model_dump(mode="json", exclude={"rule", "values"})
     if entry.written_for is None:
         return [stored]
     truth = golden_truth(entry.written_for)
-    return [{**stored, "model": name} for name, m in models.items() if truth.applies(m.model)]
+    return [{**stored, "model": m.name} for m in models if truth.applies(m.model)]
 
 
 def _stored(entry: Expected, place: _Place, outputs: dict[str, list[Any]]) -> dict[str, Any]:
@@ -81,33 +115,29 @@ def _stored(entry: Expected, place: _Place, outputs: dict[str, list[Any]]) -> di
         **kept,
         "engine": place.entry.label,
         "serving": entry.serving,
-        "model": place.model.name,
+        "model": place.model.resolved.name,
         "suite": place.suite.suite.name,
         kind: outputs,
     }
 
 
-def _outputs(
-    entry: Expected,
-    place: _Place,
-    plan: Plan,
-    texts: Callable[[Path], ModelTexts],
-    frozen: Callable[[Model], _Frozen],
-) -> dict[str, list[Any]]:
+def _outputs(entry: Expected, place: _Place, plan: Plan) -> dict[str, list[Any]]:
     """Return case → what the rule expects of it: digests, or samplers at the stage ``sampling``."""
-    model = place.model.model
-    golden = place.suite.golden is not None and place.suite.golden.applies(model)
+    golden, texts = place.suite.golden, place.model.texts
+    if texts is None:
+        return {}
+    applies = golden is not None and golden.applies(place.model.resolved.model)
     found: dict[str, list[Any]] = {}
     for name, case, fact in _questions(entry, place, plan):
         asked = Asked(
             case=case,
             fact=fact,
-            golden=case.golden if case is not None and golden else Golden(),
-            texts=texts(model.hf),
+            golden=case.golden if case is not None and applies else Golden(),
+            texts=texts,
             serving=place.entry.served,
             options=place.entry.options,
             values=entry.values,
-            frozen=partial(frozen(model), case) if case is not None else _nothing,
+            frozen=_nothing if case is None else partial(place.model.frozen, case),
         )
         outputs = _computed(entry, asked)
         if outputs:
@@ -144,11 +174,5 @@ def _computed(entry: Expected, asked: Asked) -> list[Any]:
     return [output_digest(entry.stage, output) for output in outputs]
 
 
-def _frozen(model: Model, roots: tuple[str, ...]) -> _Frozen:
-    """Return how to find the reference's traces of a model; they are read when first needed."""
-    read = cache(lambda: References(roots, model.weights_digest, model.tokenizer_digest))
-    return lambda case, stage, probe: read().find(case, stage, probe)
-
-
-def _nothing(_stage: str, _probe: str) -> dict[str, Any]:
-    return {}
+def _nothing(_stage: str, _probe: str) -> list[dict[str, Any]]:
+    return []

@@ -24,7 +24,7 @@ def canonical_fact(fact: str, text: str) -> str:
         text: its value as JSON; a text that is no JSON is returned as it is.
     """
     try:
-        value = _rounded(json.loads(text))
+        value = as_stored(json.loads(text))
         if fact == "eos_ids" and isinstance(value, list):
             value = sorted(set(value), key=str)
         return json.dumps(value, sort_keys=True)
@@ -46,14 +46,15 @@ def output_digest(stage: str, output: Any) -> str:
     return f"o1:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 
-def _rounded(value: Any) -> Any:
+def as_stored(value: Any) -> Any:
+    """Return a JSON value with its numbers as GGUF keeps them: float32, whole ones as integers."""
     if isinstance(value, float):
         single = struct.unpack("f", struct.pack("f", value))[0] if abs(value) < 3e38 else value
         return int(single) if single == int(single) else single
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [as_stored(item) for item in value]
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: as_stored(item) for key, item in value.items()}
     return value
 
 

@@ -26,8 +26,8 @@ class Asked:
     """The engine's own options."""
     values: Mapping[str, Any]
     """What the entry gives to its rule."""
-    frozen: Callable[[str, str], dict[str, Any]]
-    """Stage, probe → the reference's trace of this case; empty where there is none."""
+    frozen: Callable[[str, str], list[dict[str, Any]]]
+    """Stage, probe → the reference's traces of this case: one for each set of weights."""
 
     @property
     def script_ids(self) -> list[int] | None:

@@ -13,9 +13,9 @@ def outputs(asked: Asked) -> Iterator[dict[str, Any]]:
     if asked.case is None:
         return
     if asked.case.stage == "chain":
-        message = json.loads(asked.frozen("chain", "whole").get("message") or "{}")
-        if message.get("tool_calls"):
-            yield from raw_chain(asked)
+        for trace in asked.frozen("chain", "whole"):
+            if json.loads(trace["message"] or "{}").get("tool_calls"):
+                yield raw_chain(trace["text"])
         return
     right = asked.right_message
     if right is not None and right["tool_calls"]:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from cluster.matrix.expected_rules.asked import Asked, Rule
 
 
-def outputs(asked: Asked) -> Iterator[str]:
+def outputs(asked: Asked) -> Iterator[str | None]:
     """Yield the prompt that the template makes of the list."""
     case = asked.case
     if case is None or not any(isinstance(m.get("content"), list) for m in case.messages or ()):
         return
     given = asked.texts.rendered(case.messages or (), case.tools, case.template_options)
-    if given != asked.golden.prompt_text:
+    if given not in (None, asked.golden.prompt_text):
         yield given
 
 

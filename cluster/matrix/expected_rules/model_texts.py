@@ -8,9 +8,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from runner.model.artifact import read_json
-from runner.model.facts import model_facts
-from suites.golden import ModelFiles
+from suites.model_files import ModelFiles
+from suites.rendering import Rendered
 from suites.suite import Script
 
 #: Steps of a normaliser that only write spaces in another way; engines have them in their own form.
@@ -22,19 +21,15 @@ class ModelTexts:
     """Tokenizer and template of a model folder in Hugging Face's layout."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._files = ModelFiles(folder)
+        self._tokenizer = self._files.tokenizer_json
+        self._added: dict[int, dict[str, Any]] = {
+            token["id"]: token for token in self._tokenizer.get("added_tokens") or []
+        }
 
-    @cached_property
-    def _files(self) -> ModelFiles:
-        return ModelFiles(self.folder)
-
-    @cached_property
-    def _tokenizer(self) -> dict[str, Any]:
-        return read_json(self.folder / "tokenizer.json")
-
-    @cached_property
-    def _added(self) -> dict[int, dict[str, Any]]:
-        return {token["id"]: token for token in self._tokenizer.get("added_tokens") or []}
+    def close(self) -> None:
+        """End the process that renders templates."""
+        self._files.close()
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
@@ -52,16 +47,15 @@ class ModelTexts:
         """Ids of the control tokens, which no user gets as text."""
         return frozenset(i for i, token in self._added.items() if token.get("special"))
 
-    @cached_property
+    @property
     def eos_ids(self) -> frozenset[int]:
         """The ids that end an answer, as the model's files say."""
-        return frozenset(model_facts(self.folder, "deployed", {})["eos_ids"])
+        return frozenset(self._files.ends)
 
-    @cached_property
+    @property
     def eos_text(self) -> str:
         """The end token that the tokenizer's configuration names; empty if it names none."""
-        found = read_json(self.folder / "tokenizer_config.json").get("eos_token")
-        return str(found.get("content", "") if isinstance(found, dict) else found or "")
+        return self._files.templates.specials.get("eos_token", "")
 
     @cached_property
     def _raw(self) -> Tokenizer | None:
@@ -93,11 +87,18 @@ class ModelTexts:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None,
         options: Mapping[str, Any],
-    ) -> str:
-        """Return the prompt of a conversation that goes into the template as it was sent."""
-        return self._files.rendered_as_sent(
+    ) -> str | None:
+        """Return the prompt of a conversation that goes into the template as it was sent.
+
+        None if the template refuses it.
+
+        Raises:
+            UserError: the model has no template, or its template reached a limit.
+        """
+        found = self._files.rendering(
             [dict(m) for m in messages], [dict(t) for t in tools] if tools else None, dict(options)
         )
+        return found.text if isinstance(found, Rendered) else None
 
     def bytes_of(self, token: int) -> bytes:
         """Return the bytes of an ordinary token, and the text of an added one.

@@ -14,7 +14,7 @@ def outputs(asked: Asked) -> Iterator[list[int]]:
         text, add_special = case.text, True
     else:
         rendered = texts.rendered(case.messages or (), case.tools, case.template_options)
-        text, add_special = asked.golden.prompt_text or rendered, False
+        text, add_special = asked.golden.prompt_text or rendered or "", False
     right = asked.golden.prompt_ids or texts.ids(text, add_special=add_special)
     raw = texts.raw_ids(text, add_special=add_special)
     if raw != list(right):

@@ -19,16 +19,14 @@ def raw_parse(asked: Asked) -> Iterator[dict[str, Any]]:
                 yield asked.parsed({"content": given[0]}, given[1])
 
 
-def raw_chain(asked: Asked) -> Iterator[dict[str, Any]]:
-    """Yield the answer of a server that hides its tokens and returns the reference's as text."""
-    text = asked.frozen("chain", "whole").get("text")
-    if isinstance(text, str):
-        yield {
-            "prompt_ids": None,
-            "prompt_tokens": None,
-            "output_ids": None,
-            "output_tokens": None,
-            "text": None,
-            "finish_reason": "stop",
-            "message": canonical_message({"content": text}),
-        }
+def raw_chain(text: str) -> dict[str, Any]:
+    """Return the answer of a server that hides its tokens and returns this text unparsed."""
+    return {
+        "prompt_ids": None,
+        "prompt_tokens": None,
+        "output_ids": None,
+        "output_tokens": None,
+        "text": None,
+        "finish_reason": "stop",
+        "message": canonical_message({"content": text}),
+    }
