@@ -22,6 +22,10 @@ class Model(Frozen):
     """``w1:…`` over every tensor's fp32 values under its Hugging Face name."""
     tokenizer_digest: str
     """``t1:…`` over tokenizer.json and what changes its meaning."""
+    gguf: Path | None = None
+    """The GGUF that was taken as the model; None if its own folder says what is true."""
+    gguf_digest: str | None = None
+    """sha256 of that file."""
 
 
 class Variant(Frozen):
@@ -39,6 +43,10 @@ class Variant(Frozen):
     """Like the model's, over this artifact's dequantised tensors."""
     margin: float | None = None
     """δ of the deployed pass."""
+
+    def is_model(self, model: Model) -> bool:
+        """Whether this very file was taken as the model: then no conversion can be checked."""
+        return self.artifact_digest == model.gguf_digest
 
     @property
     def quantised(self) -> bool:
