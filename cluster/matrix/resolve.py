@@ -14,6 +14,7 @@ from cluster.matrix.schema import Matrix, load_matrix
 from runner.engines.engine import Engine
 from runner.engines.registry import DECLARATIONS
 from runner.model.artifact import describe_variant, model_digests
+from runner.model.computation import computation_digest
 from runner.order import Model, Variant
 from suites.errors import UserError
 from suites.loading import SHIPPED, load_suite
@@ -182,7 +183,13 @@ def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedMod
     for m, entry in enumerate(matrix.models):
         hf = _absolute(base / entry.hf)
         weights, tokenizer = _located(document, ("models", m, "hf"), model_digests, hf)
-        model = Model(name=entry.name, hf=hf, weights_digest=weights, tokenizer_digest=tokenizer)
+        model = Model(
+            name=entry.name,
+            hf=hf,
+            weights_digest=weights,
+            tokenizer_digest=tokenizer,
+            computation_digest=_located(document, ("models", m, "hf"), computation_digest, hf),
+        )
         variants = []
         for v, variant in enumerate(entry.variants):
             kind = "gguf" if variant.gguf is not None else "hf"
@@ -214,13 +221,16 @@ def _texts_digest(hf: Path) -> str | None:
 
 
 def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
-    if suite.golden_for is None:
-        return ResolvedSuite(name, suite, None)
-    if suite.golden_for.startswith("x1:"):
-        return ResolvedSuite(name, suite, GoldenTruth(None, suite.golden_for))
-    folder = SHIPPED / suite.golden_for
-    weights = model_digests(folder)[0] if folder.is_dir() else None
-    return ResolvedSuite(name, suite, GoldenTruth(weights))
+    truth = None if suite.golden_for is None else golden_truth(suite.golden_for)
+    return ResolvedSuite(name, suite, truth)
+
+
+def golden_truth(written_for: str) -> GoldenTruth:
+    """Return the model for which answers were written: a folder in ``suites/``, or texts."""
+    if written_for.startswith("x1:"):
+        return GoldenTruth(None, written_for)
+    folder = SHIPPED / written_for
+    return GoldenTruth(model_digests(folder)[0] if folder.is_dir() else None)
 
 
 def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:

@@ -96,6 +96,7 @@ def plan_row(planned: PlannedCell, resolved: Resolved, run_id: str) -> PlanRow:
         required=list(resolved.matrix.require or suite.requires),
         weights_type=variant.weights_type,
         weights_digest=weights,
+        function_digest=model.function_over(weights),
         tokenizer_digest=model.tokenizer_digest,
         model_weights_digest=model.weights_digest,
         estimate_s=planned.estimate_s,
