@@ -157,13 +157,16 @@ def _texts_digest(hf: Path) -> str | None:
 
 
 def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
-    if suite.golden_for is None:
-        return ResolvedSuite(name, suite, None)
-    if suite.golden_for.startswith("x1:"):
-        return ResolvedSuite(name, suite, GoldenTruth(None, suite.golden_for))
-    folder = SHIPPED / suite.golden_for
-    weights = model_digests(folder)[0] if folder.is_dir() else None
-    return ResolvedSuite(name, suite, GoldenTruth(weights))
+    truth = None if suite.golden_for is None else golden_truth(suite.golden_for)
+    return ResolvedSuite(name, suite, truth)
+
+
+def golden_truth(written_for: str) -> GoldenTruth:
+    """Return the model for which answers were written: a folder in ``suites/``, or texts."""
+    if written_for.startswith("x1:"):
+        return GoldenTruth(None, written_for)
+    folder = SHIPPED / written_for
+    return GoldenTruth(model_digests(folder)[0] if folder.is_dir() else None)
 
 
 def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:

@@ -7,6 +7,7 @@ from cluster.matrix.located import absolute, check_exists, located
 from cluster.matrix.model_entry import ModelEntry, VariantEntry
 from cluster.matrix.schema import Matrix
 from runner.model.artifact import describe_variant, gguf_digest, model_digests
+from runner.model.computation import computation_digest
 from runner.model.folder import model_folder
 from runner.model.folder.cache import default_cache
 from runner.model.gguf_parts import gguf_parts
@@ -74,6 +75,7 @@ def _model(document: Document, key: KeyPath, entry: ModelEntry, base: Path) -> R
         hf=folder.path,
         weights_digest=weights,
         tokenizer_digest=tokenizer,
+        computation_digest=located(document, at, computation_digest, folder.path),
         gguf=folder.gguf,
         gguf_digest=None if folder.gguf is None else gguf_digest(folder.gguf),
     )

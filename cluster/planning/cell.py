@@ -54,6 +54,7 @@ class Cell:
         resolved = {
             "suite_digest": self.suite.suite.digest,
             "model_weights": self.model.model.weights_digest,
+            "computation": self.model.model.computation_digest,
             "tokenizer": self.model.model.tokenizer_digest,
             "artifact": self.variant.variant.artifact_digest,
             "version": self.version,

@@ -97,6 +97,7 @@ def plan_row(planned: PlannedCell, resolved: Resolved, run_id: str) -> PlanRow:
         required=_required(resolved.matrix.require or suite.requires, cell),
         weights_type=variant.weights_type,
         weights_digest=weights,
+        function_digest=model.function_over(weights),
         tokenizer_digest=model.tokenizer_digest,
         model_weights_digest=model.weights_digest,
         estimate_s=planned.estimate_s,

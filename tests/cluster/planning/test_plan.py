@@ -20,6 +20,7 @@ from cluster.planning.plan import Plan, PlannedCell
 from cluster.planning.planner import make_plan
 from cluster.planning.selection import parse_selection
 from cluster.running.orders import make_orders
+from runner.model.computation import function_digest
 from runner.order import Model, Variant
 from suites.errors import UserError
 from suites.stages import Backend, Pass
@@ -27,6 +28,7 @@ from suites.suite import Case, Suite
 
 BACKENDS: tuple[Backend, ...] = ("cuda", "rocm", "metal", "cpu")
 SLUGS = {"cuda": "nvidia-h100", "rocm": "amd-mi300x", "metal": "apple-m3", "cpu": "amd-epyc"}
+DIGESTS = {"weights_digest": "w1:0", "tokenizer_digest": "t1:0", "computation_digest": "cp1:0"}
 WEIGHTS = {"f32": "f32", "f16": "f16", "q8_0": "Q8_0"}
 
 
@@ -71,7 +73,7 @@ def resolved(
             **keys,
         }
     )
-    model = Model(name="tiny", hf=Path("/x"), weights_digest="w1:0", tokenizer_digest="t1:0")
+    model = Model(name="tiny", hf=Path("/x"), **DIGESTS)
     variants = tuple(variant(n, kind) for n in names)
     models = (ResolvedModel(model, variants),)
     return Resolved(Path("m.yaml"), matrix, tuple(suites or [suite()]), models)
@@ -287,8 +289,8 @@ def test_margins_are_those_declared_for_the_pass(
 
 def test_quantised_variants_are_judged_over_their_own_weights() -> None:
     rows = make_plan(resolved(names=("f16", "q8_0"), backends=["cpu"]), [node("a")]).rows("run")
-    digests = {r.variant: r.weights_digest for r in rows}
-    assert digests == {"f16": "w1:0", "q8_0": "w1:q8_0"}
+    digests = {r.weights_digest: r.function_digest for r in rows}
+    assert digests == {w: function_digest(w, "cp1:0") for w in ("w1:0", "w1:q8_0")}
 
 
 @pytest.mark.parametrize(
@@ -343,8 +345,8 @@ def test_a_wrong_only_is_told(text: str, words: str) -> None:
 
 
 def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_else() -> None:
-    model = Model(name="renamed", hf=Path("/x"), weights_digest="w", tokenizer_digest="t")
-    assert GoldenTruth("w").applies(model)
+    model = Model(name="renamed", hf=Path("/x"), **DIGESTS)
+    assert GoldenTruth("w1:0").applies(model)
     assert not GoldenTruth("other").applies(model), "a fine-tune or a namesake"
     assert not GoldenTruth(None).applies(model), "its own files are not here"
 
