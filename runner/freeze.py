@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from runner.engines.trace import NOT_OBSERVED
 from runner.model.artifact import HfFolder
 from runner.model.copies import with_weights
-from runner.order import Variant, WorkOrder
+from runner.order import WorkOrder
 from runner.stored.frozen_tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.stored.references import frozen_table
 from runner.stored.store import Store
@@ -57,7 +57,7 @@ def _file_name(order: WorkOrder) -> str:
     a file name cannot hold (``org/name@commit``) are replaced.
     """
     suite = order.cells[0].suite.name
-    identity = [_weights(order.variant, order), order.model.tokenizer_digest, suite]
+    identity = [order.reference_function, order.model.tokenizer_digest, suite]
     digest = tagged_digest("n1", identity, 8).removeprefix("n1:")
     names = (order.model.name, order.variant.name, suite)
     return f"{'-'.join(_safe(name) for name in names)}-{digest}.parquet"
@@ -79,14 +79,14 @@ def _refuse_packed(order: WorkOrder) -> None:
 
 
 def show(roots: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one row per frozen set: what, over which weights, by which engine, when."""
+    """Return one row per frozen set: what, of which function, by which engine, when."""
     found: dict[str, dict[str, Any]] = {}
     columns = ("model", "variant", "suite", "engine", "engine_version", "compute_dtype", "created")
     for path, row in _rows(roots):
         entry = found.setdefault(
             row["reference_id"],
             {"reference_id": row["reference_id"], **{c: row[c] for c in columns}}
-            | {"weights_digest": row["weights_digest"], "traces": 0, "file": path},
+            | {"function_digest": row["function_digest"], "traces": 0, "file": path},
         )
         entry["traces"] += 1
     return list(found.values())
@@ -169,7 +169,8 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
     traces = [{name: row[name] for name in FROZEN} for row in seen if _has_truth(row)]
     traces.sort(key=lambda row: (row["stage"], row["case_id"], row["probe"]))
     common = {
-        "weights_digest": _weights(order.variant, order),
+        "function_digest": order.reference_function,
+        "weights_digest": order.reference_weights,
         "tokenizer_digest": order.model.tokenizer_digest,
         "model": order.model.name,
         "variant": order.variant.name,
@@ -197,10 +198,6 @@ def _refuse_gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> None:
             where=f"{order.engine.engine} on {order.model.name}/{order.variant.name}",
             fix="fix the cases or the engine, and freeze again",
         )
-
-
-def _weights(variant: Variant, order: WorkOrder) -> str:
-    return variant.weights_digest if variant.quantised else order.model.weights_digest
 
 
 def _has_truth(row: dict[str, Any]) -> bool:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from cluster.environments.interpreter import command_that_adds, interpreter
 from cluster.matrix.engine_entry import EngineEntry
-from cluster.matrix.resolve import Resolved, ResolvedModel, ResolvedSuite, resolve
+from cluster.matrix.resolve import Resolved, ResolvedSuite, resolve
+from cluster.matrix.resolved_models import ResolvedModel
 from cluster.planning.estimate import child_seconds, suite_seconds
 from cluster.running.run import absolute_results, new_run_id
 from runner.engines.engine import Engine

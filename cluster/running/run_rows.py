@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cluster.matrix.resolve import Resolved, ResolvedSuite
+from cluster.planning.expected_outputs import expected_outputs
 from cluster.planning.plan import Plan
 from runner.source_digest import source_digest
 from runner.stored.canonical import canonical_message
@@ -20,14 +21,15 @@ def run_row(
 ) -> RunRow:
     """Return the row of a run that has started: its configuration and the version of the code."""
     matrix = plan.resolved.matrix.model_dump(mode="json", by_alias=True)
+    roots = reference_roots(results)
     config: dict[str, Any] = {
         "matrix_path": str(plan.resolved.path),
         "matrix": matrix,
-        "expected": matrix["expected"],
+        "expected": expected_outputs(plan, roots),
         "hardware": matrix["hardware"],
         "only": plan.selection.text,
         "tier": tier,
-        "references": list(reference_roots(results)),
+        "references": list(roots),
     }
     try:
         own = version("fleetqual")

@@ -75,6 +75,15 @@ def _limits(source: Source, markers: Markers) -> Iterator[Case]:
         for name, limit in (("limit-of-one", 1), ("limit", 6)):
             if (text := piece(source, found, limit)) is not None:
                 yield _case(name, "limit", found, text, reason="length", limit=limit)
+    # A character of several tokens is complete with the last of them.
+    for name, text in (
+        ("limit-after-emoji", "Go \U0001f680"),
+        ("limit-after-ideograph", "Go to 京"),
+    ):
+        found = forced(source, markers, text + " now and turn", ends=False)
+        limit = len(source.files.continuation(text))
+        if found is not None and piece(source, found, limit) == text:
+            yield _case(name, "limit", found, text, reason="length", limit=limit)
 
 
 def _strings(source: Source, markers: Markers) -> Iterator[Case]:

@@ -73,7 +73,7 @@ def _chat(source: Source, name: str, tags: tuple[str, ...], text: str) -> Iterat
         yield Case(
             id=f"tokenize/{name}",
             stage="tokenize",
-            tags=tags,
+            tags=(*tags, *_form(source, text)),
             messages=(user(text),),
             golden=Golden(
                 prompt_text=prompt,
@@ -86,15 +86,14 @@ def _prompts(source: Source) -> Iterator[Case]:
     """Yield rendered prompts, of which the longest are not needed."""
     if not source.has_template:
         return
-    text = "cafe\u0301 A\u030a"
-    yield from _chat(source, "forms-in-chat", ("chat", "forms", *_form(source, text)), text)
+    yield from _chat(source, "forms-in-chat", ("chat", "forms"), "cafe\u0301 A\u030a")
     chosen = [s for s in shapes(source) if s.name in _CHATS or "reasoning" in s.tags][:_PROMPTS]
     for shape in chosen:
         prompt = source.prompt(shape.messages, shape.tools, shape.options) or ""
         yield Case(
             id=f"tokenize/chat-{shape.name}",
             stage="tokenize",
-            tags=("chat",),
+            tags=("chat", *_form(source, prompt)),
             messages=shape.messages,
             tools=shape.tools or None,
             template_options=shape.options,
