@@ -11,6 +11,7 @@ from cluster.reference.freeze_orders import (
     orders_of,
     reference_engine,
     roots,
+    truth_variant,
 )
 from cluster.reference.missing import missing_references, no_truth_over
 from cluster.reference.progress import duration, show_freezing
@@ -69,7 +70,8 @@ def _refused(plan: Plan) -> list[str]:
     found = {
         f"{pair.cell.model.name}/{variant.name}: no reference: {why}"
         for pair in plan.pairs
-        if (variant := pair.cell.variant.variant).quantised and (why := no_truth_over(variant))
+        if (variant := truth_variant(pair.cell.model, pair.cell.variant.variant))
+        and (why := no_truth_over(variant))
     }
     return sorted(found)
 

@@ -19,7 +19,7 @@ from runner.engines.events import Event
 from runner.engines.trace import NOT_OBSERVED
 from runner.model.artifact import HfFolder
 from runner.model.copies import with_weights
-from runner.order import CellOrder, Variant, WorkOrder
+from runner.order import CellOrder, WorkOrder
 from runner.stored.frozen_tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.stored.references import frozen_table
 from runner.stored.store import Store
@@ -90,7 +90,7 @@ def _file_name(order: WorkOrder, cell: CellOrder) -> str:
     that a file name cannot hold (``org/name@commit``) are replaced.
     """
     suite = cell.suite.name
-    identity = [_weights(order.variant, order), order.model.tokenizer_digest, suite]
+    identity = [order.reference_function, order.model.tokenizer_digest, suite]
     if order.only_cases:
         chosen = [case.digest for case in cell.suite.cases if case.id in order.only_cases]
         identity += sorted(chosen)
@@ -115,14 +115,14 @@ def _refuse_packed(order: WorkOrder) -> None:
 
 
 def show(roots: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one row per frozen set: what, over which weights, by which engine, when."""
+    """Return one row per frozen set: what, of which function, by which engine, when."""
     found: dict[str, dict[str, Any]] = {}
     columns = ("model", "variant", "suite", "engine", "engine_version", "compute_dtype", "created")
     for path, row in _rows(roots):
         entry = found.setdefault(
             row["reference_id"],
             {"reference_id": row["reference_id"], **{c: row[c] for c in columns}}
-            | {"weights_digest": row["weights_digest"], "traces": 0, "file": path},
+            | {"function_digest": row["function_digest"], "traces": 0, "file": path},
         )
         entry["traces"] += 1
     return list(found.values())
@@ -215,7 +215,8 @@ def _rows_of(
     traces = [{name: row[name] for name in FROZEN} for row in seen if _has_truth(row)]
     traces.sort(key=lambda row: (row["stage"], row["case_id"], row["probe"]))
     common = {
-        "weights_digest": _weights(order.variant, order),
+        "function_digest": order.reference_function,
+        "weights_digest": order.reference_weights,
         "tokenizer_digest": order.model.tokenizer_digest,
         "model": order.model.name,
         "variant": order.variant.name,
@@ -248,10 +249,6 @@ def _gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> NoTruth | None:
 
 def _place(order: WorkOrder) -> str:
     return f"{order.engine.engine} on {order.model.name}/{order.variant.name}"
-
-
-def _weights(variant: Variant, order: WorkOrder) -> str:
-    return variant.weights_digest if variant.quantised else order.model.weights_digest
 
 
 def _has_truth(row: dict[str, Any]) -> bool:

@@ -186,7 +186,9 @@ def _follow(
 
 def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
     """Return the cases to ask, by cell; those without truth are recorded as missed."""
-    references = References(order.references, order.reference_weights, order.model.tokenizer_digest)
+    references = References(
+        order.references, order.reference_function, order.model.tokenizer_digest
+    )
     cells = []
     for cell_id, record in records.items():
         asked = []
@@ -201,6 +203,7 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
                 asked.append(case)
             else:
                 why = f"no truth to ask with: {lacking} is neither golden nor frozen"
+                why += f" ({references.refused})" if references.refused else ""
                 record.miss(planned, why)
         cells.append(CellInput(cell_id, asked, [] if order.freeze else record.completeness.stages))
     return cells

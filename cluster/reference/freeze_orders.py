@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cluster.environments.interpreter import command_that_adds, interpreter
 from cluster.matrix.engine_entry import EngineEntry
-from cluster.matrix.resolve import Resolved, ResolvedModel, ResolvedSuite, resolve
+from cluster.matrix.resolve import Resolved, ResolvedSuite, resolve
+from cluster.matrix.resolved_models import ResolvedModel
 from cluster.planning.estimate import freeze_seconds
 from cluster.running.run import absolute_results, new_run_id
 from runner.engines.engine import Engine
@@ -49,9 +50,20 @@ def freeze_orders(path: Path) -> tuple[list[WorkOrder], float]:
     wanted = [
         Wanted(model, variant, dict(every))
         for model in resolved.models
-        for variant in (None, *(v.variant for v in model.variants if v.variant.quantised))
+        for variant in truths(model)
     ]
     return orders_of(resolved, wanted), sum(estimate_s(resolved, each) for each in wanted)
+
+
+def truths(model: ResolvedModel) -> list[Variant | None]:
+    """Return each variant whose weights need a reference of their own; None for the model's own."""
+    return list(dict.fromkeys([None, *(truth_variant(model, v.variant) for v in model.variants)]))
+
+
+def truth_variant(model: ResolvedModel, variant: Variant) -> Variant | None:
+    """Return the variant over whose weights its truth is frozen; None for the model's own."""
+    own = not variant.quantised or variant.weights_digest == model.model.weights_digest
+    return None if own else variant
 
 
 def orders_of(resolved: Resolved, wanted: Sequence[Wanted]) -> list[WorkOrder]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from cluster.planning.plan import Plan, PlannedCell
-from cluster.reference.freeze_orders import Wanted
+from cluster.reference.freeze_orders import Wanted, truth_variant
 from runner.engines.registry import DECLARATIONS
 from runner.engines.trace import OBSERVED
 from runner.order import Variant
@@ -26,7 +26,8 @@ def missing_references(plan: Plan, roots: Sequence[str]) -> list[Wanted]:
     made = {stage for stage, how in shown.items() if how in OBSERVED}
     found: dict[tuple[str, str | None], Wanted] = {}
     for pair in plan.pairs:
-        model, variant = pair.cell.model, _truth_variant(pair)
+        model = pair.cell.model
+        variant = truth_variant(model, pair.cell.variant.variant)
         if pair.cell.pass_ == "timed" or no_truth_over(variant):
             continue
         key = (model.name, variant.name if variant else None)
@@ -35,11 +36,12 @@ def missing_references(plan: Plan, roots: Sequence[str]) -> list[Wanted]:
         if suite.name in wanted.cases:
             continue
         weights = variant.weights_digest if variant else model.model.weights_digest
+        function = model.model.function_over(weights)
         needed = [c for c in _needed(pair, plan) if c.stage in made]
         lacking = [
             case.id
             for case in needed
-            if (weights, model.model.tokenizer_digest, case.digest) not in keys
+            if (function, model.model.tokenizer_digest, case.digest) not in keys
         ]
         if lacking:
             whole = len(lacking) == len(needed) and plan.selection.cases(suite.suite) is None
@@ -52,11 +54,6 @@ def no_truth_over(variant: Variant | None) -> str | None:
     if variant is None or variant.format == "gguf":
         return None
     return f"{variant.weights_type} weights cannot be dequantised yet"
-
-
-def _truth_variant(pair: PlannedCell) -> Variant | None:
-    variant = pair.cell.variant.variant
-    return variant if variant.quantised else None
 
 
 def _needed(pair: PlannedCell, plan: Plan) -> Iterator[Case]:

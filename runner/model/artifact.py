@@ -16,6 +16,8 @@ from typing import Any
 import gguf
 import numpy as np
 
+from runner.model.gguf_parts import gguf_parts
+from runner.model.gguf_reading import GgufReading, StoredTensor
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
 from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
@@ -109,47 +111,32 @@ class GgufFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._reader = gguf.GGUFReader(path)
-        except FileNotFoundError as error:
-            raise UserError("file is missing", where=str(path)) from error
-        except (ValueError, OSError, KeyError, IndexError, OverflowError) as error:
-            raise UserError(f"not readable as GGUF: {error}", where=str(path)) from error
+        self.reading = GgufReading(path)
+        """All parts of a split model."""
         self.architecture = str(self.field("general.architecture") or "")
 
     def field(self, key: str) -> Any:
         """Return a metadata value, None if the file has none."""
-        found = self._reader.get_field(key)
-        return None if found is None else found.contents()
+        found = self.reading.metadata.get(key)
+        return found.tolist() if isinstance(found, np.ndarray) else found
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by its GGUF name, q and k in Hugging Face's row order."""
         return {
-            t.name: Tensor(
-                t.name,
-                t.tensor_type.name,
-                tuple(int(n) for n in reversed(t.shape)),
-                self._reading(t),
-            )
-            for t in self._reader.tensors
+            t.name: Tensor(t.name, t.kind.name, t.shape, self._reader_of(t))
+            for t in self.reading.tensors.values()
             if not is_derived(t.name)
         }
 
-    def _reading(self, tensor: Any) -> Callable[[], Values]:
-        heads = self._heads_of(tensor.name)
-        shape = tuple(int(n) for n in reversed(tensor.shape))
+    def _reader_of(self, tensor: StoredTensor) -> Callable[[], Values]:
+        heads, shape = self._heads_of(tensor.name), tensor.shape
 
         if heads is not None and shape[0] % (2 * heads):
             what = f"{tensor.name} has {shape[0]} rows, which cannot be divided by {heads} heads"
             raise UserError(what, where=str(self.path))
 
         def read() -> Values:
-            try:
-                plain = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            except NotImplementedError as error:
-                what = f"cannot dequantise {tensor.tensor_type.name} yet"
-                raise UserError(what, where=str(self.path)) from error
-            values = np.asarray(plain, np.float32).reshape(shape)
+            values = self.reading.values(tensor)
             return values if heads is None else _hf_row_order(values, heads)
 
         return read
@@ -197,8 +184,16 @@ def describe_variant(path: Path, form: str) -> tuple[str, str, str]:
         UserError: the artifact cannot be read.
     """
     artifact = open_artifact(path, form)
-    digest = file_digest(path) if form == "gguf" else _folder_digest(path)
+    digest = gguf_digest(path) if form == "gguf" else _folder_digest(path)
     return digest, weights_type(artifact), _weights_digest(artifact)
+
+
+def gguf_digest(path: Path) -> str:
+    """Return the sha256 of a GGUF model's bytes, in hex; of all parts of a split one."""
+    parts = gguf_parts(path)
+    if len(parts) == 1:
+        return file_digest(path)
+    return hashlib.sha256("".join(file_digest(part) for part in parts).encode()).hexdigest()
 
 
 def weights_type(artifact: HfFolder | GgufFile) -> str:

@@ -39,6 +39,7 @@ from tests.analysis.handmade_truth import (
 NOW = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 RUN = "20260501-120000-abcd"
 WEIGHTS, TOKENIZER, MODEL = "w1:model", "t1:model", "tiny"
+FUNCTION = "fn1:model"
 REQUIRED = [
     "instrument",
     "config",
@@ -228,6 +229,7 @@ class Bench:
             required=cell.required,
             weights_type="f32",
             weights_digest=WEIGHTS,
+            function_digest=FUNCTION,
             tokenizer_digest=TOKENIZER,
             model_weights_digest=WEIGHTS,
         )
@@ -301,6 +303,7 @@ class Bench:
                 rows.append(
                     ReferenceRow(
                         reference_id="r1:frozen",
+                        function_digest=FUNCTION,
                         weights_digest=WEIGHTS,
                         tokenizer_digest=TOKENIZER,
                         model=MODEL,
@@ -324,6 +327,7 @@ class Bench:
         return [
             FloorRow(
                 floor_id="f1:floor",
+                function_digest=FUNCTION,
                 weights_digest=WEIGHTS,
                 tokenizer_digest=TOKENIZER,
                 suite="smoke",

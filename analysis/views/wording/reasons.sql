@@ -101,12 +101,12 @@ CREATE MACRO wording.no_margin() AS {
     'code': 'no_margin', 'text': 'no margin is declared for this pass: give the variant a `margin`'
 };
 
-CREATE MACRO wording.no_floor(probe, weights_digest, compute_dtype, backend) AS {
+CREATE MACRO wording.no_floor(probe, function_digest, compute_dtype, backend) AS {
     'code': 'no_floor',
     'text': format(
-        '{}: there is no floor for weights {}, compute dtype {}, backend {}: measure one with `fleetqual '
+        '{}: there is no floor for function {}, compute dtype {}, backend {}: measure one with `fleetqual '
         || 'reference floors`',
-        probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend
+        probe, coalesce(function_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend
     )
 };
 
