@@ -25,6 +25,10 @@ class Model(Frozen):
     """``t1:…`` over tokenizer.json and what changes its meaning."""
     computation_digest: str
     """``cp1:…`` over all of config.json that changes the numbers."""
+    gguf: Path | None = None
+    """The GGUF that was taken as the model; None if its own folder says what is true."""
+    gguf_digest: str | None = None
+    """sha256 of that file."""
 
     def function_over(self, weights: str) -> str:
         """Return the digest (``fn1:…``) of what this model computes over some weights."""
@@ -46,6 +50,10 @@ class Variant(Frozen):
     """Like the model's, over this artifact's dequantised tensors."""
     margin: float | None = None
     """δ of the deployed pass."""
+
+    def is_model(self, model: Model) -> bool:
+        """Whether this very file was taken as the model: then no conversion can be checked."""
+        return self.artifact_digest == model.gguf_digest
 
     @property
     def quantised(self) -> bool:

@@ -2,20 +2,20 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.expected_files import with_shared
+from cluster.matrix.located import check_exists, located
+from cluster.matrix.resolved_models import ResolvedModel, resolved_models
 from cluster.matrix.schema import Matrix, load_matrix
 from runner.engines.engine import Engine
 from runner.engines.registry import DECLARATIONS
-from runner.model.artifact import describe_variant, model_digests
-from runner.model.computation import computation_digest
-from runner.order import Model, Variant
+from runner.model.artifact import model_digests
+from runner.order import Model
 from suites.errors import UserError
 from suites.loading import SHIPPED, load_suite
 from suites.mistakes import KeyPath, Mistake
@@ -26,8 +26,6 @@ from suites.yaml_document import Document
 
 #: Default deadline: this many times the estimate, but at least this many seconds.
 _PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class GoldenTruth:
     """None if this machine does not have the model, or the suite names texts."""
     texts_digest: str | None = None
     """Texts that a model must have instead: its templates, tokenizer and EOS set (``x1:…``)."""
+    written_for: str = ""
+    """What people call that model."""
 
     def applies(self, model: Model) -> bool:
         """Whether the golden answers hold for ``model``: its weights, or its texts, are the same.
@@ -62,28 +62,6 @@ class ResolvedSuite:
     name: str
     suite: Suite
     golden: GoldenTruth | None
-
-
-@dataclass(frozen=True)
-class ResolvedVariant:
-    """A variant and the size of its artifact."""
-
-    variant: Variant
-    size: int
-    """Bytes; the plan estimates times from it."""
-
-
-@dataclass(frozen=True)
-class ResolvedModel:
-    """A model and its variants."""
-
-    model: Model
-    variants: tuple[ResolvedVariant, ...]
-
-    @property
-    def name(self) -> str:
-        """The model's name in the matrix."""
-        return self.model.name
 
 
 @dataclass(frozen=True)
@@ -160,55 +138,15 @@ def resolve(path: Path) -> Resolved:
     matrix, document = load_matrix(path)
     base = path.parent
     suites = tuple(
-        _resolved_suite(name, _located(document, ("suites", i), load_suite, name, base))
+        _resolved_suite(name, located(document, ("suites", i), load_suite, name, base))
         for i, name in enumerate(matrix.suites)
     )
     _suite_names_are_unique(document, suites)
     _expected_cases_exist(matrix, document, suites)
     for index, name in enumerate(matrix.expected_from):
-        _exists(document, ("expected_from", index), base / name, folder=False)
+        check_exists(document, ("expected_from", index), base / name, folder=False)
     matrix = with_shared(matrix, base, [c for s in suites for c in s.suite.cases])
-    return Resolved(path, matrix, suites, _models(matrix, document, base))
-
-
-def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedModel, ...]:
-    # All paths are checked before any file is digested: digests of large files take minutes.
-    for m, entry in enumerate(matrix.models):
-        _exists(document, ("models", m, "hf"), base / entry.hf, folder=True)
-        for v, variant in enumerate(entry.variants):
-            kind = "gguf" if variant.gguf is not None else "hf"
-            target = base / (variant.gguf or variant.hf or "")
-            _exists(document, ("models", m, "variants", v, kind), target, folder=kind == "hf")
-    found = []
-    for m, entry in enumerate(matrix.models):
-        hf = _absolute(base / entry.hf)
-        weights, tokenizer = _located(document, ("models", m, "hf"), model_digests, hf)
-        model = Model(
-            name=entry.name,
-            hf=hf,
-            weights_digest=weights,
-            tokenizer_digest=tokenizer,
-            computation_digest=_located(document, ("models", m, "hf"), computation_digest, hf),
-        )
-        variants = []
-        for v, variant in enumerate(entry.variants):
-            kind = "gguf" if variant.gguf is not None else "hf"
-            artifact = _absolute(base / (variant.gguf or variant.hf or ""))
-            digest, weights_type, variant_weights = _located(
-                document, ("models", m, "variants", v, kind), describe_variant, artifact, kind
-            )
-            resolved = Variant(
-                name=variant.name,
-                format=kind,
-                path=artifact,
-                artifact_digest=digest,
-                weights_type=weights_type,
-                weights_digest=variant_weights,
-                margin=variant.margin,
-            )
-            variants.append(ResolvedVariant(resolved, _size(artifact)))
-        found.append(ResolvedModel(model, tuple(variants)))
-    return tuple(found)
+    return Resolved(path, matrix, suites, resolved_models(matrix, document, base))
 
 
 @cache
@@ -228,9 +166,10 @@ def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
 def golden_truth(written_for: str) -> GoldenTruth:
     """Return the model for which answers were written: a folder in ``suites/``, or texts."""
     if written_for.startswith("x1:"):
-        return GoldenTruth(None, written_for)
+        return GoldenTruth(None, written_for, f"a model with other texts ({written_for})")
     folder = SHIPPED / written_for
-    return GoldenTruth(model_digests(folder)[0] if folder.is_dir() else None)
+    weights = model_digests(folder)[0] if folder.is_dir() else None
+    return GoldenTruth(weights, written_for=folder.name)
 
 
 def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:
@@ -260,39 +199,3 @@ def _expected_cases_exist(
                     kind = f"{entry.stage} {key.removesuffix('s')}"
                     at: KeyPath = ("expected", index, key, position)
                     raise document.error(Mistake.unknown(at, kind, given, names))
-
-
-def _exists(document: Document, key: KeyPath, path: Path, *, folder: bool) -> None:
-    if path.is_dir() if folder else path.is_file():
-        return
-    kind = "folder" if folder else "file"
-    other = path.is_file() if folder else path.is_dir()
-    raise UserError(
-        f"{path} is not a {kind}" if other else f"there is no {kind} {path}",
-        where=document.where(key),
-        fix=f"check the path; paths are relative to {document.path.parent}",
-    )
-
-
-def _located(
-    document: Document, key: KeyPath, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
-) -> _T:
-    """Return what ``read`` returns; an error without a place gets the matrix's line."""
-    try:
-        return read(*args, **kwargs)
-    except UserError as error:
-        if error.where:
-            raise
-        raise UserError(
-            error.what, where=document.where(key), known=error.known, fix=error.fix
-        ) from error
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))
-
-
-def _size(artifact: Path) -> int:
-    if artifact.is_file():
-        return artifact.stat().st_size
-    return sum(p.stat().st_size for p in artifact.iterdir() if p.is_file())

@@ -15,7 +15,8 @@ from cluster.matrix.expected_entry import Expected
 from cluster.matrix.expected_rules.asked import Asked
 from cluster.matrix.expected_rules.model_texts import ModelTexts
 from cluster.matrix.expected_rules.registry import RULES
-from cluster.matrix.resolve import ResolvedModel, ResolvedSuite, golden_truth
+from cluster.matrix.resolve import ResolvedSuite, golden_truth
+from cluster.matrix.resolved_models import ResolvedModel
 from cluster.planning.plan import Plan
 from runner.engines.probes.run import FACTS
 from runner.stored.canonical import output_digest

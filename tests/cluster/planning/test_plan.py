@@ -1,6 +1,7 @@
 """The planner leaves nothing out, says why, and gives ids that mean something."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -11,13 +12,8 @@ from hypothesis import strategies as st
 
 from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.injected_faults import AdapterFault
-from cluster.matrix.resolve import (
-    GoldenTruth,
-    Resolved,
-    ResolvedModel,
-    ResolvedSuite,
-    ResolvedVariant,
-)
+from cluster.matrix.resolve import GoldenTruth, Resolved, ResolvedSuite
+from cluster.matrix.resolved_models import ResolvedModel, ResolvedVariant
 from cluster.matrix.schema import Coverage, Exclusion, Matrix
 from cluster.planning.node import Node
 from cluster.planning.plan import Plan, PlannedCell
@@ -36,13 +32,13 @@ DIGESTS = {"weights_digest": "w1:0", "tokenizer_digest": "t1:0", "computation_di
 WEIGHTS = {"f32": "f32", "f16": "f16", "q8_0": "Q8_0"}
 
 
-def suite(name: str = "one", tier: Any = 1) -> ResolvedSuite:
+def suite(name: str = "one", tier: Any = 1, golden: GoldenTruth | None = None) -> ResolvedSuite:
     cases = (
         Case(id="template/a", stage="template", messages=({"role": "user", "content": "a"},)),
         Case(id="tokenize/a", stage="tokenize", text="a"),
     )
     made = Suite(name=name, version=1, tier=tier, requires=("template",), cases=cases)
-    return ResolvedSuite(name, made, GoldenTruth("w1:0"))
+    return ResolvedSuite(name, made, golden or GoldenTruth("w1:0"))
 
 
 def variant(name: str, kind: str) -> ResolvedVariant:
@@ -355,6 +351,17 @@ def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_
     assert not GoldenTruth(None).applies(model), "its own files are not here"
 
 
+def test_a_suite_with_golden_answers_of_another_model_is_skipped() -> None:
+    other = suite("other", golden=GoldenTruth("w1:of tiny-chat", written_for="tiny-chat"))
+    plan = make_plan(resolved(suites=[suite(), other], backends=["cpu"]), [node("a")])
+    assert {p.cell.suite.name for p in plan.pairs} == {"one"}
+    assert {p.cell.suite.name for p in plan.skips} == {"other"}
+    assert {p.reason for p in plan.skips} == {
+        "its golden answers were written for tiny-chat; "
+        "`fleetqual qualify MODEL` derives a suite for this model"
+    }
+
+
 def test_a_deadline_is_what_was_declared_else_several_times_the_estimate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -398,3 +405,14 @@ def test_the_reference_engine_has_a_healthy_entry_s_environment(
     assert (reference.name, reference.version) == ("transformers", version)
     assert reference.options == options
     assert reference.fault is None
+
+
+def test_a_gguf_taken_as_the_model_has_no_weights_to_be_compared_with() -> None:
+    made = resolved(names=("f32", "q8_0"), require=["weights", "tokenize"])
+    taken = made.models[0].model.model_copy(update={"gguf_digest": "digest of q8_0"})
+    changed = replace(made, models=(replace(made.models[0], model=taken),))
+    rows = make_plan(changed, [node("a")]).rows("r")
+    required = {(row.variant, tuple(row.required)) for row in rows if row.reason is None}
+    assert required == {("f32", ("weights", "tokenize")), ("q8_0", ("tokenize",))}
+    before = {row.cell_id for row in make_plan(made, [node("a")]).rows("r")}
+    assert before.isdisjoint(row.cell_id for row in rows)
