@@ -146,6 +146,8 @@ class Bench:
     floor_kl: float = 1e-9
     floor_margin: float = 0.01
     golden_weights: str = WEIGHTS
+    unasked: dict[str, str] = field(default_factory=dict)
+    """Stage without cases → why the suite has none."""
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the reference answers to some chain cases, where it is not the usual."""
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -176,6 +178,7 @@ class Bench:
             "expected": self.expected,
             "references": [f"{self.results}/{self.references}"],
             "only": None,
+            "unasked": {"smoke": self.unasked},
         }
         run = RunRow(run_id=self.run_id, config=json.dumps(config), code_version="0", started=NOW)
         store.write(self.run_id, "runs", "start", [run])
