@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.model.artifact import model_digests
 from runner.model.computation import computation, computation_digest, function_digest
 from runner.model.computation_tables import DEFAULTS, WITHOUT_EFFECT
+from runner.model.folder import model_folder
 from suites.digest import canonical_json
 from suites.errors import UserError
 from tests.engines import engine_python
@@ -278,6 +280,12 @@ def test_values_of_any_type_have_a_digest(
 def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json"):
         computation_digest(tmp_path)
+
+
+def test_a_gguf_that_is_taken_as_the_model_has_the_function_of_its_folder(tmp_path: Path) -> None:
+    made = model_folder(TINY_CHAT / "tiny-chat-f32.gguf", tmp_path)
+    assert computation_digest(made.path) == computation_digest(TINY_CHAT)
+    assert model_digests(made.path)[0] == model_digests(TINY_CHAT)[0]
 
 
 _LOAD = """
