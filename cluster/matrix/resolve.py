@@ -36,6 +36,8 @@ class GoldenTruth:
     """None if this machine does not have the model, or the suite names texts."""
     texts_digest: str | None = None
     """Texts that a model must have instead: its templates, tokenizer and EOS set (``x1:…``)."""
+    written_for: str = ""
+    """What people call that model."""
 
     def applies(self, model: Model) -> bool:
         """Whether the golden answers hold for ``model``: its weights, or its texts, are the same.
@@ -164,9 +166,10 @@ def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
 def golden_truth(written_for: str) -> GoldenTruth:
     """Return the model for which answers were written: a folder in ``suites/``, or texts."""
     if written_for.startswith("x1:"):
-        return GoldenTruth(None, written_for)
+        return GoldenTruth(None, written_for, f"a model with other texts ({written_for})")
     folder = SHIPPED / written_for
-    return GoldenTruth(model_digests(folder)[0] if folder.is_dir() else None)
+    weights = model_digests(folder)[0] if folder.is_dir() else None
+    return GoldenTruth(weights, written_for=folder.name)
 
 
 def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:
