@@ -8,7 +8,6 @@ import datetime as dt
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field
 
@@ -20,7 +19,7 @@ from runner.engines.orders import CellInput
 from runner.engines.protocol import ProtocolError
 from runner.engines.redaction import Redaction
 from runner.machine import this_machine
-from runner.model.facts import model_facts
+from runner.model.known_facts import KnownFacts, known_facts
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord, Records, record_of
@@ -100,7 +99,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending
         )
     try:
         child_order = candidate_order(order, _cases(order, records))
-        truth = model_facts(order.model.hf, order.pass_, order.engine.options)
+        known = known_facts(order)
     except UserError as error:
         return error_ending(error.line)
     except OSError as error:
@@ -116,7 +115,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending
         comparison = TensorComparison(order, child) if _has_weights(order, records) else None
         child.send(child_order)
         try:
-            ending = _follow(child, records, report, truth)
+            ending = _follow(child, records, report, known)
         except DeadlinePassed:
             text = f"not finished within the deadline of {order.deadline_s:g} s"
             ending = Ending(status="timeout", error=text)
@@ -136,7 +135,7 @@ def _has_weights(order: WorkOrder, records: Records) -> bool:
 
 
 def _follow(
-    child: ChildProcess, records: Records, report: _ChildReport, truth: dict[str, Any]
+    child: ChildProcess, records: Records, report: _ChildReport, known: KnownFacts
 ) -> Ending:
     """Record events until the child ends; return how it ended."""
     failure: Failed | None = None
@@ -152,7 +151,7 @@ def _follow(
                 for record in records.values():
                     record.loaded(event.stages)
             case TraceSeen(cell_id, trace):
-                record_of(records, cell_id).trace(trace, truth)
+                record_of(records, cell_id).trace(trace, known)
             case CellDone(cell_id):
                 record_of(records, cell_id).finish()
             case Failed():

@@ -16,22 +16,18 @@ from typing import Any
 import gguf
 import numpy as np
 
+from runner.model.architectures.hf_config import text_config
+from runner.model.architectures.table import gguf_name
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
 from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
 
-#: Hugging Face model type → GGUF architecture, where the names differ.
-_ARCHITECTURES = {"mistral": "llama"}
 #: GGUF architectures that store q and k rows in another order than Hugging Face.
 _PERMUTED = {"llama"}
+_FACTORS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 _PLAIN = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 #: The files of a folder that are the model; other files in it do not change its digest.
 _MODEL_FILES = (".safetensors", ".json", ".jinja")
-
-
-def gguf_architecture(model_type: str) -> str:
-    """Return the GGUF name of a Hugging Face model type."""
-    return _ARCHITECTURES.get(model_type, model_type)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -57,7 +53,7 @@ class HfFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = read_json(path / "config.json")
-        self.architecture = gguf_architecture(str(self.config.get("model_type", "")))
+        self.architecture = gguf_name(str(text_config(self.config).get("model_type", "")))
 
     @property
     def quantisation(self) -> str | None:
@@ -121,6 +117,23 @@ class GgufFile:
         """Return a metadata value, None if the file has none."""
         found = self._reader.get_field(key)
         return None if found is None else found.contents()
+
+    def keys(self) -> list[str]:
+        """Return the names of all metadata."""
+        return list(self._reader.fields)
+
+    def factors(self) -> dict[str, list[float]]:
+        """Return the factors of the rotary frequencies that the file holds as tensors, by name."""
+        found = {}
+        for tensor in self._reader.tensors:
+            name = tensor.name.removesuffix(".weight")
+            if name in _FACTORS and tensor.tensor_type == gguf.GGMLQuantizationType.F32:
+                found[name] = np.asarray(tensor.data, np.float32).ravel().tolist()
+        return found
+
+    def has_head(self) -> bool:
+        """Whether it holds an output matrix of its own."""
+        return any(tensor.name == "output.weight" for tensor in self._reader.tensors)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by its GGUF name, q and k in Hugging Face's row order."""
