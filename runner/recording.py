@@ -150,6 +150,10 @@ class AttemptRecord:
             error=error,
         )
 
+    def unknown_weights(self, why: str) -> None:
+        """Record that nobody knows how to compare the artifact's tensors."""
+        self._add(case_id="*", stage="weights", probe="none", observed="not_probed", error=why)
+
     def write(
         self,
         ending: Ending,

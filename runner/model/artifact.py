@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,15 @@ from typing import Any
 import gguf
 import numpy as np
 
-from runner.model.architectures.hf_config import text_config
-from runner.model.architectures.table import gguf_name
+from runner.model.architectures.hf_config import config_facts, text_config
+from runner.model.architectures.table import gguf_name, of_gguf
+from runner.model.layout import Place, common, places, split_by_head
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
 from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
 
-#: GGUF architectures that store q and k rows in another order than Hugging Face.
-_PERMUTED = {"llama"}
+#: The output matrix, and what takes its place where a model ties them.
+HEAD, EMBEDDING = "output.weight", "token_embd.weight"
 _FACTORS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 _PLAIN = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 #: The files of a folder that are the model; other files in it do not change its digest.
@@ -52,8 +52,8 @@ class HfFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = read_json(path / "config.json")
-        self.architecture = gguf_name(str(text_config(self.config).get("model_type", "")))
+        self.config = text_config(read_json(path / "config.json"))
+        self.architecture = gguf_name(str(self.config.get("model_type", "")))
 
     @property
     def quantisation(self) -> str | None:
@@ -64,29 +64,22 @@ class HfFolder:
         method = packed.get("quant_method") if isinstance(packed, dict) else None
         return method if isinstance(method, str) and method else "quantised"
 
+    def ties_head(self, name: str) -> bool:
+        """Whether a tensor is an output matrix that engines replace by the embedding."""
+        return name == HEAD and config_facts(self.config).get("tied_head") is True
+
     @cached_property
-    def names(self) -> dict[str, str]:
-        """Hugging Face tensor name → GGUF tensor name, where GGUF has one."""
-        arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(self.architecture)
+    def places(self) -> dict[str, Place]:
+        """Hugging Face tensor name → where it lies in the common layout."""
         layers = self.config.get("num_hidden_layers") or 0
         if type(layers) is not int or layers < 0:
             where = str(self.path / "config.json")
             raise UserError(f"num_hidden_layers is {layers!r}, not a count", where=where)
-        known = gguf.get_tensor_name_map(arch, layers) if arch is not None else None
-        found: dict[str, str] = {}
-        for tensor in self._stored():
-            name = tensor.name
-            mapped = known.get_name(name, try_suffixes=(".weight", ".bias")) if known else None
-            found[name] = mapped or name
-        return found
+        return places([tensor.name for tensor in self._stored()], self.architecture, layers)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor by its GGUF name."""
-        return {
-            name: replace(tensor, name=name)
-            for tensor in self._stored()
-            for name in [self.names[tensor.name]]
-        }
+        """Return every tensor by its name in the common layout."""
+        return common(self._stored(), self.places)
 
     def _stored(self) -> Iterator[Tensor]:
         files = sorted(self.path.glob("*.safetensors"))
@@ -133,7 +126,7 @@ class GgufFile:
 
     def has_head(self) -> bool:
         """Whether it holds an output matrix of its own."""
-        return any(tensor.name == "output.weight" for tensor in self._reader.tensors)
+        return any(tensor.name == HEAD for tensor in self._reader.tensors)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by its GGUF name, q and k in Hugging Face's row order."""
@@ -150,10 +143,13 @@ class GgufFile:
 
     def _reading(self, tensor: Any) -> Callable[[], Values]:
         heads = self._heads_of(tensor.name)
+        grouped = self._grouped_heads(tensor.name)
         shape = tuple(int(n) for n in reversed(tensor.shape))
 
-        if heads is not None and shape[0] % (2 * heads):
-            what = f"{tensor.name} has {shape[0]} rows, which cannot be divided by {heads} heads"
+        divisor = 3 * grouped if grouped is not None else 2 * (heads or 1)
+        if (heads or grouped) and shape[0] % divisor:
+            count = heads or grouped
+            what = f"{tensor.name} has {shape[0]} rows, which cannot be divided by {count} heads"
             raise UserError(what, where=str(self.path))
 
         def read() -> Values:
@@ -163,12 +159,16 @@ class GgufFile:
                 what = f"cannot dequantise {tensor.tensor_type.name} yet"
                 raise UserError(what, where=str(self.path)) from error
             values = np.asarray(plain, np.float32).reshape(shape)
+            if grouped is not None:
+                return split_by_head(values, grouped)
             return values if heads is None else _hf_row_order(values, heads)
 
         return read
 
     def _heads_of(self, name: str) -> int | None:
-        if self.architecture not in _PERMUTED or not name.startswith("blk."):
+        if not any(known.permuted for known in of_gguf(self.architecture)) or not name.startswith(
+            "blk."
+        ):
             return None
         if ".attn_q." in name:
             return self._head_count("head_count")
@@ -179,6 +179,11 @@ class GgufFile:
                 "head_count" if self.field(grouped) is None else "head_count_kv"
             )
         return None
+
+    def _grouped_heads(self, name: str) -> int | None:
+        """Return the number of heads where q, k and v are interleaved by head elsewhere."""
+        grouped = any(known.grouped_qkv for known in of_gguf(self.architecture))
+        return self._head_count("head_count") if grouped and ".attn_qkv." in name else None
 
     def _head_count(self, key: str) -> int:
         found = self.field(f"{self.architecture}.attention.{key}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from runner.model.architectures.gguf_metadata import gguf_facts, uncompared_metadata
 from runner.model.architectures.hf_config import ARCHITECTURE_FACTS
+from runner.model.architectures.table import of_gguf
 from runner.model.artifact import GgufFile, read_json
 from runner.model.facts import model_facts, model_tables
 from runner.model.gguf_tokenizer import GgufTables, compared_tables
@@ -70,6 +71,9 @@ def known_facts(order: WorkOrder) -> KnownFacts:
     if order.variant.format != "gguf" or order.engine.serving == "external":
         return KnownFacts(model, keys, {}, tables.tokens)
     gguf = GgufFile(order.variant.path)
+    if any(known.cut_embeddings for known in of_gguf(gguf.architecture)):
+        # The converter drops the rows of the embedding that no token has.
+        model["vocab_size"] = min(model["vocab_size"] or 0, len(tables.tokens)) or None
     facts = gguf_facts(gguf.field, gguf.factors(), model)
     facts["not_compared"] = uncompared_metadata(gguf.keys())
     if not gguf.has_head() or not model.get("tied_head"):

@@ -69,8 +69,8 @@ SELECT
             coalesce(regexp_replace(s.expected, '\.0$', ''), 'nothing')
         )
         || CASE WHEN s.said_by = 'artifact' THEN ' (read from the file)' ELSE '' END
-        || CASE WHEN s.extra <> '{}' THEN format('; extra: {}', s.extra) ELSE '' END
-        || CASE WHEN s.lacking <> '{}' THEN format('; missing: {}', s.lacking) ELSE '' END
+        || CASE WHEN s.extra <> '{}' THEN '; extra: ' || wording.tokens(s.extra) ELSE '' END
+        || CASE WHEN s.lacking <> '{}' THEN '; missing: ' || wording.tokens(s.lacking) ELSE '' END
     END AS detail,
     s.payload_digest, s.trace_row, f.explains
 FROM stated AS s

@@ -72,8 +72,12 @@ def _rope(rope: Any, arguments: Any) -> dict[str, Any]:
         context = getattr(arguments, "max_position_embeddings", None)
         original = getattr(arguments, "original_max_position_embeddings", None)
         asked = rope_scaling(parameters, context, original)
-        is_built = asked["type"] == _SCALED[name]
-        found["rope_scaling"] = asked if is_built else {"type": _SCALED[name]}
+        if asked["type"] != _SCALED[name]:
+            asked = {"type": _SCALED[name]}
+        elif asked["type"] == "longrope":
+            # It keeps one set of frequencies, made with the long factors, for texts of any length.
+            asked |= {"short_factors": asked["long_factors"]}
+        found["rope_scaling"] = asked
     return found
 
 

@@ -18,9 +18,13 @@ def loaded_facts(
     config = model.config.get_text_config()
     template = tokenizer.chat_template
     vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    stated = config_facts(config.to_dict())
+    if config._attn_implementation != "eager" and stated.get("attention_softcap") is not None:
+        # Only the plain implementation applies it.
+        stated["attention_softcap"] = None
     head, embeddings = model.get_output_embeddings().weight, model.get_input_embeddings().weight
     return {
-        **config_facts(config.to_dict()),
+        **stated,
         "vocab_size": head.shape[0],
         "tied_head": head.data_ptr() == embeddings.data_ptr(),
         "bos_id": tokenizer.bos_token_id,

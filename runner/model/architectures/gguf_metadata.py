@@ -148,11 +148,14 @@ def _scaling(
             return dict(wanted)
         return {"type": "llama3", "factors": digest_of(factors["rope_freqs"])}
     if "rope_factors_long" in factors:
+        # llama.cpp chooses by the size of its context, not by the length of the text.
+        served = model.get("context_length") or 0
+        short = "rope_factors_long" if served > (trained or served) else "rope_factors_short"
         return {
             "type": "longrope",
             "attention_factor": key("rope.scaling.attn_factor") or 1.0,
             "original_context": trained,
-            "short_factors": digest_of(factors.get("rope_factors_short")),
+            "short_factors": digest_of(factors.get(short)),
             "long_factors": digest_of(factors["rope_factors_long"]),
         }
     if kind == "yarn" and factor:
