@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from runner.ending import Ending, error_ending
 from runner.engines.probes.run import FACTS
 from runner.engines.registry import DECLARATIONS
-from runner.engines.trace import OBSERVED
+from runner.engines.trace import NOT_OBSERVED, OBSERVED
 from runner.order import CellOrder, WorkOrder
 from suites.stages import CHAIN, STAGES
 from suites.suite import Case
 
 ALL_STAGES: tuple[str, ...] = (*STAGES, CHAIN)
+_TAKEN_AS_MODEL = "the GGUF was taken as the model: conversion was not checked"
 
 
 class Completeness:
@@ -33,7 +34,21 @@ class Completeness:
         if self._order.pass_ == "timed":
             # Nothing is instrumented there: only the requests are timed.
             shown = {stage: how if stage == CHAIN else "not_probed" for stage, how in shown.items()}
+        if shown["weights"] in OBSERVED and self._is_model:
+            # They would be compared with themselves.
+            shown["weights"] = "absent"
         self.shown: dict[str, str] = shown
+
+    def why_unseen(self, stage: str) -> str:
+        """Return why a stage that is not shown has no evidence."""
+        how = self.shown[stage]
+        if stage == "weights" and how == "absent" and self._is_model:
+            return _TAKEN_AS_MODEL
+        return NOT_OBSERVED[how]
+
+    @property
+    def _is_model(self) -> bool:
+        return self._order.variant.is_model(self._order.model)
 
     @property
     def stages(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from runner.engines.engine import Engine
+from runner.model.computation import function_digest
 from suites.stages import Backend, Pass
 from suites.suite import Frozen, Suite
 
@@ -22,6 +23,16 @@ class Model(Frozen):
     """``w1:…`` over every tensor's fp32 values under its Hugging Face name."""
     tokenizer_digest: str
     """``t1:…`` over tokenizer.json and what changes its meaning."""
+    computation_digest: str
+    """``cp1:…`` over all of config.json that changes the numbers."""
+    gguf: Path | None = None
+    """The GGUF that was taken as the model; None if its own folder says what is true."""
+    gguf_digest: str | None = None
+    """sha256 of that file."""
+
+    def function_over(self, weights: str) -> str:
+        """Return the digest (``fn1:…``) of what this model computes over some weights."""
+        return function_digest(weights, self.computation_digest)
 
 
 class Variant(Frozen):
@@ -39,6 +50,10 @@ class Variant(Frozen):
     """Like the model's, over this artifact's dequantised tensors."""
     margin: float | None = None
     """δ of the deployed pass."""
+
+    def is_model(self, model: Model) -> bool:
+        """Whether this very file was taken as the model: then no conversion can be checked."""
+        return self.artifact_digest == model.gguf_digest
 
     @property
     def quantised(self) -> bool:
@@ -86,3 +101,8 @@ class WorkOrder(Frozen):
     def reference_weights(self) -> str:
         """Weights that the logits reference must have been made over."""
         return self.variant.weights_digest if self.variant.quantised else self.model.weights_digest
+
+    @property
+    def reference_function(self) -> str:
+        """The function (``fn1:…``) that the reference must have computed."""
+        return self.model.function_over(self.reference_weights)

@@ -54,9 +54,8 @@ class AttemptRecord:
         for stage in ALL_STAGES:
             how = self.completeness.shown[stage]
             if how not in OBSERVED:
-                self._add(
-                    case_id="*", stage=stage, probe="none", observed=how, error=NOT_OBSERVED[how]
-                )
+                why = self.completeness.why_unseen(stage)
+                self._add(case_id="*", stage=stage, probe="none", observed=how, error=why)
 
     @property
     def done(self) -> bool:

@@ -7,6 +7,7 @@ the child reported before it failed.
 import datetime as dt
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -14,7 +15,14 @@ from pydantic import Field
 from runner import infection
 from runner.child_orders import candidate_order
 from runner.ending import Ending, ending_of_exit, error_ending
-from runner.engines.events import CellDone, EngineLoaded, Failed, StageStarted, TraceSeen
+from runner.engines.events import (
+    CellDone,
+    EngineLoaded,
+    Event,
+    Failed,
+    StageStarted,
+    TraceSeen,
+)
 from runner.engines.orders import CellInput
 from runner.engines.protocol import ProtocolError
 from runner.engines.redaction import Redaction
@@ -47,6 +55,14 @@ class Outcome(Frozen):
     duration_s: float = Field(ge=0)
 
 
+#: Sees each event of a child as it comes.
+Watch = Callable[[Event], None]
+
+
+def _ignore(_event: Event) -> None:
+    """Do nothing with an event."""
+
+
 @dataclass
 class _ChildReport:
     """What is known of the child besides its traces."""
@@ -56,8 +72,8 @@ class _ChildReport:
     log: str = ""
 
 
-def execute(order: WorkOrder, results: str) -> list[Outcome]:
-    """Run one order to its end and commit one attempt per cell.
+def execute(order: WorkOrder, results: str, watch: Watch = _ignore) -> list[Outcome]:
+    """Run one order to its end and commit one attempt per cell; ``watch`` sees each event.
 
     Raises:
         UserError: the results root cannot be written. Nothing else.
@@ -66,7 +82,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     started, clock = dt.datetime.now(dt.UTC), time.monotonic()
     records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
     report = _ChildReport()
-    ending = _attempt(order, records, report)
+    ending = _attempt(order, records, report, watch)
     infection.infect(order, records, clock + order.deadline_s + infection.OVERTIME_S)
     if report.log:
         first = attempt_name(order.cells[0].cell_id, order.node_id, order.attempt)
@@ -91,7 +107,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     return outcomes
 
 
-def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending:
+def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Watch) -> Ending:
     """Return how the child ended; ``records`` and ``report`` hold what it reported until then."""
     if order.source_digest not in (None, source_digest()):
         return error_ending(
@@ -115,7 +131,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending
         comparison = TensorComparison(order, child) if _has_weights(order, records) else None
         child.send(child_order)
         try:
-            ending = _follow(child, records, report, known)
+            ending = _follow(child, records, report, known, watch)
         except DeadlinePassed:
             text = f"not finished within the deadline of {order.deadline_s:g} s"
             ending = Ending(status="timeout", error=text)
@@ -131,16 +147,21 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending
 
 def _has_weights(order: WorkOrder, records: Records) -> bool:
     shown = any("weights" in record.completeness.stages for record in records.values())
-    return shown and order.engine.serving != "external"
+    return shown and order.engine.serving != "external" and not order.freeze
 
 
 def _follow(
-    child: ChildProcess, records: Records, report: _ChildReport, known: KnownFacts
+    child: ChildProcess,
+    records: Records,
+    report: _ChildReport,
+    known: KnownFacts,
+    watch: Watch,
 ) -> Ending:
     """Record events until the child ends; return how it ended."""
     failure: Failed | None = None
     serving: AttemptRecord | None = None
     for event in child.events():
+        watch(event)
         match event:
             case StageStarted(stage, cell_id):
                 serving = None if cell_id is None else record_of(records, cell_id)
@@ -164,7 +185,9 @@ def _follow(
 
 def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
     """Return the cases to ask, by cell; those without truth are recorded as missed."""
-    references = References(order.references, order.reference_weights, order.model.tokenizer_digest)
+    references = References(
+        order.references, order.reference_function, order.model.tokenizer_digest
+    )
     cells = []
     for cell_id, record in records.items():
         asked = []
@@ -179,6 +202,7 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
                 asked.append(case)
             else:
                 why = f"no truth to ask with: {lacking} is neither golden nor frozen"
+                why += f" ({references.refused})" if references.refused else ""
                 record.miss(planned, why)
         cells.append(CellInput(cell_id, asked, [] if order.freeze else record.completeness.stages))
     return cells

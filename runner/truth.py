@@ -134,6 +134,7 @@ def _forced(trace: dict[str, Any]) -> Truth:
         prompt_ids=ids[: len(ids) - len(output)],
         output_ids=output,
         top_ids_prefill=trace["top_ids"],
+        positions=_json(trace["value"]).get("positions"),
     )
 
 

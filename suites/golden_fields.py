@@ -111,17 +111,18 @@ def _quoted(text: str, indent: int) -> Iterator[str]:
     """Yield the pieces of a double-quoted scalar: one for each turn and line, none too long."""
     for turn in re.split(r"(?=<\|role\|>)", text):
         for line in re.findall(r"[^\n]+\n*|\n+", turn):
-            yield from _folded(line, _WIDTH - indent - 2)
+            yield from folded(line, _WIDTH - indent - 2)
 
 
-def _folded(text: str, width: int) -> Iterator[str]:
+def folded(text: str, width: int) -> Iterator[str]:
+    """Yield the lines of a double-quoted scalar, cut at spaces; each is to end with a backslash."""
     piece = ""
     for word in text.replace(" ", " \0").split("\0"):
-        escaped = "".join(map(_escaped, word))
-        if piece and len(piece) + len(escaped) > width:
+        written = "".join(map(escaped, word))
+        if piece and len(piece) + len(written) > width:
             yield _shielded(piece)
             piece = ""
-        piece += escaped
+        piece += written
     if piece:
         yield _shielded(piece)
 
@@ -134,7 +135,7 @@ def _shielded(piece: str) -> str:
 _NAMED = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-def _escaped(character: str) -> str:
+def escaped(character: str) -> str:
     """Return a character; as an escape if it is invisible or looks like another one."""
     if character in _NAMED:
         return _NAMED[character]

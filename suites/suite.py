@@ -25,6 +25,10 @@ _NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
+#: Fields of a suite that say what it is and change nothing that it asks.
+_NOT_DIGESTED = {"cases", "description", "take", "unasked", "notes"}
+
+
 class Frozen(BaseModel):
     """Base of all models that are read from a file; instances do not change."""
 
@@ -193,13 +197,18 @@ class Suite(Frozen):
     requires: tuple[Stage, ...]
     """Stages that must be qualified before a cell is."""
     golden_for: str | None = None
-    """The model (a folder in ``suites/``) for which the golden answers were written."""
+    """The model for which the golden answers were written: a folder in ``suites/``, or the digest
+    of a model's texts (``x1:…``: templates, tokenizer, special tokens, EOS set)."""
     margins: dict[Pass, float] = Field(default_factory=dict)
     """Pass → largest mean KL that counts as equal; a variant's own margin wins."""
     take: tuple[Take, ...] = ()
     """Cases of other suites; the loader puts them before its own and empties this list."""
     cases: tuple[Case, ...] = ()
     """The questions."""
+    unasked: dict[Stage, str] = Field(default_factory=dict)
+    """Stage without cases → why it has none."""
+    notes: tuple[str, ...] = ()
+    """What was noticed in the model's files when the suite was derived; no verdict rests on it."""
 
     @model_validator(mode="after")
     def _has_questions(self) -> Self:
@@ -219,6 +228,6 @@ class Suite(Frozen):
     @cached_property
     def digest(self) -> str:
         """``u1:…`` over the suite and the digests of its cases."""
-        body = self.model_dump(mode="json", exclude={"cases", "description", "take"})
+        body = self.model_dump(mode="json", exclude=_NOT_DIGESTED)
         body["cases"] = [[c.id, c.digest, list(c.tags)] for c in self.cases]
         return tagged_digest("u1", body)

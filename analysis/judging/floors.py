@@ -8,14 +8,17 @@ from runner.stored.frozen_tables import FloorRow, floor_id
 from runner.stored.store import Store
 from suites.errors import UserError
 
-_GROUP = ("weights_digest", "tokenizer_digest", "suite", "compute_dtype", "backend", "engine")
+_GROUP = (
+    *("function_digest", "weights_digest", "tokenizer_digest"),
+    *("suite", "compute_dtype", "backend", "engine"),
+)
 
 
 def floor_rows(results: str, run_id: str | None = None) -> list[FloorRow]:
     """Return one row per benign configuration and probe of a run.
 
     They are measured by the same relations as verdicts. Each judged cell is one configuration,
-    named by its matrix entry and the options that its probes set. Cells that share weights,
+    named by its matrix entry and the options that its probes set. Cells that share function,
     compute dtype, backend, suite and engine make one floor.
 
     Raises:

@@ -15,7 +15,7 @@ from analysis.judging.parquet_defects import defect
 from runner.stored.frozen_tables import FloorRow, ReferenceRow
 from runner.stored.references import reference_roots
 from runner.stored.store import Store
-from runner.stored.tables import TABLES, arrow_schema
+from runner.stored.tables import TABLES, arrow_schema, with_later_columns
 from suites.errors import UserError
 
 _EXPECTED = pa.schema(
@@ -24,11 +24,14 @@ _EXPECTED = pa.schema(
         ("entry", pa.int32()),
         ("engine", pa.string()),
         ("serving", pa.string()),
+        ("model", pa.string()),
+        ("suite", pa.string()),
         ("versions", pa.string()),
         ("stage", pa.string()),
         ("case_pattern", pa.string()),
         ("tags", pa.list_(pa.string())),
         ("signature", pa.string()),
+        ("sampler", pa.string()),
         ("bound", pa.float64()),
         ("reason", pa.string()),
     ]
@@ -145,9 +148,14 @@ def run_configs(con: duckdb.DuckDBPyConnection, run_ids: Iterable[str]) -> dict[
 
 
 def _declared(entry: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    names = ("engine", "serving", "versions", "stage", "bound", "reason")
+    names = ("engine", "serving", "model", "suite", "versions", "stage", "bound", "reason")
     row = {name: entry.get(name) for name in names}
     row["tags"] = list(entry.get("tags") or []) or None
+    for case, samplers in (entry.get("sampler") or {}).items():
+        for sampler in samplers:
+            yield {**row, "case_pattern": case, "sampler": json.dumps(sampler)}
+    if entry.get("sampler"):
+        return
     signature = entry.get("signature")
     if isinstance(signature, Mapping):
         for case, digests in signature.items():
@@ -170,7 +178,8 @@ def _reference_files(
     for file in files:
         wrong = defect(store, file, row, None)
         if wrong is None:
-            tables.append(store.read_file(file))
+            table = with_later_columns(store.read_file(file), row)
+            tables.append(table.select(arrow_schema(row).names))
         else:
             name = f"{root}/{file.lstrip('/')}"
             broken.append(Quarantined("", "references", name, wrong.reason))
@@ -195,7 +204,7 @@ def _read(store: Store, files: Sequence[tuple[str, str]], row: type[BaseModel]) 
     tables = [arrow_schema(row).empty_table()]
     for run_id, file in files:
         try:
-            found = store.read_file(f"runs/{run_id}/{file}")
+            found = with_later_columns(store.read_file(f"runs/{run_id}/{file}"), row)
             tables.append(found.select(tables[0].column_names).cast(tables[0].schema))
         except (UserError, OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise Rotten(run_id, file) from error

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from runner.stored.store import Store
-from runner.stored.tables import SCHEMA_VERSION, arrow_schema
+from runner.stored.tables import SCHEMA_VERSION, arrow_schema, with_later_columns
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def defect(store: Store, path: str, row: type[BaseModel], run_id: str | None) ->
         parquet = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
         table = parquet.read()
         table.validate(full=True)
-        wrong = _other_columns(parquet.schema_arrow, arrow_schema(row))
+        wrong = _other_columns(with_later_columns(table, row).schema, arrow_schema(row))
         wrong = wrong or _other_rows(table, run_id)
     # Damage takes any form: a flipped bit may end in any error of the reader, not only in Arrow's.
     except Exception as error:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from analysis.sql_functions.statistics import binomial_p, chi2_upper_tail
 from runner.stored.canonical import UNREADABLE
 
 Floats = npt.NDArray[np.float64]
@@ -208,15 +208,9 @@ def _fit(drawn: Floats, p: Floats, least: float) -> float:
         seen[-2:], due[-2:] = [sum(seen[-2:])], [sum(due[-2:])]
     if len(due) < 2:
         rare, share = drawn[~single].sum(), p[~single].sum()
-        return float(
-            2
-            * min(
-                stats.binom.cdf(rare, drawn.sum(), share),
-                stats.binom.sf(rare - 1, drawn.sum(), share),
-            )
-        )
+        return binomial_p(float(rare), float(drawn.sum()), min(1.0, float(share)))
     chi2 = sum((s - d) ** 2 / d for s, d in zip(seen, due, strict=True) if d > 0)
-    return float(stats.chi2.sf(chi2, len(due) - 1))
+    return chi2_upper_tail(float(chi2), len(due) - 1)
 
 
 def _named(cut: dict[str, float]) -> str:

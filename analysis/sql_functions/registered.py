@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from analysis.sql_functions.answer_symptom import answer_symptom, shared_bytes
+from analysis.sql_functions.declared_sampler import fits_sampler
 from analysis.sql_functions.differences import shown_difference
 from analysis.sql_functions.likely_sampler import likely_sampler
 from analysis.sql_functions.messages import canonical_message
@@ -23,7 +24,7 @@ from analysis.sql_functions.statistics import (
     t_upper_tail,
 )
 from analysis.sql_functions.versions import version_in
-from runner.stored.canonical import canonical_fact
+from runner.stored.canonical import canonical_fact, output_digest
 
 
 def register(con: duckdb.DuckDBPyConnection) -> None:
@@ -49,10 +50,16 @@ _FUNCTIONS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
     (binomial_power, ("DOUBLE", "DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE"),
     (version_in, ("VARCHAR", "VARCHAR"), "BOOLEAN"),
     (canonical_fact, ("VARCHAR", "VARCHAR"), "VARCHAR"),
+    (output_digest, ("VARCHAR", "VARCHAR"), "VARCHAR"),
     (canonical_message, ("VARCHAR", "VARCHAR"), "VARCHAR"),
     (shown_difference, ("VARCHAR", "VARCHAR"), "VARCHAR"),
     (answer_symptom, ("VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR"), "VARCHAR"),
     (shared_bytes, ("VARCHAR", "VARCHAR"), "BIGINT"),
+    (
+        fits_sampler,
+        ("INTEGER[]", "FLOAT[]", "VARCHAR", "VARCHAR", "DOUBLE", "DOUBLE"),
+        "BOOLEAN",
+    ),
     (
         likely_sampler,
         ("INTEGER[]", "FLOAT[]", "VARCHAR", "VARCHAR", "DOUBLE", "DOUBLE", "DOUBLE"),

@@ -1,4 +1,6 @@
-"""Tails, powers and bounds of distributions for SQL, from scipy.
+"""Tails, powers and bounds of distributions for SQL, from scipy's special functions.
+
+``scipy.stats`` gives the same numbers, but its import takes two seconds of each command.
 
 Evidence is untrusted, and an error in a function would make the whole run unjudgeable. So every
 function is total: where the arguments are no valid numbers it returns NaN or infinity, as its
@@ -8,19 +10,19 @@ docstring says.
 import math
 from functools import cache
 
-from scipy import optimize, stats
+from scipy import special
 
 
 def t_upper_tail(t: float, degrees: float) -> float:
     """Return P(T > t) of Student's t."""
-    return float(stats.t.sf(t, degrees))
+    return float(special.stdtr(degrees, -t))
 
 
 def binomial_upper(hits: float, tries: float, confidence: float) -> float:
     """Return the one-sided Clopper–Pearson upper bound of a rate, ``hits`` of ``tries``."""
     if hits >= tries:
         return 1.0
-    return float(stats.beta.ppf(confidence, hits + 1, tries - hits))
+    return float(special.betaincinv(hits + 1, tries - hits, confidence))
 
 
 def chi2_upper_tail(chi2: float, degrees: float) -> float:
@@ -32,7 +34,7 @@ def chi2_upper_tail(chi2: float, degrees: float) -> float:
         return math.nan
     if degrees < 1:
         return 1.0
-    return float(stats.chi2.sf(chi2, degrees))
+    return float(special.chdtrc(degrees, max(chi2, 0.0)))
 
 
 @cache
@@ -44,15 +46,8 @@ def chi2_power(degrees: float, n: float, alpha: float, power: float) -> float:
     """
     if not (1 <= degrees < math.inf and 1 <= n < math.inf and 0 < alpha < power < 1):
         return math.inf
-    critical = stats.chi2.isf(alpha, degrees)
-
-    def short(parameter: float) -> float:
-        return float(stats.ncx2.sf(critical, degrees, parameter)) - power
-
-    high = float(critical)
-    while short(high) < 0:
-        high *= 2
-    return math.sqrt(optimize.brentq(short, 0.0, high) / n)
+    critical = special.chdtri(degrees, alpha)
+    return math.sqrt(float(special.chndtrinc(critical, degrees, 1 - power)) / n)
 
 
 def binomial_p(seen: float, n: float, share: float) -> float:
@@ -62,15 +57,24 @@ def binomial_p(seen: float, n: float, share: float) -> float:
     """
     if not (0 <= seen <= n < math.inf and 0 <= share <= 1):
         return math.nan
-    below, above = stats.binom.cdf(seen, n, share), stats.binom.sf(seen - 1, n, share)
-    return float(min(1.0, 2 * min(below, above)))
+    below, above = binomial_lower_tail(seen, n, share), binomial_upper_tail(seen, n, share)
+    return min(1.0, 2 * min(below, above))
 
 
 def binomial_upper_tail(seen: float, n: float, share: float) -> float:
     """Return P(X >= seen) among ``n`` draws of a share; NaN where these are no such numbers."""
     if not (0 <= seen <= n < math.inf and 0 <= share <= 1):
         return math.nan
-    return float(stats.binom.sf(seen - 1, n, share))
+    seen = math.ceil(seen)
+    return 1.0 if seen <= 0 else float(special.betainc(seen, n - seen + 1, share))
+
+
+def binomial_lower_tail(seen: float, n: float, share: float) -> float:
+    """Return P(X <= seen) among ``n`` draws of a share; NaN where these are no such numbers."""
+    if not (0 <= seen <= n < math.inf and 0 <= share <= 1):
+        return math.nan
+    seen = math.floor(seen)
+    return 1.0 if seen >= n else float(special.betaincc(seen + 1, n - seen, share))
 
 
 @cache
@@ -82,7 +86,19 @@ def binomial_power(n: float, share: float, alpha: float, power: float) -> float:
     """
     if not (1 <= n < math.inf and 0 <= share <= 1 and 0 < alpha < power < 1):
         return math.inf
-    critical = float(stats.binom.isf(alpha / 2, n, share)) + 1
+    critical = _least_rejected(n, share, alpha / 2)
     if critical > n:
         return math.inf
-    return max(0.0, float(stats.beta.ppf(power, critical, n - critical + 1)) - share)
+    return max(0.0, float(special.betaincinv(critical, n - critical + 1, power)) - share)
+
+
+def _least_rejected(n: float, share: float, alpha: float) -> float:
+    """Return the least count with an upper tail of at most ``alpha``; above ``n`` without one."""
+    low, high = 0, math.floor(n) + 1
+    while low < high:
+        middle = (low + high) // 2
+        if binomial_upper_tail(middle, n, share) <= alpha:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -1,12 +1,11 @@
 """Expected failures in files of their own, so that matrices can share them."""
 
 from collections.abc import Collection
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydantic import Field
 
-from cluster.matrix.expected_entry import Expected
+from cluster.matrix.expected_entry import Expected, fits_any
 from cluster.matrix.schema import Matrix
 from suites.loading import load_document
 from suites.suite import Case, Frozen
@@ -46,14 +45,9 @@ def _present(entry: Expected, cases: list[Case]) -> Expected | None:
     own = [case for case in cases if case.stage == entry.stage]
     ids, tags = {case.id for case in own}, {tag for case in own for tag in case.tags}
     given: dict[str, Collection[str]] = {"tags": tuple(t for t in entry.tags if t in tags)}
-    given["cases"] = tuple(c for c in entry.cases if _fits_any(c, ids))
+    given["cases"] = tuple(c for c in entry.cases if fits_any(c, ids))
     if isinstance(entry.signature, dict):
-        given["signature"] = {c: s for c, s in entry.signature.items() if _fits_any(c, ids)}
+        given["signature"] = {c: s for c, s in entry.signature.items() if fits_any(c, ids)}
     if any(getattr(entry, key) and not left for key, left in given.items()):
         return None
     return entry.model_copy(update=given)
-
-
-def _fits_any(pattern: str, ids: Collection[str]) -> bool:
-    """Whether an id matches the pattern; the analysis matches in the same way (SQL's GLOB)."""
-    return any(fnmatchcase(case_id, pattern) for case_id in ids)

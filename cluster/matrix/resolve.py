@@ -2,29 +2,30 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.expected_files import with_shared
+from cluster.matrix.located import check_exists, located
+from cluster.matrix.resolved_models import ResolvedModel, resolved_models
 from cluster.matrix.schema import Matrix, load_matrix
 from runner.engines.engine import Engine
 from runner.engines.registry import DECLARATIONS
-from runner.model.artifact import describe_variant, model_digests
-from runner.order import Model, Variant
+from runner.model.artifact import model_digests
+from runner.order import Model
 from suites.errors import UserError
 from suites.loading import SHIPPED, load_suite
 from suites.mistakes import KeyPath, Mistake
+from suites.model_files import texts_digest
 from suites.stages import CASELESS
 from suites.suite import Suite
 from suites.yaml_document import Document
 
 #: Default deadline: this many times the estimate, but at least this many seconds.
 _PATIENCE, _LEAST_TIMEOUT_S = 8.0, 180.0
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,26 @@ class GoldenTruth:
     """The model for which a suite's golden answers were written."""
 
     weights_digest: str | None
-    """None if this machine does not have the model."""
+    """None if this machine does not have the model, or the suite names texts."""
+    texts_digest: str | None = None
+    """Texts that a model must have instead: its templates, tokenizer and EOS set (``x1:…``)."""
+    written_for: str = ""
+    """What people call that model."""
 
     def applies(self, model: Model) -> bool:
-        """Whether the golden answers hold for ``model``: only if its weights are the same.
+        """Whether the golden answers hold for ``model``: its weights, or its texts, are the same.
 
         Names are not compared: a fine-tune may have the same name but its own template.
         """
+        if self.texts_digest is not None:
+            return self.texts_digest == _texts_digest(model.hf)
         return self.weights_digest is not None and self.weights_digest == model.weights_digest
+
+    def weights_of(self, models: Iterable[Model]) -> str | None:
+        """Return the weights of all ``models`` for which the answers hold, as they are stored."""
+        if self.texts_digest is None:
+            return self.weights_digest
+        return " ".join(m.weights_digest for m in models if self.applies(m)) or None
 
 
 @dataclass(frozen=True)
@@ -49,28 +62,6 @@ class ResolvedSuite:
     name: str
     suite: Suite
     golden: GoldenTruth | None
-
-
-@dataclass(frozen=True)
-class ResolvedVariant:
-    """A variant and the size of its artifact."""
-
-    variant: Variant
-    size: int
-    """Bytes; the plan estimates times from it."""
-
-
-@dataclass(frozen=True)
-class ResolvedModel:
-    """A model and its variants."""
-
-    model: Model
-    variants: tuple[ResolvedVariant, ...]
-
-    @property
-    def name(self) -> str:
-        """The model's name in the matrix."""
-        return self.model.name
 
 
 @dataclass(frozen=True)
@@ -147,57 +138,38 @@ def resolve(path: Path) -> Resolved:
     matrix, document = load_matrix(path)
     base = path.parent
     suites = tuple(
-        _resolved_suite(name, _located(document, ("suites", i), load_suite, name, base))
+        _resolved_suite(name, located(document, ("suites", i), load_suite, name, base))
         for i, name in enumerate(matrix.suites)
     )
     _suite_names_are_unique(document, suites)
     _expected_cases_exist(matrix, document, suites)
     for index, name in enumerate(matrix.expected_from):
-        _exists(document, ("expected_from", index), base / name, folder=False)
+        check_exists(document, ("expected_from", index), base / name, folder=False)
     matrix = with_shared(matrix, base, [c for s in suites for c in s.suite.cases])
-    return Resolved(path, matrix, suites, _models(matrix, document, base))
+    return Resolved(path, matrix, suites, resolved_models(matrix, document, base))
 
 
-def _models(matrix: Matrix, document: Document, base: Path) -> tuple[ResolvedModel, ...]:
-    # All paths are checked before any file is digested: digests of large files take minutes.
-    for m, entry in enumerate(matrix.models):
-        _exists(document, ("models", m, "hf"), base / entry.hf, folder=True)
-        for v, variant in enumerate(entry.variants):
-            kind = "gguf" if variant.gguf is not None else "hf"
-            target = base / (variant.gguf or variant.hf or "")
-            _exists(document, ("models", m, "variants", v, kind), target, folder=kind == "hf")
-    found = []
-    for m, entry in enumerate(matrix.models):
-        hf = _absolute(base / entry.hf)
-        weights, tokenizer = _located(document, ("models", m, "hf"), model_digests, hf)
-        model = Model(name=entry.name, hf=hf, weights_digest=weights, tokenizer_digest=tokenizer)
-        variants = []
-        for v, variant in enumerate(entry.variants):
-            kind = "gguf" if variant.gguf is not None else "hf"
-            artifact = _absolute(base / (variant.gguf or variant.hf or ""))
-            digest, weights_type, variant_weights = _located(
-                document, ("models", m, "variants", v, kind), describe_variant, artifact, kind
-            )
-            resolved = Variant(
-                name=variant.name,
-                format=kind,
-                path=artifact,
-                artifact_digest=digest,
-                weights_type=weights_type,
-                weights_digest=variant_weights,
-                margin=variant.margin,
-            )
-            variants.append(ResolvedVariant(resolved, _size(artifact)))
-        found.append(ResolvedModel(model, tuple(variants)))
-    return tuple(found)
+@cache
+def _texts_digest(hf: Path) -> str | None:
+    """Return the digest of a model's texts; None where its files have none that can be read."""
+    try:
+        return texts_digest(hf)
+    except UserError:
+        return None
 
 
 def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
-    if suite.golden_for is None:
-        return ResolvedSuite(name, suite, None)
-    folder = SHIPPED / suite.golden_for
+    truth = None if suite.golden_for is None else golden_truth(suite.golden_for)
+    return ResolvedSuite(name, suite, truth)
+
+
+def golden_truth(written_for: str) -> GoldenTruth:
+    """Return the model for which answers were written: a folder in ``suites/``, or texts."""
+    if written_for.startswith("x1:"):
+        return GoldenTruth(None, written_for, f"a model with other texts ({written_for})")
+    folder = SHIPPED / written_for
     weights = model_digests(folder)[0] if folder.is_dir() else None
-    return ResolvedSuite(name, suite, GoldenTruth(weights))
+    return GoldenTruth(weights, written_for=folder.name)
 
 
 def _suite_names_are_unique(document: Document, suites: tuple[ResolvedSuite, ...]) -> None:
@@ -227,39 +199,3 @@ def _expected_cases_exist(
                     kind = f"{entry.stage} {key.removesuffix('s')}"
                     at: KeyPath = ("expected", index, key, position)
                     raise document.error(Mistake.unknown(at, kind, given, names))
-
-
-def _exists(document: Document, key: KeyPath, path: Path, *, folder: bool) -> None:
-    if path.is_dir() if folder else path.is_file():
-        return
-    kind = "folder" if folder else "file"
-    other = path.is_file() if folder else path.is_dir()
-    raise UserError(
-        f"{path} is not a {kind}" if other else f"there is no {kind} {path}",
-        where=document.where(key),
-        fix=f"check the path; paths are relative to {document.path.parent}",
-    )
-
-
-def _located(
-    document: Document, key: KeyPath, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
-) -> _T:
-    """Return what ``read`` returns; an error without a place gets the matrix's line."""
-    try:
-        return read(*args, **kwargs)
-    except UserError as error:
-        if error.where:
-            raise
-        raise UserError(
-            error.what, where=document.where(key), known=error.known, fix=error.fix
-        ) from error
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))
-
-
-def _size(artifact: Path) -> int:
-    if artifact.is_file():
-        return artifact.stat().st_size
-    return sum(p.stat().st_size for p in artifact.iterdir() if p.is_file())

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.matrix.engine_entry import EngineEntry
-from cluster.matrix.resolve import Resolved, ResolvedModel, ResolvedSuite, ResolvedVariant
+from cluster.matrix.resolve import Resolved, ResolvedSuite
+from cluster.matrix.resolved_models import ResolvedModel, ResolvedVariant
 from cluster.planning.node import Node
 from suites.digest import tagged_digest
 from suites.stages import Backend, Pass
@@ -53,6 +54,7 @@ class Cell:
         resolved = {
             "suite_digest": self.suite.suite.digest,
             "model_weights": self.model.model.weights_digest,
+            "computation": self.model.model.computation_digest,
             "tokenizer": self.model.model.tokenizer_digest,
             "artifact": self.variant.variant.artifact_digest,
             "version": self.version,
@@ -60,6 +62,9 @@ class Cell:
             "base_url": self.entry.base_url,
             "dialect": self.entry.dialect,
         }
+        if self.model.model.gguf_digest is not None:
+            # Another question: nothing is asked of conversion.
+            resolved["taken_as_model"] = self.model.model.gguf_digest
         for name in ("fault", "proxy"):
             if (put := getattr(self.entry, name)) is not None:
                 resolved[name] = put.model_dump(mode="json")

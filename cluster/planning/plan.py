@@ -1,5 +1,6 @@
 """The plan: (cell, node) pairs to run and skips with reasons, and both as stored rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.matrix.resolve import Resolved
@@ -93,10 +94,17 @@ def plan_row(planned: PlannedCell, resolved: Resolved, run_id: str) -> PlanRow:
         hardware=planned.hardware,
         reason=planned.reason,
         margin=margin,
-        required=list(resolved.matrix.require or suite.requires),
+        required=_required(resolved.matrix.require or suite.requires, cell),
         weights_type=variant.weights_type,
         weights_digest=weights,
+        function_digest=model.function_over(weights),
         tokenizer_digest=model.tokenizer_digest,
         model_weights_digest=model.weights_digest,
         estimate_s=planned.estimate_s,
     )
+
+
+def _required(stages: Sequence[str], cell: Cell) -> list[str]:
+    """Return the stages that must be qualified; a GGUF taken as the model has no other weights."""
+    itself = cell.variant.variant.is_model(cell.model.model)
+    return [stage for stage in stages if not (itself and stage == "weights")]

@@ -91,6 +91,12 @@ def _reason_everywhere(cell: Cell, resolved: Resolved, tier: int | None) -> str 
         return "excluded by the matrix"
     if tier is not None and suite.tier > tier:
         return f"suite {suite.name} has tier {suite.tier}, which is above --tier {tier}"
+    golden = cell.suite.golden
+    if golden is not None and not golden.applies(cell.model.model):
+        return (
+            f"its golden answers were written for {golden.written_for}; "
+            "`fleetqual qualify MODEL` derives a suite for this model"
+        )
     declaration = DECLARATIONS.get(engine)
     if declaration is None:
         return f"fleetqual has no adapter for {engine}"

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from cluster.matrix.resolve import Resolved, ResolvedModel, resolve
+from cluster.matrix.resolve import Resolved, resolve
+from cluster.matrix.resolved_models import ResolvedModel
 from cluster.running.run import FinishedRun
 from runner.engines.registry import DECLARATIONS
 from runner.model.copies import with_weights

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from cluster.environments.interpreter import command_that_adds, environments_root, interpreter
 from runner.engines.engine import Engine
-from runner.order import WorkOrder
+from runner.model.folder import model_folder
+from runner.model.folder.cache import default_cache
+from runner.order import Model, WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow
 from runner.supervisor import Outcome
@@ -45,11 +47,27 @@ def run_on_node(
             fix=command_that_adds(engine.engine, engine.version),
         )
         return record_unrun_attempts(order, results, "error", error.line)
+    try:
+        model = _with_folder(order.model)
+    except UserError as error:
+        return record_unrun_attempts(order, results, "error", error.line)
     here = {
+        "model": model,
         "engine": replace(engine, python=python),
         "reference": _installed(order.reference),
     }
     return execute(order.model_copy(update=here), results)
+
+
+def _with_folder(model: Model) -> Model:
+    """Return the model with the folder that this node makes of its GGUF, if it has not another's.
+
+    Raises:
+        UserError: the GGUF is not on this node either, or cannot be read.
+    """
+    if model.gguf is None or model.hf.is_dir():
+        return model
+    return model.model_copy(update={"hf": model_folder(model.gguf, default_cache()).path})
 
 
 def _installed(reference: Engine | None) -> Engine | None:
@@ -70,7 +88,12 @@ def relocated(order: WorkOrder, here: Path, there: Path) -> WorkOrder:
 
     return order.model_copy(
         update={
-            "model": order.model.model_copy(update={"hf": moved(order.model.hf)}),
+            "model": order.model.model_copy(
+                update={
+                    "hf": moved(order.model.hf),
+                    "gguf": order.model.gguf and moved(order.model.gguf),
+                }
+            ),
             "variant": order.variant.model_copy(update={"path": moved(order.variant.path)}),
             "references": tuple(
                 root if "://" in root else str(moved(Path(root))) for root in order.references

@@ -18,6 +18,7 @@ _IDENTITY_COLUMNS = (
     "suite_version",
     "weights_type",
     "weights_digest",
+    "function_digest",
     "tokenizer_digest",
     "model_weights_digest",
     "required",

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cluster.matrix.resolve import Resolved, ResolvedSuite
+from cluster.planning.expected_outputs import expected_outputs
 from cluster.planning.plan import Plan
 from runner.source_digest import source_digest
 from runner.stored.canonical import canonical_message
@@ -20,14 +21,15 @@ def run_row(
 ) -> RunRow:
     """Return the row of a run that has started: its configuration and the version of the code."""
     matrix = plan.resolved.matrix.model_dump(mode="json", by_alias=True)
+    roots = reference_roots(results)
     config: dict[str, Any] = {
         "matrix_path": str(plan.resolved.path),
         "matrix": matrix,
-        "expected": matrix["expected"],
+        "expected": expected_outputs(plan, roots),
         "hardware": matrix["hardware"],
         "only": plan.selection.text,
         "tier": tier,
-        "references": list(reference_roots(results)),
+        "references": list(roots),
     }
     try:
         own = version("fleetqual")
@@ -51,10 +53,12 @@ def write_plan(store: Store, row: RunRow, plan: Plan) -> None:
 def _case_rows(plan: Plan, run_id: str) -> list[CaseRow]:
     rows = []
     for resolved in _planned_suites(plan.resolved, plan):
-        chosen = plan.selection.cases(resolved.suite)
+        chosen, golden = plan.selection.cases(resolved.suite), resolved.golden
+        models = (model.model for model in plan.resolved.models)
+        weights = None if golden is None else golden.weights_of(models)
         for case in resolved.suite.cases:
             if chosen is None or case.id in chosen:
-                rows.append(_case_row(resolved, case, run_id))
+                rows.append(_case_row(resolved, case, run_id, weights))
     return rows
 
 
@@ -63,8 +67,8 @@ def _planned_suites(resolved: Resolved, plan: Plan) -> list[ResolvedSuite]:
     return [s for s in resolved.suites if s.name in names]
 
 
-def _case_row(resolved: ResolvedSuite, case: Case, run_id: str) -> CaseRow:
-    suite, golden, truth = resolved.suite, case.golden, resolved.golden
+def _case_row(resolved: ResolvedSuite, case: Case, run_id: str, weights: str | None) -> CaseRow:
+    suite, golden = resolved.suite, case.golden
     asked = case.model_dump(
         mode="json", exclude={"id", "tags", "stage", "golden"}, exclude_none=True
     )
@@ -76,7 +80,7 @@ def _case_row(resolved: ResolvedSuite, case: Case, run_id: str) -> CaseRow:
         suite=suite.name,
         suite_version=suite.version,
         suite_digest=suite.digest,
-        golden_weights_digest=truth.weights_digest if truth else None,
+        golden_weights_digest=weights,
         case_id=case.id,
         case_digest=case.digest,
         stage=case.stage,

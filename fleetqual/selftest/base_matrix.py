@@ -48,7 +48,7 @@ def base_matrix(matrix: Path | None) -> BaseMatrix:
     shipped = SHIPPED / "models" / "tiny-chat"
     here = path.parent
     for model in loaded.models:
-        if (here / model.hf).resolve() == shipped.resolve():
+        if model.hf and (here / model.hf).resolve() == shipped.resolve():
             break
     else:
         raise UserError(

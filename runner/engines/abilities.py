@@ -9,9 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from runner.engines.base import Loaded, Logits, Reply, Request, Unseen
+from runner.engines.protocol import Arrays
 from runner.engines.shown import Shown
 
+TopIds = npt.NDArray[np.int32]
 Forced = tuple[Sequence[int], Sequence[int]]
 """A prompt's ids, and the ids of the output that is forced after it."""
 Ask = Callable[[Request], Reply]
@@ -60,6 +65,52 @@ class Distribution(Protocol):
 
         The prompt is evaluated at once, then the output ids one at a time on the KV cache.
         """
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of forced ids at the positions that are kept; no row [V] is among them."""
+
+    arrays: Arrays
+    """As ``probes.distribution.distribution_payload`` returns them."""
+    nonfinite: int
+    """NaN or infinite logits, those of left-out positions included."""
+    positions: list[int] | None = None
+    """The positions that are kept; None for all."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A greedy answer, with the numbers at the positions that predict its ids."""
+
+    output_ids: list[int]
+    """EOS included."""
+    numbers: Summary
+
+
+class Summaries(Protocol):
+    """Numbers for a reference or a floor, computed in the engine's own arrays.
+
+    ``top_ids`` [n, k] are the ids to gather at; None takes the most probable ones, as a reference
+    does.
+    """
+
+    def prefill(
+        self, ids: Sequence[int], top_ids: TopIds | None = None, at: Sequence[int] | None = None
+    ) -> Summary:
+        """Return the numbers of one pass that predict the second id to the last.
+
+        ``at`` names the positions that ``top_ids`` belongs to. Where neither is given, a long
+        sequence keeps only its most informative positions.
+        """
+
+    def decode(
+        self, sequences: Sequence[Forced], top_ids: Sequence[TopIds | None]
+    ) -> list[Summary]:
+        """Return the numbers that predict each sequence's output ids, fed one at a time."""
+
+    def answers(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[Answer]:
+        """Generate greedy answers in one batch."""
 
 
 class Sampler(Protocol):
@@ -172,6 +223,11 @@ class Adapter:
     distribution: Distribution | None = None
     sampler: Sampler | None = None
     scenarios: Scenarios = Scenarios()
+    summaries: Summaries | None = None
+    """Makes references and floors fast; without it they are made of ``chat`` and
+    ``distribution``."""
+    reconfigure: Callable[[dict[str, Any]], None] | None = None
+    """Set benign options on the loaded model; KeyError for one that needs a new load."""
 
     def has(self, ability: str) -> bool:
         """Whether there is an ability or a scenario of this name."""

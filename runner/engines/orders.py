@@ -48,6 +48,8 @@ class Truth:
     """The script as token ids."""
     top_ids_prefill: list[list[int]] | None = None
     """Per position of the whole sequence: the reference's most probable ids."""
+    positions: list[int] | None = None
+    """The positions that ``top_ids_prefill`` belongs to; None for all."""
     top_ids_decode: list[list[int]] | None = None
     """The same at the output's positions only."""
     beside_ids: list[ForcedIds] | None = None

@@ -17,6 +17,8 @@ import numpy as np
 
 from runner.model.architectures.hf_config import config_facts, text_config
 from runner.model.architectures.table import gguf_name, of_gguf
+from runner.model.gguf_parts import gguf_parts
+from runner.model.gguf_reading import GgufReading, StoredTensor
 from runner.model.layout import Place, common, places, split_by_head
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
 from suites.digest import file_digest, tagged_digest
@@ -98,53 +100,40 @@ class GgufFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._reader = gguf.GGUFReader(path)
-        except FileNotFoundError as error:
-            raise UserError("file is missing", where=str(path)) from error
-        except (ValueError, OSError, KeyError, IndexError, OverflowError) as error:
-            raise UserError(f"not readable as GGUF: {error}", where=str(path)) from error
+        self.reading = GgufReading(path)
+        """All parts of a split model."""
         self.architecture = str(self.field("general.architecture") or "")
 
     def field(self, key: str) -> Any:
         """Return a metadata value, None if the file has none."""
-        found = self._reader.get_field(key)
-        return None if found is None else found.contents()
+        found = self.reading.metadata.get(key)
+        return found.tolist() if isinstance(found, np.ndarray) else found
 
     def keys(self) -> list[str]:
         """Return the names of all metadata."""
-        return list(self._reader.fields)
+        return list(self.reading.metadata)
 
     def factors(self) -> dict[str, list[float]]:
         """Return the factors of the rotary frequencies that the file holds as tensors, by name."""
-        found = {}
-        for tensor in self._reader.tensors:
-            name = tensor.name.removesuffix(".weight")
-            if name in _FACTORS and tensor.tensor_type == gguf.GGMLQuantizationType.F32:
-                found[name] = np.asarray(tensor.data, np.float32).ravel().tolist()
-        return found
+        tensors = self.reading.tensors
+        stored = {name: tensors.get(f"{name}.weight") for name in _FACTORS}
+        return {n: self.reading.values(t).ravel().tolist() for n, t in stored.items() if t}
 
     def has_head(self) -> bool:
         """Whether it holds an output matrix of its own."""
-        return any(tensor.name == HEAD for tensor in self._reader.tensors)
+        return HEAD in self.reading.tensors
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by its GGUF name, q and k in Hugging Face's row order."""
         return {
-            t.name: Tensor(
-                t.name,
-                t.tensor_type.name,
-                tuple(int(n) for n in reversed(t.shape)),
-                self._reading(t),
-            )
-            for t in self._reader.tensors
+            t.name: Tensor(t.name, t.kind.name, t.shape, self._reader_of(t))
+            for t in self.reading.tensors.values()
             if not is_derived(t.name)
         }
 
-    def _reading(self, tensor: Any) -> Callable[[], Values]:
-        heads = self._heads_of(tensor.name)
+    def _reader_of(self, tensor: StoredTensor) -> Callable[[], Values]:
+        heads, shape = self._heads_of(tensor.name), tensor.shape
         grouped = self._grouped_heads(tensor.name)
-        shape = tuple(int(n) for n in reversed(tensor.shape))
 
         divisor = 3 * grouped if grouped is not None else 2 * (heads or 1)
         if (heads or grouped) and shape[0] % divisor:
@@ -153,12 +142,7 @@ class GgufFile:
             raise UserError(what, where=str(self.path))
 
         def read() -> Values:
-            try:
-                plain = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            except NotImplementedError as error:
-                what = f"cannot dequantise {tensor.tensor_type.name} yet"
-                raise UserError(what, where=str(self.path)) from error
-            values = np.asarray(plain, np.float32).reshape(shape)
+            values = self.reading.values(tensor)
             if grouped is not None:
                 return split_by_head(values, grouped)
             return values if heads is None else _hf_row_order(values, heads)
@@ -215,8 +199,16 @@ def describe_variant(path: Path, form: str) -> tuple[str, str, str]:
         UserError: the artifact cannot be read.
     """
     artifact = open_artifact(path, form)
-    digest = file_digest(path) if form == "gguf" else _folder_digest(path)
+    digest = gguf_digest(path) if form == "gguf" else _folder_digest(path)
     return digest, weights_type(artifact), _weights_digest(artifact)
+
+
+def gguf_digest(path: Path) -> str:
+    """Return the sha256 of a GGUF model's bytes, in hex; of all parts of a split one."""
+    parts = gguf_parts(path)
+    if len(parts) == 1:
+        return file_digest(path)
+    return hashlib.sha256("".join(file_digest(part) for part in parts).encode()).hexdigest()
 
 
 def weights_type(artifact: HfFolder | GgufFile) -> str:

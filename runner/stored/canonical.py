@@ -4,10 +4,14 @@ Standard library only, so that the engine child can import it too. What comes fr
 untrusted: nothing here raises for a text or a message of any shape.
 """
 
+import contextlib
+import hashlib
 import json
 import struct
 from typing import Any
 
+#: Stages whose output is a text; a text that happens to be JSON stays as it is.
+_TEXT_STAGES = ("template", "detokenize")
 #: What Python's JSON raises for texts that an engine may write: broken, too deep, too large.
 UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError)
 
@@ -20,7 +24,7 @@ def canonical_fact(fact: str, text: str) -> str:
         text: its value as JSON; a text that is no JSON is returned as it is.
     """
     try:
-        value = _rounded(json.loads(text))
+        value = as_stored(json.loads(text))
         if fact == "eos_ids" and isinstance(value, list):
             value = sorted(set(value), key=str)
         return json.dumps(value, sort_keys=True)
@@ -28,14 +32,29 @@ def canonical_fact(fact: str, text: str) -> str:
         return text
 
 
-def _rounded(value: Any) -> Any:
+def output_digest(stage: str, output: Any) -> str:
+    """Return ``o1:…``, the digest of what is compared at a stage.
+
+    Args:
+        stage: the stage of the output.
+        output: the compared text, or the plain data of which that text is the JSON.
+    """
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+    if stage not in _TEXT_STAGES:
+        with contextlib.suppress(*UNREADABLE):
+            text = json.dumps(json.loads(text), ensure_ascii=False, sort_keys=True)
+    return f"o1:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+def as_stored(value: Any) -> Any:
+    """Return a JSON value with its numbers as GGUF keeps them: float32, whole ones as integers."""
     if isinstance(value, float):
         single = struct.unpack("f", struct.pack("f", value))[0] if abs(value) < 3e38 else value
         return int(single) if single == int(single) else single
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [as_stored(item) for item in value]
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: as_stored(item) for key, item in value.items()}
     return value
 
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -15,11 +15,15 @@ class FloorRow(BaseModel):
     """How far one benign configuration of a trusted engine is from the reference."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("function_digest",)
 
     schema_version: Int32 = SCHEMA_VERSION
     floor_id: str
     """``f1:…`` over all configurations of this floor."""
+    function_digest: str
+    """``fn1:…``: the function whose floor this is."""
     weights_digest: str
+    """The weights of that function."""
     tokenizer_digest: str
     suite: str
     compute_dtype: str
@@ -43,11 +47,15 @@ class ReferenceRow(BaseModel):
     """A frozen trace taken as truth, with its provenance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("function_digest",)
 
     schema_version: Int32 = SCHEMA_VERSION
     reference_id: str
     """``r1:…`` over everything of one freeze."""
+    function_digest: str
+    """``fn1:…``: the function whose truth this is."""
     weights_digest: str
+    """The weights of that function."""
     tokenizer_digest: str
     model: str
     variant: str
@@ -94,6 +102,7 @@ FROZEN = (
     "payload_digest",
 )
 _MADE_BY = (
+    "function_digest",
     "weights_digest",
     "tokenizer_digest",
     "suite",

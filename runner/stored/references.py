@@ -1,5 +1,6 @@
 """Frozen references: where they are searched, how they are read, and the trace of one case."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,17 +25,31 @@ def reference_roots(results: str) -> tuple[str, ...]:
     return f"{results.rstrip('/')}/references", str(SHIPPED_REFERENCES)
 
 
+class KeyedByWeights(UserError):
+    """A file from before truth was found by the function: nobody knows which one it is of."""
+
+
 def frozen_table(store: Store, path: str, row: type[BaseModel] = ReferenceRow) -> pa.Table:
     """Read one file of a reference root, with exactly the declared columns.
 
     Raises:
+        KeyedByWeights: an earlier version wrote the file.
         UserError: the file is damaged, or holds other rows than ``row``.
     """
     table, schema = store.read_file(path), arrow_schema(row)
     missing = [name for name in schema.names if name not in table.column_names]
+    kind = row.__name__.removesuffix("Row").lower()
+    if missing == list(getattr(row, "ADDED_LATER", ())):
+        command = "freeze" if row is ReferenceRow else "floors"
+        raise KeyedByWeights(
+            f"this {kind} file of an earlier version does not name the model's configuration, "
+            "so it is not used",
+            where=store.path(path.lstrip("/")),
+            fix=f"make it again with `fleetqual reference {command} MATRIX`, then remove this file",
+        )
     if missing:
         raise UserError(
-            f"no {row.__name__.removesuffix('Row').lower()} file: column {missing[0]!r} is missing",
+            f"no {kind} file: column {missing[0]!r} is missing",
             where=store.path(path.lstrip("/")),
             fix="keep only what `fleetqual reference` wrote in a reference root",
         )
@@ -46,16 +61,22 @@ def frozen_table(store: Store, path: str, row: type[BaseModel] = ReferenceRow) -
 
 
 class References:
-    """Reference traces for one model's weights and tokenizer, by (case digest, stage, probe)."""
+    """Reference traces of one function and tokenizer, by (case digest, stage, probe)."""
 
-    def __init__(self, roots: tuple[str, ...], weights_digest: str, tokenizer_digest: str) -> None:
+    def __init__(self, roots: tuple[str, ...], function_digest: str, tokenizer_digest: str) -> None:
         self._rows: dict[Key, dict[str, Any]] = {}
+        self.refused: str | None = None
+        """Why a file was not used, and what to do; None if all were."""
         for root in roots:
             store = Store(root)
             for path in store.parquet_files(""):
-                table = frozen_table(store, path)
+                try:
+                    table = frozen_table(store, path)
+                except KeyedByWeights as error:
+                    self.refused = error.line
+                    continue
                 fits = pc.and_(
-                    pc.equal(table["weights_digest"], weights_digest),
+                    pc.equal(table["function_digest"], function_digest),
                     pc.equal(table["tokenizer_digest"], tokenizer_digest),
                 )
                 for row in table.filter(fits).to_pylist():
@@ -65,3 +86,17 @@ class References:
     def find(self, case: Case, stage: str, probe: str) -> dict[str, Any]:
         """Return the frozen trace of a case's probe; empty when there is none."""
         return self._rows.get((case.digest, stage, probe), {})
+
+
+def frozen_keys(roots: Sequence[str]) -> set[Key]:
+    """Return (function digest, tokenizer digest, case digest) of everything that is frozen."""
+    names, found = ("function_digest", "tokenizer_digest", "case_digest"), set[Key]()
+    for root in roots:
+        store = Store(root)
+        for path in store.parquet_files(""):
+            try:
+                table = frozen_table(store, path)
+            except KeyedByWeights:
+                continue  # An earlier version wrote it: nothing can be found there.
+            found |= set(zip(*(table[name].to_pylist() for name in names), strict=True))
+    return found

@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from runner.stored.tables import TABLES, arrow_schema, column_name
+from runner.stored.tables import TABLES, arrow_schema, column_name, with_later_columns
 from suites.errors import UserError
 
 
@@ -104,7 +104,8 @@ class Store:
         """
         rows: list[dict[str, Any]] = []
         for relative in self.files(run_id, table):
-            rows += self.read_file(f"runs/{run_id}/{relative}").to_pylist()
+            found = self.read_file(f"runs/{run_id}/{relative}")
+            rows += with_later_columns(found, TABLES[table]).to_pylist()
         return rows
 
     def read_file(self, relative: str) -> pa.Table:

@@ -7,7 +7,7 @@ is null. Lists are stored as LIST columns: one row per probe of a case, not one 
 import datetime as dt
 import types
 import typing
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, ClassVar, Union
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,8 @@ class Row(BaseModel):
     """The keys of every table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ()
+    """Columns that files of earlier versions lack: they are read as null there."""
 
     schema_version: Int32 = SCHEMA_VERSION
     """Version of these table definitions."""
@@ -54,7 +56,8 @@ class CaseRow(Row):
     suite_version: Int32
     suite_digest: str
     golden_weights_digest: str | None = None
-    """Golden text was written for the model with these weights, and is truth for no other."""
+    """Golden text is truth for the model with these weights, and for no other; several with spaces
+    between them, where the suite was written for all models with the same texts."""
     case_id: str
     case_digest: str
     stage: str
@@ -71,6 +74,8 @@ class CaseRow(Row):
 
 class PlanRow(Row):
     """A (cell, node) pair to run, or a pair that is skipped and why."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("function_digest",)
 
     series_id: str
     """``s1:…``: the names only, so that history survives an upgrade."""
@@ -97,6 +102,8 @@ class PlanRow(Row):
     """f32, f16, bf16, Q8_0, …"""
     weights_digest: str | None = None
     """Weights that the logits reference must have been made over."""
+    function_digest: str | None = None
+    """``fn1:…``: the function that the reference must have computed; null in earlier runs."""
     tokenizer_digest: str | None = None
     model_weights_digest: str | None = None
     """The model's own weights, for golden text."""
@@ -247,6 +254,16 @@ def arrow_schema(row: type[BaseModel]) -> pa.Schema:
     return pa.schema(
         [pa.field(column_name(name), _arrow_type(hints[name])) for name in row.model_fields]
     )
+
+
+def with_later_columns(table: pa.Table, row: type[BaseModel]) -> pa.Table:
+    """Return a table of an earlier version with the columns that were added since, as null."""
+    schema = arrow_schema(row)
+    for name in getattr(row, "ADDED_LATER", ()):
+        if name not in table.column_names:
+            field = schema.field(name)
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def column_name(field: str) -> str:

@@ -23,8 +23,8 @@ STORED = ROOT / "tests" / "fixtures" / "results-of-0.1.0"
 RUNS = {"20261128-073923-31ff": (1, 0), "faults": (6, 1), "state": (1, 1), "sampling": (1, 1)}
 #: What names a row.
 KEYS = ("run_id", "cell_id", "node_id", "stage", "case_group")
-#: What may change: wording, and what the judgement says of itself.
-FREE = ("explanation", "reason", "rules_version")
+#: What may change: wording, what the judgement says of itself, the ids of what was shipped again.
+FREE = ("explanation", "reason", "rules_version", "reference_id", "floor_id")
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
@@ -56,8 +56,11 @@ def _by_key(rows: list[dict[str, Any]]) -> Rows:
 
 def _facts(row: dict[str, Any]) -> dict[str, Any]:
     facts = {name: value for name, value in row.items() if name not in FREE}
-    # The words of a reason may change; whether there is one may not.
-    return {**facts, "has reason": row.get("reason") is not None}
+    # Their words may change; whether there are any may not.
+    there = {
+        f"has {name}": row.get(name) is not None for name in ("reason", "reference_id", "floor_id")
+    }
+    return {**facts, **there}
 
 
 def _approximately(facts: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from runner.engines.engine import Engine
 from runner.freeze import freeze
 from runner.model.artifact import describe_variant, model_digests
+from runner.model.computation import computation_digest
 from runner.order import CellOrder, Model, Variant, WorkOrder
 from suites.stages import Serving
 from suites.suite import Case, Golden, Script, Suite
@@ -63,7 +64,11 @@ def make_order(small_suite: Suite) -> OrderMaker:
     """Return a maker of work orders for the shipped model."""
     weights, tokenizer = model_digests(TINY_CHAT)
     model = Model(
-        name="tiny-chat", hf=TINY_CHAT, weights_digest=weights, tokenizer_digest=tokenizer
+        name="tiny-chat",
+        hf=TINY_CHAT,
+        weights_digest=weights,
+        tokenizer_digest=tokenizer,
+        computation_digest=computation_digest(TINY_CHAT),
     )
 
     def make(

@@ -45,13 +45,14 @@ def test_any_model_s_name_makes_one_file_that_is_found_and_replaced(
     written = freeze([order], str(tmp_path))
     # The engine has shown what it answers; the second time it need not be started for it.
     rows = [ReferenceRow(**row) for row in pq.read_table(written[0]).to_pylist()]
-    monkeypatch.setattr("runner.freeze._frozen_rows", lambda _: rows)
+    monkeypatch.setattr(
+        "runner.freeze._frozen_cells", lambda order, _: [(order.cells[0], rows, None)]
+    )
     assert written == freeze([order], str(tmp_path))
     (path,) = tmp_path.iterdir()
     assert [str(path)] == written
     assert path.name.startswith("org_name_commit-v-one-")
-    model = order.model
-    found = References((str(tmp_path),), model.weights_digest, model.tokenizer_digest)
+    found = References((str(tmp_path),), order.reference_function, order.model.tokenizer_digest)
     assert "Hi" in found.find(HELLO, "template", "isolate")["prompt_text"]
     assert [row["model"] for row in show([str(tmp_path)])] == ["org/name@commit"]
     assert verify([str(tmp_path)]) == []
@@ -60,11 +61,15 @@ def test_any_model_s_name_makes_one_file_that_is_found_and_replaced(
 def test_two_sets_never_share_a_file(
     make_order: OrderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.freeze._frozen_rows", lambda _: [])
+    rows = [ReferenceRow(**pq.read_table(_one(SHIPPED, "*-sampling-*")).to_pylist()[0])]
+    monkeypatch.setattr(
+        "runner.freeze._frozen_cells", lambda order, _: [(order.cells[0], rows, None)]
+    )
     orders = [
         _order(make_order, model="a", variant="b-c"),
         _order(make_order, model="a-b", variant="c"),
         _other_weights(_order(make_order, model="a-b", variant="c")),
+        _other_computation(_order(make_order, model="a-b", variant="c")),
         _other_tokenizer(_order(make_order, model="a-b", variant="c")),
     ]
     assert len(set(freeze(orders, str(tmp_path)))) == len(orders)
@@ -72,6 +77,11 @@ def test_two_sets_never_share_a_file(
 
 def _other_weights(order: WorkOrder) -> WorkOrder:
     model = order.model.model_copy(update={"weights_digest": "w1:other"})
+    return order.model_copy(update={"model": model})
+
+
+def _other_computation(order: WorkOrder) -> WorkOrder:
+    model = order.model.model_copy(update={"computation_digest": "cp1:other"})
     return order.model_copy(update={"model": model})
 
 
@@ -143,8 +153,8 @@ def test_what_is_shipped_is_intact() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        *("weights_digest", "tokenizer_digest", "suite", "engine", "engine_version"),
-        *("compute_dtype", "prompt_text", "value"),
+        *("function_digest", "weights_digest", "tokenizer_digest", "suite", "engine"),
+        *("engine_version", "compute_dtype", "prompt_text", "value"),
     ],
 )
 def test_a_changed_reference_is_found(shipped: Path, changed: str) -> None:
@@ -183,7 +193,7 @@ def test_a_foreign_file_is_a_problem_that_is_named(shipped: Path, folder: str) -
 def test_a_foreign_file_stops_its_reader_with_its_name(shipped: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), shipped / "foreign.parquet")
     with pytest.raises(UserError, match=r"foreign\.parquet"):
-        References((str(shipped),), "w1:x", "t1:x")
+        References((str(shipped),), "fn1:x", "t1:x")
     with pytest.raises(UserError, match=r"foreign\.parquet"):
         show([str(shipped)])
 

@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from cpuinfo import get_cpu_info
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,10 @@ from suites.errors import UserError
 )
 def test_device_names_become_slugs(name: str, expected: str) -> None:
     assert slug(name) == expected
+
+
+def test_the_name_of_the_cpu_is_what_py_cpuinfo_reports() -> None:
+    assert machine._cpu_name() == get_cpu_info()["brand_raw"]
 
 
 @given(st.text(max_size=200) | st.from_regex(r"(AMD|48-Core|GPU|\(R\)| |-|@)+[a-z0-9]*"))

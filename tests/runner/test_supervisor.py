@@ -304,3 +304,16 @@ def test_an_attempt_that_left_a_fact_or_a_case_unanswered_is_not_ok(
     for fact in FACTS:
         record.trace(Trace("config", f"config/{fact}", "fact"), KnownFacts({}))
     assert record.completeness.ending().status == "ok"
+
+
+def test_a_gguf_taken_as_the_model_has_no_weights_to_be_compared_with(
+    make_order: OrderMaker, small_suite: Suite, tmp_path: Path
+) -> None:
+    few = small_suite.model_copy(update={"cases": small_suite.cases[:1]})
+    order = make_order(suite=few)
+    taken = order.model.model_copy(update={"gguf_digest": order.variant.artifact_digest})
+    outcome, traces, _ = _run(order.model_copy(update={"model": taken}), tmp_path)
+    assert outcome.status == "ok"
+    (weights,) = (row for row in traces if row["stage"] == "weights")
+    assert (weights["case_id"], weights["observed"]) == ("*", "absent")
+    assert weights["error"] == "the GGUF was taken as the model: conversion was not checked"

@@ -1,6 +1,6 @@
 """What the cases of a suite ask, as the tests of all suites look at it."""
 
-from suites.golden import ModelFiles
+from suites.model_files import ModelFiles
 from suites.suite import Case, Suite
 
 #: Tokens that the shipped model's context holds.

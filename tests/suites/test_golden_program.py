@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from suites.errors import UserError
-from suites.golden import ModelFiles, completed, main, stale
+from suites.golden import completed, main, stale
 from suites.loading import SHIPPED, load_suite
+from suites.model_files import ModelFiles
 from suites.suite import Script
 
 MODEL = SHIPPED / "models" / "tiny-chat"

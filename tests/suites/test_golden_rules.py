@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import ModelFiles, main, stale
+from suites.golden import main, stale
 from suites.loading import SHIPPED, load_suite
+from suites.model_files import ModelFiles
 from suites.suite import Case, Suite
 from tests.suites.asked import CONTEXT, of_stage, prompt_ids
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import ModelFiles
 from suites.loading import load_suite
+from suites.model_files import ModelFiles
 from suites.suite import Case, Suite
 
 CONTEXT = 1024

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import ModelFiles
 from suites.loading import SHIPPED, load_suite
+from suites.model_files import ModelFiles
 from suites.suite import Case, SamplingParameters, Suite
 
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from suites.golden import ModelFiles
 from suites.loading import SHIPPED, load_suite
+from suites.model_files import ModelFiles
 from suites.suite import Suite
 from tests.suites.asked import of_stage
 

@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 
-from suites.golden import ModelFiles
+from suites.model_files import ModelFiles
 from suites.suite import Suite
 from tests.suites.asked import CONTEXT, of_stage, prompt_ids
 

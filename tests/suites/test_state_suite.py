@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from suites.golden import ModelFiles
 from suites.loading import load_suite
+from suites.model_files import ModelFiles
 from suites.suite import Case, JsonObject, Scenario, Suite
 
 CONTEXT = 1024

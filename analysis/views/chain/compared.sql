@@ -15,7 +15,7 @@
 -- know the KV dtype, and llama.cpp's f16 cache over f32 weights flips more than any f32 configuration.
 -- So what this very cell has flipped in `logits` counts too, but only where its logits are qualified: a
 -- broken engine must not excuse its chain with its own flips. Without a floor (a server that does not tell its
--- dtype has none) a preference above `sure_lead_nats`, and above the widest flip of any floor of these weights,
+-- dtype has none) a preference above `sure_lead_nats`, and above the widest flip of any floor of this function,
 -- is no tie all the same.
 --
 -- Where the ids are hidden, nobody knows at which token the answers part, nor which one was taken instead. One
@@ -45,7 +45,7 @@ own_flips AS (
 widest AS (
     SELECT p.run_id, p.cell_id, p.node_id, max(f.max_flip_margin) AS widest_flip
     FROM staging.pairs AS p
-    INNER JOIN numeric.floor_fits AS f ON f.run_id = p.run_id AND f.weights_digest = p.weights_digest
+    INNER JOIN numeric.floor_fits AS f ON f.run_id = p.run_id AND f.function_digest = p.function_digest
     GROUP BY ALL
 ),
 

@@ -3,7 +3,8 @@
 -- Each judged attempt with numbers as one configuration of a floor, prefill and decode apart.
 SELECT
     n.run_id, n.cell_id, n.node_id, n.attempt, n.probe, any_value(p.suite) AS suite,
-    any_value(p.weights_digest) AS weights_digest, any_value(p.tokenizer_digest) AS tokenizer_digest,
+    any_value(p.function_digest) AS function_digest, any_value(p.weights_digest) AS weights_digest,
+    any_value(p.tokenizer_digest) AS tokenizer_digest,
     coalesce(any_value(p.compute_dtype), 'unknown') AS compute_dtype, any_value(p.backend) AS backend,
     any_value(p.engine) AS entry, any_value(p.engine_kind) AS engine,
     coalesce(any_value(p.engine_version), 'unknown') AS engine_version, any_value(a.probe_overrides) AS probe_overrides,

@@ -12,7 +12,8 @@ one_by_one AS (
     SELECT
         e.run_id, e.entry,
         coalesce(
-            any_value(json_type(TRY_CAST(r.config AS JSON), format('$.expected[{}].signature', e.entry))) = 'OBJECT',
+            any_value(json_type(TRY_CAST(r.config AS JSON), format('$.expected[{}].signature', e.entry))) = 'OBJECT'
+            OR any_value(json_type(TRY_CAST(r.config AS JSON), format('$.expected[{}].sampler', e.entry))) = 'OBJECT',
             false
         ) AS by_case
     FROM sources.expected_entries AS e
@@ -24,7 +25,7 @@ now AS (
     SELECT
         h.*, CASE WHEN o.by_case THEN h.case_id END AS own_case,
         -- What agrees is looked up in the finished rows: only those know a tie.
-        NOT h.hit AND (
+        NOT h.hit AND NOT h.follows AND (
             a.outcome IN ('match', 'tie', 'noted')
             OR coalesce(a.outcome = 'numeric' AND h.bound IS NOT NULL AND n.verdict = 'qualified', false)
         ) AS agrees

@@ -54,7 +54,7 @@ joined AS (
     LEFT JOIN staging.truths AS u
         ON n.run_id = u.run_id AND n.case_digest = u.case_digest AND n.stage = u.stage
         AND u.probe = CASE WHEN n.stage = 'chain' THEN 'whole' ELSE n.probe END
-        AND n.weights_digest = u.weights_digest
+        AND n.function_digest = u.function_digest
         AND n.tokenizer_digest = u.tokenizer_digest
     WHERE n.stage NOT IN ('state', 'sampling') AND (a.judged OR t.case_id IS NOT NULL)
     QUALIFY rank() OVER (

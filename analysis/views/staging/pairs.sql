@@ -54,6 +54,8 @@ SELECT
     coalesce(p.margin, CASE WHEN p.pass = 'structure' THEN r.structure_margin END) AS margin,
     p.required,
     p.weights_digest,
+    -- Plans of earlier versions have no function: their weights are the key (`staging.truth_keys`).
+    coalesce(p.function_digest, p.weights_digest) AS function_digest,
     p.tokenizer_digest,
     p.model_weights_digest,
     CASE WHEN a.status = 'ok' THEN a.attempt END AS judged_attempt,

@@ -8,7 +8,8 @@
 -- of slots, each conversation beside. Seeds are tried twice alike and twice otherwise.
 --
 -- Golden text is truth only for the very weights it was written for. A name says nothing, and a
--- fine-tune that shares the tokenizer has its own template, stop set and ways to call tools.
+-- fine-tune that shares the tokenizer has its own template, stop set and ways to call tools. A suite that
+-- was written for texts names the weights of all models of the run that have them.
 WITH known_cases AS (
     SELECT * FROM cases
     QUALIFY row_number() OVER (PARTITION BY run_id, suite, case_id ORDER BY rowid DESC) = 1
@@ -39,16 +40,17 @@ asked AS (
 
 SELECT
     p.run_id, p.cell_id, p.node_id, c.case_id, c.case_digest, c.tags, c.stage, b.probe, b.repeats,
-    p.weights_digest, p.tokenizer_digest,
+    p.function_digest, p.tokenizer_digest,
     c.golden_prompt_text, c.golden_prompt_ids, c.golden_text, c.golden_message,
     c.golden_finish_reason,
-    coalesce(c.golden_weights_digest = p.model_weights_digest, false) AS golden_applies
+    coalesce(list_contains(string_split(c.golden_weights_digest, ' '), p.model_weights_digest), false)
+        AS golden_applies
 FROM staging.pairs AS p
 INNER JOIN known_cases AS c ON p.run_id = c.run_id AND p.suite = c.suite
 INNER JOIN asked AS b ON c.run_id = b.run_id AND c.suite = b.suite AND c.case_id = b.case_id
 LEFT JOIN staging.truths AS u
     ON b.probe = 'decode' AND u.probe = 'prefill' AND u.stage = c.stage AND u.run_id = p.run_id
-    AND u.case_digest = c.case_digest AND u.weights_digest = p.weights_digest
+    AND u.case_digest = c.case_digest AND u.function_digest = p.function_digest
     AND u.tokenizer_digest = p.tokenizer_digest
 LEFT JOIN sources.reference_traces AS r ON r.rowid = u.truth_row
 WHERE r.case_id IS NULL OR len(coalesce(r.output_ids, [])) > 0

@@ -26,7 +26,7 @@ WITH coverage AS (
 
 tested AS (
     SELECT
-        c.*, t.* EXCLUDE (run_id, cell_id, node_id, attempt, probe, case_group), p.margin, p.weights_digest,
+        c.*, t.* EXCLUDE (run_id, cell_id, node_id, attempt, probe, case_group), p.margin, p.function_digest,
         p.compute_dtype, p.backend, p.lost_traces,
         coalesce(i.verdict NOT IN ('qualified', 'expected'), true) AS unvouched,
         i.verdict AS instrument_verdict,
@@ -79,7 +79,7 @@ explained AS (
             WHEN verdict = 'divergent' THEN wording.kl_too_large(probe)
             WHEN gaps > 0
                 THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
-            WHEN floor_id IS NULL THEN wording.no_floor(probe, weights_digest, compute_dtype, backend)
+            WHEN floor_id IS NULL THEN wording.no_floor(probe, function_digest, compute_dtype, backend)
             WHEN p_value IS NULL THEN wording.floor_too_small(probe, floor_id, configurations, min_floor_configurations)
             WHEN above THEN wording.within_floor(probe, p_value, adjusted_p)
             WHEN reenacted > 0 THEN wording.reenacted(probe, reenacted, planned)

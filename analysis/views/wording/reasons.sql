@@ -37,7 +37,9 @@ CREATE MACRO wording.answers_differ_as_declared(mismatches, n) AS {
 -- What was not observed. The code is what `observed` holds: hidden, absent or not_probed.
 CREATE MACRO wording.not_shown(star, why) AS {'code': star, 'text': star || coalesce(': ' || why, '')};
 
-CREATE MACRO wording.no_case() AS {'code': 'not_probed', 'text': 'not_probed: the suite has no case for this stage'};
+CREATE MACRO wording.no_case(why := NULL) AS {
+    'code': 'not_probed', 'text': 'not_probed: ' || coalesce(why, 'the suite has no case for this stage')
+};
 
 CREATE MACRO wording.none_occurred() AS {
     'code': 'not_probed', 'text': 'not_probed: what the cases test did not occur'
@@ -101,12 +103,12 @@ CREATE MACRO wording.no_margin() AS {
     'code': 'no_margin', 'text': 'no margin is declared for this pass: give the variant a `margin`'
 };
 
-CREATE MACRO wording.no_floor(probe, weights_digest, compute_dtype, backend) AS {
+CREATE MACRO wording.no_floor(probe, function_digest, compute_dtype, backend) AS {
     'code': 'no_floor',
     'text': format(
-        '{}: there is no floor for weights {}, compute dtype {}, backend {}: measure one with `fleetqual '
+        '{}: there is no floor for function {}, compute dtype {}, backend {}: measure one with `fleetqual '
         || 'reference floors`',
-        probe, coalesce(weights_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend
+        probe, coalesce(function_digest, 'unknown'), coalesce(compute_dtype, 'unknown'), backend
     )
 };
 

@@ -13,6 +13,7 @@ from runner.engines.base import Reply, Request, Unseen
 from runner.engines.orders import CaseInput, Truth
 from runner.engines.probes.distribution import distribution_payload
 from runner.engines.probes.subject import Subject, request
+from runner.engines.protocol import Arrays
 from runner.engines.trace import Timing, Trace
 from runner.stored.canonical import canonical_message
 
@@ -25,7 +26,7 @@ def chain(subject: Subject, case: CaseInput) -> Iterator[Trace]:
         yield _streamed(adapter, case, asked)
     whole = answered(adapter, case, "whole", asked)
     if case.truth.output_ids is None and whole.output_ids and not subject.timed:
-        whole.arrays = _rows(adapter, whole)
+        whole.arrays = _rows(subject, whole)
     yield whole
     if not subject.timed:
         yield _streamed(adapter, case, asked)
@@ -91,9 +92,11 @@ def _message(reply: Reply) -> dict[str, Any] | None:
     return None if reply.message is None else canonical_message(reply.message)
 
 
-def _rows(adapter: Adapter, whole: Trace) -> dict[str, Any]:
+def _rows(subject: Subject, whole: Trace) -> Arrays:
     prompt, output = whole.prompt_ids or [], whole.output_ids or []
-    rows = distribution_of(adapter).prefill([*prompt, *output])[len(prompt) - 1 : -1]
+    if made := subject.numbers(prompt, output):
+        return made.arrays
+    rows = distribution_of(subject.adapter).prefill([*prompt, *output])[len(prompt) - 1 : -1]
     return distribution_payload(rows, np.array(output, np.int32), None)
 
 

@@ -1,5 +1,7 @@
 """Logits summarised as the few numbers per position that are stored."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,6 +10,10 @@ from runner.engines.protocol import Arrays
 
 REFERENCE_TOP_K = 20
 OWN_TOP_K = 5
+#: Rows that are held in float64 at a time: the whole of a long prompt would need gigabytes.
+_ROWS = 16
+#: Up to so many largest values are found one after the other.
+_FEW = 8
 
 
 def distribution_payload(
@@ -25,14 +31,16 @@ def distribution_payload(
         float64 and kept as float32, and ``top_ids`` [n, 5] (or [n, k] for a reference). The tail is
         the log-sum-exp of the remaining vocabulary, never 1 − sum, which would cancel.
     """
-    z = _log_softmax(logits)
-    own = largest(z, REFERENCE_TOP_K if top_ids is None else OWN_TOP_K)
-    logprobs = np.take_along_axis(z, following[:, None], axis=1)[:, 0].astype(np.float32)
-    return {
-        "logprobs": logprobs,
-        **_gathered(z, own if top_ids is None else top_ids),
-        "top_ids": own,
-    }
+    k = REFERENCE_TOP_K if top_ids is None else OWN_TOP_K
+    parts = []
+    for start in range(0, max(1, len(logits)), _ROWS):
+        part = slice(start, start + _ROWS)
+        z = _log_softmax(logits[part])
+        own = largest(logits[part], k)
+        logprobs = np.take_along_axis(z, following[part, None], axis=1)[:, 0].astype(np.float32)
+        gathered = _gathered(z, own if top_ids is None else top_ids[part])
+        parts.append({"logprobs": logprobs, **gathered, "top_ids": own})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def ranked_payload(logits: Logits, k: int) -> Arrays:
@@ -84,9 +92,21 @@ def mass_error(payload: Arrays) -> float:
     return float(np.max(np.abs(1.0 - total))) if np.all(np.isfinite(total)) else 1e308
 
 
-def largest(z: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int32]:
+def largest(z: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.int32]:
     """Return [n, k] the ids of the largest values of ``z`` [n, V] in each row, best first."""
     k = min(k, z.shape[1])
+    if k <= _FEW:
+        return _few_largest(z, k)
     found = np.argpartition(-z, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(z, found, axis=1), axis=1, kind="stable")
     return np.take_along_axis(found, order, axis=1).astype(np.int32)
+
+
+def _few_largest(z: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.int32]:
+    """Take the maximum ``k`` times: of 100,000 values that is ten times as fast as a partition."""
+    left, found = z.copy(), np.empty((len(z), k), np.int32)
+    for place in range(k):
+        best = np.argmax(left, axis=1)
+        found[:, place] = best
+        np.put_along_axis(left, best[:, None], -np.inf, axis=1)
+    return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from runner.engines.probes.distribution import (
     largest,
     mass_error,
 )
-from runner.engines.probes.subject import Subject, caught, request
+from runner.engines.probes.subject import Subject, caught, kept_positions, request
 from runner.engines.protocol import Arrays
 from runner.engines.trace import Trace
 
@@ -46,7 +47,11 @@ def instrument(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[Trace]:
 
 def _repeated(adapter: Adapter, case: CaseInput, probe: str, *, cold: bool) -> Iterator[Trace]:
     arrays, ids, logits = _forced(adapter, case, cold=cold)
-    value = {"mass_error": mass_error(arrays), "nonfinite": count_nonfinite(logits)}
+    value = {
+        "mass_error": mass_error(arrays),
+        "nonfinite": count_nonfinite(logits),
+        **_positions(case),
+    }
     yield Trace("instrument", case.id, probe, prompt_ids=ids, value=value, arrays=arrays)
 
 
@@ -75,45 +80,57 @@ def _aligned(adapter: Adapter, case: CaseInput) -> Iterator[Trace]:
 def logits(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     """Force the truth's ids, once in one pass and once token by token."""
     truth, adapter = case.truth, subject.adapter
-    arrays, ids, rows = _forced(adapter, case)
-    output = list(truth.output)
-    value = {"start": 0, "nonfinite": count_nonfinite(rows)}
-    yield Trace(
-        "logits",
-        case.id,
-        "prefill",
-        prompt_ids=ids,
-        output_ids=output,
-        value=value,
-        arrays=arrays,
-    )
-    if not output:
-        return
-    rows = distribution_of(adapter).decode(truth.prompt, output)
-    top = truth.top_ids_decode
-    arrays = distribution_payload(
-        rows, np.array(output, np.int32), None if top is None else np.array(top, np.int32)
-    )
-    value = {"start": len(truth.prompt) - 1, "nonfinite": count_nonfinite(rows)}
-    yield Trace(
+    ids, output = [*truth.prompt, *truth.output], list(truth.output)
+    trace = Trace("logits", case.id, "prefill", prompt_ids=ids, output_ids=output)
+    if subject.freeze and adapter.summaries is not None:
+        made = adapter.summaries.prefill(ids)
+        trace.value = {"start": 0, "nonfinite": made.nonfinite, **kept_positions(made)}
+        trace.arrays = made.arrays
+    else:
+        trace.arrays, _, rows = _forced(adapter, case)
+        trace.value = {"start": 0, "nonfinite": count_nonfinite(rows), **_positions(case)}
+    yield trace
+    if output:
+        yield _decoded(subject, case, ids, output)
+
+
+def _decoded(subject: Subject, case: CaseInput, ids: list[int], output: list[int]) -> Trace:
+    truth = case.truth
+    if made := subject.numbers(truth.prompt, output):
+        arrays, nonfinite = made.arrays, made.nonfinite
+    else:
+        rows = distribution_of(subject.adapter).decode(truth.prompt, output)
+        top = truth.top_ids_decode
+        arrays = distribution_payload(
+            rows, np.array(output, np.int32), None if top is None else np.array(top, np.int32)
+        )
+        nonfinite = count_nonfinite(rows)
+    return Trace(
         "logits",
         case.id,
         "decode",
         prompt_ids=ids,
         output_ids=output,
-        value=value,
+        value={"start": len(truth.prompt) - 1, "nonfinite": nonfinite},
         arrays=arrays,
     )
+
+
+def _positions(case: CaseInput) -> dict[str, Any]:
+    at = case.truth.positions
+    return {} if at is None else {"positions": at}
 
 
 def _forced(
     adapter: Adapter, case: CaseInput, *, cold: bool = False
 ) -> tuple[Arrays, list[int], Logits]:
+    """Return the numbers at the truth's positions, the forced ids, and logits [n, V] of all."""
     truth = case.truth
     ids = [*truth.prompt, *truth.output]
     rows = distribution_of(adapter).prefill(ids, cold=cold)[:-1]
-    top = truth.top_ids_prefill
+    following, top = np.array(ids[1:], np.int32), truth.top_ids_prefill
+    at = slice(None) if truth.positions is None else truth.positions
     payload = distribution_payload(
-        rows, np.array(ids[1:], np.int32), None if top is None else np.array(top, np.int32)
+        rows[at], following[at], None if top is None else np.array(top, np.int32)
     )
     return payload, ids, rows

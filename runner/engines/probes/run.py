@@ -16,7 +16,7 @@ from runner.engines.probes import prompt as prompts
 from runner.engines.probes import scripted
 from runner.engines.probes.chain import chain
 from runner.engines.probes.cures import cures
-from runner.engines.probes.freezing import with_own_truth
+from runner.engines.probes.freezing import make_answers, with_own_truth
 from runner.engines.probes.sampling import sampling
 from runner.engines.probes.state import state
 from runner.engines.probes.subject import StageProbe, Subject, caught
@@ -102,6 +102,9 @@ def probe_engine(
 def probe_cell(subject: Subject, cases: Sequence[CaseInput], on_stage: OnStage) -> Iterator[Trace]:
     """Probe every case of a cell, stage by stage; an exception becomes the error of its trace."""
     shown = shown_stages(subject.adapter)
+    if subject.freeze:
+        for _ in make_answers(subject, cases):
+            on_stage("answers")
     for stage, probe in _PROBES.items():
         chosen = [c for c in cases if c.stage == stage and (subject.freeze or stage in shown)]
         if chosen:
@@ -118,7 +121,7 @@ def shown_stages(adapter: Adapter) -> set[str]:
 
 def _asked(subject: Subject, case: CaseInput, probe: StageProbe) -> Iterator[Trace]:
     if subject.freeze:
-        case = with_own_truth(subject.adapter, case)
+        case = with_own_truth(subject, case)
     yield from probe(subject, case)
 
 

@@ -16,7 +16,7 @@ from runner.engines.probes.distribution import (
     log_sum_exp,
     ranked_payload,
 )
-from runner.engines.probes.subject import Subject
+from runner.engines.probes.subject import Subject, kept_positions
 from runner.engines.trace import Trace
 
 #: Ids that are kept of a distribution which is drawn from.
@@ -53,15 +53,16 @@ def _asked(case: CaseInput) -> dict[str, Any]:
 def _inputs(adapter: Adapter, case: CaseInput) -> Trace:
     """Return the inputs of a sampling case, and its prompt's distributions for the instrument."""
     ids = list(case.truth.prompt)
-    rows = distribution_of(adapter).prefill(ids)[:-1]
-    return Trace(
-        "sampling",
-        case.id,
-        "inputs",
-        prompt_ids=ids,
-        value={"bias_ids": case.truth.bias_ids},
-        arrays=distribution_payload(rows, np.array(ids[1:], np.int32), None),
-    )
+    trace = Trace("sampling", case.id, "inputs", prompt_ids=ids)
+    trace.value = {"bias_ids": case.truth.bias_ids}
+    if adapter.summaries is not None:
+        made = adapter.summaries.prefill(ids)
+        trace.value |= kept_positions(made)
+        trace.arrays = made.arrays
+    else:
+        rows = distribution_of(adapter).prefill(ids)[:-1]
+        trace.arrays = distribution_payload(rows, np.array(ids[1:], np.int32), None)
+    return trace
 
 
 def _draws(adapter: Adapter, case: CaseInput, asked: dict[str, Any]) -> Iterator[Trace]:

@@ -24,7 +24,7 @@ from runner.engines.abilities import (
 from runner.engines.base import Logits, Reply
 from runner.engines.orders import CaseInput
 from runner.engines.probes.distribution import count_nonfinite, distribution_payload
-from runner.engines.probes.subject import Subject, request
+from runner.engines.probes.subject import Subject, kept_positions, request
 from runner.engines.trace import Trace
 from runner.stored.canonical import canonical_message
 
@@ -36,7 +36,7 @@ def state(subject: Subject, case: CaseInput) -> Iterator[Trace]:
     truth, kind, adapter = case.truth, case.around.kind, subject.adapter
     scenarios = adapter.scenarios
     if subject.freeze:
-        alone = _alone(adapter, case, truth.output)
+        alone = _frozen(adapter, case) or _alone(adapter, case, truth.output)
         alone.value = {**(alone.value or {}), "beside_ids": truth.beside_ids}
         yield alone
     elif kind == "concurrent" and scenarios.chats is not None:
@@ -62,6 +62,24 @@ def _alone(adapter: Adapter, case: CaseInput, output: Sequence[int]) -> Trace:
         output_ids=list(output),
         value={"start": 0, "nonfinite": count_nonfinite(rows)},
         arrays=distribution_payload(rows, np.array(ids[1:], np.int32), None),
+    )
+
+
+def _frozen(adapter: Adapter, case: CaseInput) -> Trace | None:
+    """Return the sequence's own numbers for a reference; None where no ``summaries`` make them."""
+    if adapter.summaries is None:
+        return None
+    ids, output = [*case.truth.prompt, *case.truth.output], list(case.truth.output)
+    made = adapter.summaries.prefill(ids)
+    value = {"start": 0, "nonfinite": made.nonfinite, **kept_positions(made)}
+    return Trace(
+        "state",
+        case.id,
+        "alone",
+        prompt_ids=ids,
+        output_ids=output,
+        value=value,
+        arrays=made.arrays,
     )
 
 

@@ -4,7 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.engines.abilities import Adapter, distribution_of, vocabulary_of
+from runner.engines.abilities import (
+    Adapter,
+    Answer,
+    Summary,
+    distribution_of,
+    vocabulary_of,
+)
 from runner.engines.base import EngineGone, Request, Unseen
 from runner.engines.failures import error_line, is_out_of_memory
 from runner.engines.orders import CaseInput
@@ -24,6 +30,21 @@ class Subject:
     """Whether its requests are only timed: then nothing is instrumented or swapped."""
     worth_swapping: list[tuple[CaseInput, Trace]] = field(default_factory=list)
     """Chain cases whose answer is not the truth's, with that answer: a selection, no verdict."""
+    answers: dict[tuple[int, ...], Answer] = field(default_factory=dict)
+    """Prompt → the greedy answer that a freeze has made for it in a batch."""
+
+    def answer(self, prompt: Sequence[int], limit: int) -> Answer | None:
+        """Return the first ``limit`` ids of the answer to a prompt; None where none was made."""
+        made = self.answers.get(tuple(prompt))
+        if made is None:
+            return None
+        arrays = {name: array[:limit] for name, array in made.numbers.arrays.items()}
+        return Answer(made.output_ids[:limit], Summary(arrays, made.numbers.nonfinite))
+
+    def numbers(self, prompt: Sequence[int], output: Sequence[int]) -> Summary | None:
+        """Return the numbers at ``output`` of a prompt whose made answer begins with it."""
+        made = self.answer(prompt, len(output))
+        return made.numbers if made and made.output_ids == list(output) else None
 
 
 #: A stage's probes of one case.
@@ -91,6 +112,11 @@ def greedy_ids(
             if best in ends or tried[len(ids) - 1 : len(ids)] != [best]:
                 break
     return ids
+
+
+def kept_positions(summary: Summary) -> dict[str, Any]:
+    """Return the kept positions as a part of a trace's value; nothing where all are kept."""
+    return {} if summary.positions is None else {"positions": summary.positions}
 
 
 def script_value(case: CaseInput) -> dict[str, Any] | None:

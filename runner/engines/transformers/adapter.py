@@ -15,6 +15,7 @@ from runner.engines.transformers.facts import loaded_facts
 from runner.engines.transformers.q8_activations import round_activations
 from runner.engines.transformers.sampling import TorchSampler
 from runner.engines.transformers.state import TorchScenarios
+from runner.engines.transformers.summaries import TorchSummaries
 
 
 def make_adapter(load: Load) -> Adapter:
@@ -75,6 +76,7 @@ def make_adapter(load: Load) -> Adapter:
         scenarios=TorchScenarios(
             torch, lib, model, passes.forward, path.eos_ids, padding=padding, chunk=chunk
         ).scenarios(),
+        summaries=TorchSummaries(torch, model, passes, path.eos_ids),
     )
 
 

@@ -6,12 +6,13 @@ alone.
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from runner.engines.base import Message, Reply, Request
 from runner.engines.shared.clock import frozen_clock
 from runner.engines.shared.spies import Seen, until_seen
-from runner.engines.transformers.hooks import forcing, streamer
+from runner.engines.transformers.hooks import forcing, streamer, without_forward
 
 
 class ChatPath:
@@ -64,7 +65,8 @@ class ChatPath:
         started = time.perf_counter()
         if request.stream:
             arguments["streamer"] = streamer(lib, self._tokenizer, started, pieces)
-        with torch.no_grad():
+        whole = request.script is not None and len(request.script) >= request.max_tokens
+        with torch.no_grad(), without_forward(torch, lib, self._model) if whole else nullcontext():
             out = self._model.generate(ids, attention_mask=torch.ones_like(ids), **arguments)
         total = time.perf_counter() - started
         output = out[0, len(prompt) :].tolist()

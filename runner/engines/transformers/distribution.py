@@ -1,6 +1,6 @@
 """Logits of forced ids: one forward pass of the model, or one for each id."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,26 @@ class ForwardPasses:
     """The model's own forward pass, with the options of the cell.
 
     ``padding``: tokens on the left of each sequence. ``chunk``: ids of a prompt in a pass; 0: all.
+    Both may be changed between two passes.
     """
 
     def __init__(self, torch: Any, model: Any, *, padding: int, chunk: int) -> None:
         self._torch, self._model = torch, model
-        self._padding, self._chunk = padding, chunk
+        self.padding, self.chunk = padding, chunk
 
     def prefill(self, ids: Sequence[int], *, cold: bool = False) -> Logits:
-        step = self._chunk or len(ids)
-        parts, cache = [], None
+        step = self.chunk or len(ids)
+        return np.concatenate([self._numpy(p) for p in self.pieces(ids, step, cold=cold)])
+
+    def pieces(self, ids: Sequence[int], step: int, *, cold: bool = False) -> Iterator[Any]:
+        """Yield the logits [1, m, V] of each ``step`` ids, as tensors."""
+        cache = None
         for start in range(0, len(ids), step):
             # Chunks see each other through the cache alone: cold means that it begins empty.
             use_cache = not cold or step < len(ids)
             out = self.forward(list(ids[start : start + step]), cache, use_cache=use_cache)
-            parts.append(out.logits)
-            cache = None if cold and step == len(ids) else out.past_key_values
-        return np.concatenate([self._numpy(p) for p in parts])
+            cache = None if cold and step >= len(ids) else out.past_key_values
+            yield out.logits
 
     def decode(self, prompt: Sequence[int], output: Sequence[int]) -> Logits:
         out = self.forward(list(prompt), None, use_cache=True)
@@ -39,7 +43,7 @@ class ForwardPasses:
 
     def forward(self, ids: list[int], cache: Any, *, use_cache: bool = True) -> Any:
         """Run the model once; left padding is masked here and in every later step on its cache."""
-        torch, pad = self._torch, self._padding
+        torch, pad = self._torch, self.padding
         past = 0 if cache is None else cache.get_seq_length()
         fresh = pad if cache is None else 0
         tokens = torch.tensor([[0] * fresh + ids], device=self._model.device)

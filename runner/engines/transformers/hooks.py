@@ -1,7 +1,9 @@
 """Hooks in ``generate``: a script that it must produce, and a clock on what it streams."""
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -18,6 +20,27 @@ def forcing(torch: Any, lib: Any, start: int, script: Sequence[int]) -> Any:
             return forced
 
     return Forced()
+
+
+@contextmanager
+def without_forward(torch: Any, lib: Any, model: Any) -> Iterator[None]:
+    """Let ``generate`` run without the model's forward pass, whose logits a script replaces anyway.
+
+    Its loop, stop handling, streamer and tokenizer stay what they are.
+    """
+    output, own = lib.modeling_outputs.CausalLMOutputWithPast, model.forward
+    words = model.config.get_text_config().vocab_size
+
+    @functools.wraps(own)
+    def forward(input_ids: Any, **arguments: Any) -> Any:
+        logits = torch.zeros((len(input_ids), 1, words), device=input_ids.device)
+        return output(logits=logits, past_key_values=arguments.get("past_key_values"))
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        del model.forward
 
 
 def streamer(lib: Any, tokenizer: Any, started: float, pieces: list[tuple[float, str]]) -> Any:

@@ -132,17 +132,22 @@ class TorchScenarios:
         return answers
 
     def _padded(self, prompts: Sequence[Sequence[int]], padding: int) -> tuple[Any, Any]:
-        """Return ids and attention mask [prompts, width], with the padding on the left."""
-        torch, device = self._torch, self._model.device
-        width = max(map(len, prompts)) + padding
-        pad = self._model.generation_config.pad_token_id or 0
-        ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+        return padded(self._torch, self._model, prompts, padding)
 
     def _numpy(self, logits: Any) -> Logits:
         found: Logits = logits[0].to(self._torch.float32).cpu().numpy()
         return found
+
+
+def padded(
+    torch: Any, model: Any, prompts: Sequence[Sequence[int]], padding: int
+) -> tuple[Any, Any]:
+    """Return ids and attention mask [prompts, width], with the padding on the left."""
+    width = max(map(len, prompts)) + padding
+    pad = model.generation_config.pad_token_id or 0
+    ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
 
 
 def until_end(ids: list[int], eos: Sequence[int]) -> list[int]:

@@ -88,7 +88,7 @@ def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     facts["rope_scaling"] = rope_scaling(everywhere, context, stated.integer(original))
     activation = stated.text("hidden_act") or "silu"
     if "hidden_activation" in table.RULE_KEYS.get(_known_type(config), ()):
-        activation = stated.text("hidden_activation") or "gelu_tanh"
+        activation = Stated(stated.values).text("hidden_activation") or "gelu_tanh"
     facts["activation"] = table.ACTIVATIONS.get(activation, activation)
     facts["tied_head"] = bool(stated.get("tie_word_embeddings"))
     return facts
@@ -133,8 +133,8 @@ def _known_type(config: Mapping[str, Any]) -> str:
 
 
 def _stated(config: Mapping[str, Any]) -> tuple[Stated, table.Architecture | None]:
-    known = table.known(_model_type(config))
-    return Stated(text_config(config), known.defaults if known else {}), known
+    kind = _model_type(config)
+    return Stated(text_config(config), table.defaults(kind)), table.known(kind)
 
 
 def _theta_key(stated: Stated) -> str:

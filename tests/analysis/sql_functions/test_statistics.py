@@ -108,10 +108,14 @@ def test_a_floor_of_equal_configurations_still_has_a_spread(
     )
     con.execute(
         "CREATE TABLE sources.floors AS SELECT 'x' AS root, 'f1' AS floor_id, "
-        "'w' AS weights_digest, 'F32' AS compute_dtype, 'cpu' AS backend, "
+        "'fn' AS function_digest, 'w' AS weights_digest, 'F32' AS compute_dtype, 'cpu' AS backend, "
         "'smoke' AS suite, 'decode' AS probe, "
         "TIMESTAMP '2026-01-01' AS created, i::VARCHAR AS configuration, 0.0 AS mean_kl, "
         "0.0 AS max_flip_margin FROM range(24) AS x (i)"
+    )
+    con.execute(
+        "CREATE TABLE staging.truth_keys AS SELECT 'r' AS run_id, 'fn' AS function_digest, "
+        "'w' AS weights_digest, 'fn' AS found_by"
     )
     (row,) = con.sql(view("numeric.floor_fits")).to_arrow_table().to_pylist()
     assert row["configurations"] == 24

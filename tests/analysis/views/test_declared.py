@@ -1,9 +1,14 @@
 """Differences that are declared: expected within their scope, an unexpected pass when gone."""
 
 from analysis.showing.summary import summarise
+from runner.stored.canonical import output_digest
 from tests.analysis.arranged import Halves, arranged
 from tests.analysis.conftest import Judged
 from tests.analysis.handmade import Bench, Cell
+from tests.analysis.handmade_sampling import draws, first_logits, greedy, plan_sampling, sampled
+
+#: The definition of a penalty that counts the answer only.
+ANSWER = "over the answer only"
 
 
 def passes(found: Judged) -> list[dict[str, object]]:
@@ -32,6 +37,8 @@ def test_a_declared_difference_is_expected_within_its_scope_only(bench: Bench) -
         {"versions": ">=0.3,<0.4"},
         {"serving": "in_process"},
         {"signature": {"tokenize/nfd": signature}},
+        {"signature": output_digest("tokenize", [1, 9])},
+        {"model": "tiny", "suite": "smoke"},
     ]
     outside: list[dict[str, object]] = [
         {"tags": ["other"]},
@@ -42,6 +49,9 @@ def test_a_declared_difference_is_expected_within_its_scope_only(bench: Bench) -
         {"signature": None},
         {"signature": {"tokenize/ascii": signature}},
         {"stage": "template"},
+        {"signature": output_digest("tokenize", [1, 8])},
+        {"model": "another"},
+        {"suite": "another"},
     ]
     bench.cells = []
     for index, scope in enumerate([*inside, *outside, {"engine": "another"}]):
@@ -103,3 +113,46 @@ def test_of_signatures_by_case_each_that_is_gone_is_a_pass_of_its_own(bench: Ben
     told = [(p["entry"], p["reason"], p["first_case"]) for p in passes(found)]
     assert told == [(0, "known (tokenize/ascii)", "tokenize/ascii")]
     assert found.exit_code == 1
+
+
+@arranged
+def test_draws_are_excused_by_the_declared_sampler_and_by_no_other(bench: Bench) -> Halves:
+    applied, asked = {"temperature": 0.8, "top_k": 40, "min_p": 0.05}, {"temperature": 1.0}
+    logits, bench.cells = first_logits(), [Cell(f"c1:{i}", engine=f"entry-{i}") for i in range(4)]
+    case = plan_sampling(bench, "plain", "draws", **asked)
+    for cell, by in zip(bench.cells, (applied, applied, applied, asked), strict=True):
+        draws(cell.only, case, sampled(logits, by, late=True), logits, n=2000)
+    order = ["top_k", "top_p", "min_p", "temperature"]
+    for index, stated in enumerate([{**applied, "order": order}, {"top_k": 40}, {}, {"top_k": 9}]):
+        declare(bench, engine=f"entry-{index}", stage="sampling", sampler={case: [stated]})
+    found = yield
+    verdicts = [found.verdict("sampling", cell.cell_id) for cell in bench.cells]
+    assert verdicts == ["expected", "divergent", "divergent", "qualified"]
+    assert [p["first_case"] for p in passes(found)] == [case]
+
+
+@arranged
+def test_a_declared_sampler_that_draws_cannot_tell_from_the_requested_one_is_no_pass(
+    bench: Bench,
+) -> Halves:
+    logits = first_logits()
+    case = plan_sampling(bench, "plain", "draws", top_k=5)
+    draws(bench.attempt, case, sampled(logits, {"top_k": 5}), logits)
+    declare(bench, stage="sampling", sampler={case: [{"top_k": 5, "min_p": 0.0001}]})
+    found = yield
+    assert found.verdict("sampling") == "qualified"
+    assert passes(found) == []
+
+
+@arranged
+def test_a_greedy_answer_is_excused_where_it_follows_the_declared_penalty(bench: Bench) -> Halves:
+    bench.cells = [Cell(f"c1:{i}", engine=f"entry-{i}") for i in range(2)]
+    case = plan_sampling(bench, "penalty", "greedy", repetition_penalty=1.3)
+    for cell, reach in zip(bench.cells, (0, 2), strict=True):
+        greedy(cell.only, case, repetition=1.3, reach=reach)
+    declare(bench, engine="llama_cpp", stage="sampling", sampler={case: [{"penalty": ANSWER}]})
+    for entry in bench.expected:
+        entry["engine"] = "llama_cpp"
+    found = yield
+    assert found.verdict("sampling", "c1:0") == "expected"
+    assert found.verdict("sampling", "c1:1") == "divergent"

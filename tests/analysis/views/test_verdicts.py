@@ -251,6 +251,26 @@ def test_golden_text_is_truth_for_the_weights_it_was_written_for_only(bench: Ben
         assert "without truth" in found.stage(stage)["reason"]
 
 
+@arranged
+def test_golden_text_of_a_suite_for_texts_is_truth_for_all_weights_that_it_names(
+    bench: Bench,
+) -> Halves:
+    bench.golden_weights = f"w1:base {bench.golden_weights} w1:other"
+    found = yield
+    assert [found.verdict(stage) for stage in ISOLATES] == ["qualified"] * len(ISOLATES)
+
+
+@arranged
+def test_a_suite_says_why_it_asks_nothing_of_a_stage(bench: Bench) -> Halves:
+    bench.unasked = {"state": "the call format is not known"}
+    attempt = bench.attempt
+    attempt.traces = [t for t in attempt.traces if t.columns["case_id"] != "*"]
+    found = yield
+    assert found.stage("state")["verdict"] == found.stage("sampling")["verdict"] == "not_observed"
+    assert found.stage("state")["reason"] == "not_probed: the call format is not known"
+    assert found.stage("sampling")["reason"] == ("not_probed: the suite has no case for this stage")
+
+
 # Quarantine and nodes
 
 

@@ -17,6 +17,11 @@ def variant(m: dict[str, Any]) -> dict[str, Any]:
     return m["models"][0]["variants"][0]
 
 
+def taken_as_model(m: dict[str, Any], path: str) -> None:
+    """Let a GGUF be the model itself."""
+    m["models"][0] = {"name": "tiny-chat", "gguf": path}
+
+
 def expected(**changed: Any) -> list[dict[str, Any]]:
     entry = {
         "engine": "llama_cpp",
@@ -86,6 +91,14 @@ MISTAKES: list[tuple[str, Spoil, str, str]] = [
     ("margin is text", lambda m: variant(m).update(margin="small"), "variants[0].margin", "number"),
     ("margin is nan", lambda m: variant(m).update(margin=float("nan")), "margin", "finite"),
     ("no variants", lambda m: m["models"][0].update(variants=[]), "variants", "empty"),
+    ("variants left out", lambda m: m["models"][0].pop("variants"), "models[0]", "missing"),
+    (
+        "a model that is a folder and a file",
+        lambda m: m["models"][0].update(gguf="x.gguf"),
+        "models[0].hf",
+        "exactly one",
+    ),
+    ("a model's gguf that is not there", lambda m: taken_as_model(m, "no.gguf"), "gguf", "no file"),
     ("no engines", lambda m: m.update(engines=[]), "engines", "empty"),
     ("no suites", lambda m: m.update(suites=[]), "suites", "empty"),
     ("no name", lambda m: m.pop("name"), "", "'name' is missing"),

@@ -1,6 +1,7 @@
 """The planner leaves nothing out, says why, and gives ids that mean something."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -11,36 +12,36 @@ from hypothesis import strategies as st
 
 from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.injected_faults import AdapterFault
-from cluster.matrix.resolve import (
-    GoldenTruth,
-    Resolved,
-    ResolvedModel,
-    ResolvedSuite,
-    ResolvedVariant,
-)
+from cluster.matrix.resolve import GoldenTruth, Resolved, ResolvedSuite
+from cluster.matrix.resolved_models import ResolvedModel, ResolvedVariant
 from cluster.matrix.schema import Coverage, Exclusion, Matrix
 from cluster.planning.node import Node
 from cluster.planning.plan import Plan, PlannedCell
 from cluster.planning.planner import make_plan
 from cluster.planning.selection import parse_selection
 from cluster.running.orders import make_orders
+from runner.model.computation import function_digest
 from runner.order import Model, Variant
 from suites.errors import UserError
+from suites.loading import SHIPPED
+from suites.model_files import texts_digest
 from suites.stages import Backend, Pass
 from suites.suite import Case, Suite
 
 BACKENDS: tuple[Backend, ...] = ("cuda", "rocm", "metal", "cpu")
 SLUGS = {"cuda": "nvidia-h100", "rocm": "amd-mi300x", "metal": "apple-m3", "cpu": "amd-epyc"}
+TINY_CHAT = SHIPPED / "models" / "tiny-chat"
+DIGESTS = {"weights_digest": "w1:0", "tokenizer_digest": "t1:0", "computation_digest": "cp1:0"}
 WEIGHTS = {"f32": "f32", "f16": "f16", "q8_0": "Q8_0"}
 
 
-def suite(name: str = "one", tier: Any = 1) -> ResolvedSuite:
+def suite(name: str = "one", tier: Any = 1, golden: GoldenTruth | None = None) -> ResolvedSuite:
     cases = (
         Case(id="template/a", stage="template", messages=({"role": "user", "content": "a"},)),
         Case(id="tokenize/a", stage="tokenize", text="a"),
     )
     made = Suite(name=name, version=1, tier=tier, requires=("template",), cases=cases)
-    return ResolvedSuite(name, made, GoldenTruth("w1:0"))
+    return ResolvedSuite(name, made, golden or GoldenTruth("w1:0"))
 
 
 def variant(name: str, kind: str) -> ResolvedVariant:
@@ -75,7 +76,7 @@ def resolved(
             **keys,
         }
     )
-    model = Model(name="tiny", hf=Path("/x"), weights_digest="w1:0", tokenizer_digest="t1:0")
+    model = Model(name="tiny", hf=Path("/x"), **DIGESTS)
     variants = tuple(variant(n, kind) for n in names)
     models = (ResolvedModel(model, variants),)
     return Resolved(Path("m.yaml"), matrix, tuple(suites or [suite()]), models)
@@ -291,8 +292,8 @@ def test_margins_are_those_declared_for_the_pass(
 
 def test_quantised_variants_are_judged_over_their_own_weights() -> None:
     rows = make_plan(resolved(names=("f16", "q8_0"), backends=["cpu"]), [node("a")]).rows("run")
-    digests = {r.variant: r.weights_digest for r in rows}
-    assert digests == {"f16": "w1:0", "q8_0": "w1:q8_0"}
+    digests = {r.weights_digest: r.function_digest for r in rows}
+    assert digests == {w: function_digest(w, "cp1:0") for w in ("w1:0", "w1:q8_0")}
 
 
 @pytest.mark.parametrize(
@@ -347,10 +348,32 @@ def test_a_wrong_only_is_told(text: str, words: str) -> None:
 
 
 def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_else() -> None:
-    model = Model(name="renamed", hf=Path("/x"), weights_digest="w", tokenizer_digest="t")
-    assert GoldenTruth("w").applies(model)
+    model = Model(name="renamed", hf=Path("/x"), **DIGESTS)
+    assert GoldenTruth("w1:0").applies(model)
     assert not GoldenTruth("other").applies(model), "a fine-tune or a namesake"
     assert not GoldenTruth(None).applies(model), "its own files are not here"
+
+
+def test_golden_answers_for_texts_are_truth_for_every_model_that_has_them() -> None:
+    tiny = Model(name="mine", hf=TINY_CHAT, **DIGESTS)
+    truth = GoldenTruth(None, texts_digest=texts_digest(TINY_CHAT))
+    twin = tiny.model_copy(update={"name": "twin", "weights_digest": "w1:1"})
+    gone = tiny.model_copy(update={"name": "gone", "hf": Path("/x"), "weights_digest": "w1:2"})
+    assert [truth.applies(model) for model in (tiny, twin, gone)] == [True, True, False]
+    assert truth.weights_of([tiny, twin, gone]) == "w1:0 w1:1"
+    assert truth.weights_of([gone]) is None
+    assert GoldenTruth("w1:0").weights_of([gone]) == "w1:0"
+
+
+def test_a_suite_with_golden_answers_of_another_model_is_skipped() -> None:
+    other = suite("other", golden=GoldenTruth("w1:of tiny-chat", written_for="tiny-chat"))
+    plan = make_plan(resolved(suites=[suite(), other], backends=["cpu"]), [node("a")])
+    assert {p.cell.suite.name for p in plan.pairs} == {"one"}
+    assert {p.cell.suite.name for p in plan.skips} == {"other"}
+    assert {p.reason for p in plan.skips} == {
+        "its golden answers were written for tiny-chat; "
+        "`fleetqual qualify MODEL` derives a suite for this model"
+    }
 
 
 def test_a_deadline_is_what_was_declared_else_several_times_the_estimate(
@@ -396,3 +419,14 @@ def test_the_reference_engine_has_a_healthy_entry_s_environment(
     assert (reference.name, reference.version) == ("transformers", version)
     assert reference.options == options
     assert reference.fault is None
+
+
+def test_a_gguf_taken_as_the_model_has_no_weights_to_be_compared_with() -> None:
+    made = resolved(names=("f32", "q8_0"), require=["weights", "tokenize"])
+    taken = made.models[0].model.model_copy(update={"gguf_digest": "digest of q8_0"})
+    changed = replace(made, models=(replace(made.models[0], model=taken),))
+    rows = make_plan(changed, [node("a")]).rows("r")
+    required = {(row.variant, tuple(row.required)) for row in rows if row.reason is None}
+    assert required == {("f32", ("weights", "tokenize")), ("q8_0", ("tokenize",))}
+    before = {row.cell_id for row in make_plan(made, [node("a")]).rows("r")}
+    assert before.isdisjoint(row.cell_id for row in rows)

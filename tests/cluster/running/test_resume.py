@@ -222,7 +222,7 @@ def test_a_matrix_is_frozen_over_its_model_and_each_quantised_variant(
     python = tmp_path / "none" / "transformers-1.0" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
-    (order,) = freeze_orders(path)
+    (order,), _ = freeze_orders(path)
     assert order.freeze
     assert order.golden_model
     assert (order.engine.engine, order.engine.python) == ("transformers", str(python))

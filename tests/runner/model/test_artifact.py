@@ -33,7 +33,7 @@ def _edited(path: Path, **edit: Any) -> Path:
 def _facts(
     path: Path, kind: str, *, form: str = "gguf", hf: Path = TINY_CHAT
 ) -> dict[str, dict[str, object]]:
-    model = Model(name="m", hf=hf, weights_digest="", tokenizer_digest="")
+    model = Model(name="m", hf=hf, weights_digest="", tokenizer_digest="", computation_digest="")
     variant = Variant(
         name="v",
         format=form,

@@ -115,7 +115,7 @@ def _order(make_order: OrderMaker, *references: str) -> WorkOrder:
 
 
 def _child_cases(order: WorkOrder) -> dict[str, CaseInput]:
-    found = References(order.references, order.reference_weights, order.model.tokenizer_digest)
+    found = References(order.references, order.reference_function, order.model.tokenizer_digest)
     return {case.id: with_truth(case, order, found) for case in order.cells[0].suite.cases}
 
 

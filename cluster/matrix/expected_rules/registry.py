@@ -1,0 +1,27 @@
+"""All rules of declared differences: one file beside this one and one line here for each."""
+
+import importlib
+
+from cluster.matrix.expected_rules.asked import Rule
+
+#: Files of rules; an entry of a matrix names one as ``rule:``.
+_RULES = (
+    "calls_as_text",
+    "content_parts_as_list",
+    "eog_by_name",
+    "first_stop_string_wins",
+    "held_back_character",
+    "no_normaliser",
+    "prompt_not_penalised",
+    "reasoning_in_content",
+    "sampler_defaults",
+)
+
+
+def _rule(name: str) -> Rule:
+    found: Rule = importlib.import_module(f"cluster.matrix.expected_rules.{name}").RULE
+    return found
+
+
+#: Name of a rule → the rule.
+RULES: dict[str, Rule] = {name: _rule(name) for name in _RULES}

@@ -1,0 +1,50 @@
+"""A model of the matrix is a folder, or a GGUF that is taken as the model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.matrix.resolve import resolve
+from runner.model.artifact import describe_variant
+from tests.paths import TINY_CHAT
+
+Q8 = TINY_CHAT / "tiny-chat-q8_0.gguf"
+Write = Callable[[dict[str, Any] | str], Path]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FLEETQUAL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_gguf_alone_is_the_model_and_its_only_variant(
+    right_matrix: dict[str, Any], write_matrix: Write, cache: Path
+) -> None:
+    right_matrix["models"] = [{"name": "mine", "gguf": str(Q8)}]
+    (found,) = resolve(write_matrix(right_matrix)).models
+    (variant,) = (v.variant for v in found.variants)
+    assert found.model.hf.is_relative_to(cache)
+    assert (variant.name, variant.path, variant.weights_type) == ("q8_0", Q8, "Q8_0")
+    assert variant.is_model(found.model)
+    assert variant.weights_digest == found.model.weights_digest == describe_variant(Q8, "gguf")[2]
+
+
+def test_other_variants_of_a_gguf_are_compared_with_it(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    f32 = str(TINY_CHAT / "tiny-chat-f32.gguf")
+    variants = [{"name": "whole", "gguf": f32}, {"name": "small", "gguf": str(Q8)}]
+    right_matrix["models"] = [{"name": "mine", "gguf": f32, "variants": variants}]
+    (found,) = resolve(write_matrix(right_matrix)).models
+    assert [v.variant.is_model(found.model) for v in found.variants] == [True, False]
+
+
+def test_a_folder_of_its_own_is_the_model_as_it_is(
+    right_matrix: dict[str, Any], write_matrix: Write, cache: Path
+) -> None:
+    (found,) = resolve(write_matrix(right_matrix)).models
+    assert (found.model.hf, found.model.gguf) == (TINY_CHAT, None)
+    assert not cache.exists()
