@@ -21,6 +21,7 @@ from runner.model.gguf_parts import gguf_parts
 from runner.model.gguf_reading import GgufReading, StoredTensor
 from runner.model.layout import Place, common, places, split_by_head
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
+from runner.model.weight_files import weight_files
 from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
 
@@ -42,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError("file is missing", where=str(path), fix="give a complete model") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"not readable as JSON: {error}", where=str(path)) from error
     if not isinstance(found, dict):
         raise UserError("expected a JSON object", where=str(path))
@@ -84,12 +85,7 @@ class HfFolder:
         return common(self._stored(), self.places)
 
     def _stored(self) -> Iterator[Tensor]:
-        files = sorted(self.path.glob("*.safetensors"))
-        if not files:
-            raise UserError(
-                "no safetensors file", where=str(self.path), fix="give a complete model"
-            )
-        for path in files:
+        for path in weight_files(self.path):
             for tensor in read_safetensors(path, self.quantisation):
                 if not is_derived(tensor.name):
                     yield tensor
