@@ -1,7 +1,8 @@
 """What a config.json means, as data: keys without effect, other spellings, and defaults.
 
 The defaults are those of transformers, which reads a folder for the reference; a test compares
-them with its classes.
+them with its classes. A change here that gives the shipped model another digest makes its
+references useless: a test says so.
 """
 
 from typing import Any
