@@ -7,6 +7,7 @@ from typing import Any
 from analysis.judging.catalog import Catalog
 from analysis.showing.output import as_json
 from analysis.showing.stage_evidence import sentence, stage_evidence
+from analysis.showing.summary import count_reasons, declared_differences, scope_of
 from analysis.sql_functions.differences import parted
 
 #: Differences told per stage when no case is asked for.
@@ -106,10 +107,16 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
     worst = catalog.rows(_WORST, [*keys, case, case, _POSITIONS])
     kept = catalog.rows(_KEPT, keys)
     stages = [v for v in verdicts if v["case_group"] == "*"]
+    declared = [
+        row
+        for row in declared_differences(catalog, cell["run_id"])
+        if (row["cell_id"], row["node_id"]) == (cell["cell_id"], cell["node_id"])
+    ]
     found: dict[str, Any] = as_json(
         {
             "cell": cell,
-            "sentence": sentence(cell, stages),
+            "sentence": sentence(cell, stages, declared),
+            "scope": scope_of(cell, count_reasons(declared)),
             "brief": case is None,
             "command": command(matrix, cell["cell_id"]),
             "stages": stages,

@@ -13,7 +13,7 @@ from analysis.judging.judge import open_judged
 from analysis.showing.cell_evidence import TOLD_IN_WORDS, evidence_of
 from analysis.showing.explain_tables import print_draws, print_numbers, print_swaps
 from analysis.showing.output import console, plain, print_json, verdict_text
-from analysis.showing.summary import name_of, scope_of
+from analysis.showing.summary import name_of
 from analysis.sql_functions.differences import visible
 from runner.stored.store import Store
 from suites.errors import UserError
@@ -108,7 +108,7 @@ def _print(out: Console, found: dict[str, Any]) -> None:
     confirmed = cell["confirmed"].replace("_", " ")
     head = [
         plain(found["sentence"], "bold", 1000),
-        verdict_text(cell["verdict"], scope_of(cell).removeprefix(cell["verdict"])),
+        verdict_text(cell["verdict"], found["scope"].removeprefix(cell["verdict"])),
         plain(cell["explanation"], limit=2000),
         plain(f"culprit: {cell['culprit'] or 'none'} · confirmed: {confirmed}"),
         plain(" · ".join(str(f) for f in facts if f), "dim"),

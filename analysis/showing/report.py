@@ -17,6 +17,7 @@ from markupsafe import Markup
 from analysis.judging.catalog import Catalog, choose_run
 from analysis.judging.judge import open_judged
 from analysis.showing.cell_evidence import TOLD_IN_WORDS, evidence_of
+from analysis.showing.headline import headline
 from analysis.showing.output import as_json
 from analysis.showing.summary import alarm_texts, name_of, summarise
 from analysis.sql_functions.differences import printable, visible
@@ -82,6 +83,7 @@ def write_page(store: Store, catalog: Catalog, run_id: str, out: str | Path | No
 
 def _render(catalog: Catalog, run_id: str) -> str:
     summary = summarise(catalog, run_id)
+    first = headline(catalog, summary)
     stages = catalog.rows("SELECT stage, does FROM sources.stages ORDER BY ordinal")
     runs = catalog.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
     cells = [
@@ -113,6 +115,7 @@ def _render(catalog: Catalog, run_id: str) -> str:
     skipped = sorted(reasons)
     return environment.get_template("report.html.j2").render(
         summary=summary,
+        headline=first,
         run=as_json(runs[0]) if runs else {},
         matrix=json.loads(runs[0]["config"]).get("matrix_path", "") if runs else "",
         stages=stages,

@@ -23,14 +23,11 @@ from cluster.running.orders import make_orders
 from runner.model.computation import function_digest
 from runner.order import Model, Variant
 from suites.errors import UserError
-from suites.loading import SHIPPED
-from suites.model_files import texts_digest
 from suites.stages import Backend, Pass
 from suites.suite import Case, Suite
 
 BACKENDS: tuple[Backend, ...] = ("cuda", "rocm", "metal", "cpu")
 SLUGS = {"cuda": "nvidia-h100", "rocm": "amd-mi300x", "metal": "apple-m3", "cpu": "amd-epyc"}
-TINY_CHAT = SHIPPED / "models" / "tiny-chat"
 DIGESTS = {"weights_digest": "w1:0", "tokenizer_digest": "t1:0", "computation_digest": "cp1:0"}
 WEIGHTS = {"f32": "f32", "f16": "f16", "q8_0": "Q8_0"}
 
@@ -345,24 +342,6 @@ def test_a_wrong_only_is_told(text: str, words: str) -> None:
     with pytest.raises(UserError, match="only") as told:
         make_plan(resolved(backends=["cpu"]), [node("a")], parse_selection(text))
     assert words in str(told.value)
-
-
-def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_else() -> None:
-    model = Model(name="renamed", hf=Path("/x"), **DIGESTS)
-    assert GoldenTruth("w1:0").applies(model)
-    assert not GoldenTruth("other").applies(model), "a fine-tune or a namesake"
-    assert not GoldenTruth(None).applies(model), "its own files are not here"
-
-
-def test_golden_answers_for_texts_are_truth_for_every_model_that_has_them() -> None:
-    tiny = Model(name="mine", hf=TINY_CHAT, **DIGESTS)
-    truth = GoldenTruth(None, texts_digest=texts_digest(TINY_CHAT))
-    twin = tiny.model_copy(update={"name": "twin", "weights_digest": "w1:1"})
-    gone = tiny.model_copy(update={"name": "gone", "hf": Path("/x"), "weights_digest": "w1:2"})
-    assert [truth.applies(model) for model in (tiny, twin, gone)] == [True, True, False]
-    assert truth.weights_of([tiny, twin, gone]) == "w1:0 w1:1"
-    assert truth.weights_of([gone]) is None
-    assert GoldenTruth("w1:0").weights_of([gone]) == "w1:0"
 
 
 def test_a_suite_with_golden_answers_of_another_model_is_skipped() -> None:
