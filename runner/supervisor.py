@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field
 
@@ -28,7 +27,7 @@ from runner.engines.orders import CellInput
 from runner.engines.protocol import ProtocolError
 from runner.engines.redaction import Redaction
 from runner.machine import this_machine
-from runner.model.facts import model_facts
+from runner.model.known_facts import KnownFacts, known_facts
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord, Records, record_of
@@ -116,7 +115,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Wa
         )
     try:
         child_order = candidate_order(order, _cases(order, records))
-        truth = model_facts(order.model.hf, order.pass_, order.engine.options)
+        known = known_facts(order)
     except UserError as error:
         return error_ending(error.line)
     except OSError as error:
@@ -132,7 +131,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Wa
         comparison = TensorComparison(order, child) if _has_weights(order, records) else None
         child.send(child_order)
         try:
-            ending = _follow(child, records, report, truth, watch)
+            ending = _follow(child, records, report, known, watch)
         except DeadlinePassed:
             text = f"not finished within the deadline of {order.deadline_s:g} s"
             ending = Ending(status="timeout", error=text)
@@ -155,7 +154,7 @@ def _follow(
     child: ChildProcess,
     records: Records,
     report: _ChildReport,
-    truth: dict[str, Any],
+    known: KnownFacts,
     watch: Watch,
 ) -> Ending:
     """Record events until the child ends; return how it ended."""
@@ -173,7 +172,7 @@ def _follow(
                 for record in records.values():
                     record.loaded(event.stages)
             case TraceSeen(cell_id, trace):
-                record_of(records, cell_id).trace(trace, truth)
+                record_of(records, cell_id).trace(trace, known)
             case CellDone(cell_id):
                 record_of(records, cell_id).finish()
             case Failed():
