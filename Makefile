@@ -16,7 +16,7 @@ RECIPES := $(wildcard runner/engines/*/recipe.yaml runner/engines/*/pins/*)
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: qualify test coverage test-engines mutants lint variants engines setup clean help
+.PHONY: qualify test coverage test-engines test-real mutants lint variants engines setup clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,9 @@ coverage: $(VENV)/.dev $(TESTED) variants ## run the tests and show the lines th
 
 test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done variants ## also the slow engines
 	$(BIN)/pytest -m engines
+
+test-real: $(VENV)/.dev $(TESTED) $(VENV)/real/.done variants ## also the tests on real models and templates
+	$(BIN)/pytest -m real
 
 mutants: $(VENV)/.dev ## change the judging code a little: does a test fail? (minutes; not in .ci/run)
 	$(BIN)/python -m tests.mutants
@@ -58,6 +61,12 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/pip install $(PIP_QUIET) -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/real/.done: tests/real/packages.txt tests/real/sources.txt | $(VENV)/.base
+	$(BIN)/pip install $(PIP_QUIET) --no-deps --upgrade --target $(VENV)/real -r $<
+	$(BIN)/pip download $(PIP_QUIET) --no-deps --no-binary :all: --dest $(VENV)/real \
+		-r tests/real/sources.txt
 	touch $@
 
 # One rule for all: the name of the folder says which engine and version. An environment is made

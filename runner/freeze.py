@@ -6,6 +6,7 @@ so a wrong conversion and a wrong kernel can be distinguished.
 """
 
 import datetime as dt
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,14 +15,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from runner.engines.events import Event
 from runner.engines.trace import NOT_OBSERVED
 from runner.model.artifact import HfFolder
 from runner.model.copies import with_weights
-from runner.order import WorkOrder
+from runner.order import CellOrder, WorkOrder
 from runner.stored.frozen_tables import FROZEN, FloorRow, ReferenceRow, floor_id, reference_id
 from runner.stored.references import frozen_table
 from runner.stored.store import Store
-from runner.supervisor import execute
+from runner.supervisor import Watch, execute
 from suites.digest import tagged_digest
 from suites.errors import UserError
 
@@ -32,32 +34,66 @@ _KINDS: tuple[tuple[str, type[BaseModel], str, Callable[[Sequence[dict[str, Any]
 )
 
 
-def freeze(orders: Sequence[WorkOrder], out: str) -> list[str]:
-    """Run every freezing order and write one reference file for each; return their paths.
+#: Receives each event of the engine that works on an order.
+Listen = Callable[[WorkOrder, Event], None]
+
+
+def _ignore(_order: WorkOrder, _event: Event) -> None:
+    """Do nothing with an event."""
+
+
+class NoTruth(UserError):
+    """Cases to which the reference engine gave no answer; all others are frozen."""
+
+
+def freeze(orders: Sequence[WorkOrder], out: str, listen: Listen = _ignore) -> list[str]:
+    """Run every freezing order and write one reference file for each suite; return their paths.
+
+    ``listen`` receives every event of the engine.
 
     Raises:
-        UserError: a variant cannot be dequantised, an order did not end ``ok`` or left a case
-            without an answer; nothing of that order is written.
+        NoTruth: cases are left without an answer; every suite that is complete is written, and of
+            the others nothing.
+        UserError: a variant cannot be dequantised, or an order did not end ``ok``; nothing of that
+            order is written.
     """
+    return _frozen(orders, out, listen, partial=False)
+
+
+def freeze_missing(orders: Sequence[WorkOrder], out: str, listen: Listen = _ignore) -> list[str]:
+    """Freeze like ``freeze``, and also write what is there of suites that are not complete."""
+    return _frozen(orders, out, listen, partial=True)
+
+
+def _frozen(orders: Sequence[WorkOrder], out: str, listen: Listen, *, partial: bool) -> list[str]:
     for order in orders:
         _refuse_packed(order)
-    store, written = Store(out), []
+    store, written, gaps = Store(out), list[str](), list[NoTruth]()
     for order in orders:
-        rows = _frozen_rows(order)
-        name = _file_name(order)
-        store.write_to(name, rows, ReferenceRow)
-        written.append(store.path(name))
+        for cell, rows, gap in _frozen_cells(order, functools.partial(listen, order)):
+            if gap is not None:
+                gaps.append(gap)
+            if rows and (gap is None or partial):
+                name = _file_name(order, cell)
+                store.write_to(name, rows, ReferenceRow)
+                written.append(store.path(name))
+    if gaps:
+        raise gaps[0]
     return written
 
 
-def _file_name(order: WorkOrder) -> str:
+def _file_name(order: WorkOrder, cell: CellOrder) -> str:
     """Return one name for each set: freezing it again replaces its file and no other.
 
-    The digest covers the identity of the set. The names before it are for people; characters that
-    a file name cannot hold (``org/name@commit``) are replaced.
+    The digest covers the identity of the set. A set of chosen cases has another identity than the
+    whole suite, so that it replaces nothing. The names before the digest are for people; characters
+    that a file name cannot hold (``org/name@commit``) are replaced.
     """
-    suite = order.cells[0].suite.name
+    suite = cell.suite.name
     identity = [order.reference_function, order.model.tokenizer_digest, suite]
+    if order.only_cases:
+        chosen = [case.digest for case in cell.suite.cases if case.id in order.only_cases]
+        identity += sorted(chosen)
     digest = tagged_digest("n1", identity, 8).removeprefix("n1:")
     names = (order.model.name, order.variant.name, suite)
     return f"{'-'.join(_safe(name) for name in names)}-{digest}.parquet"
@@ -144,7 +180,10 @@ def _rows(roots: Sequence[str]) -> Iterable[tuple[str, dict[str, Any]]]:
                 yield store.path(path.lstrip("/")), row
 
 
-def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
+def _frozen_cells(
+    order: WorkOrder, watch: Watch
+) -> Iterator[tuple[CellOrder, list[ReferenceRow], NoTruth | None]]:
+    """Run an order; yield each suite with its rows, and the error of its cases without truth."""
     with tempfile.TemporaryDirectory(prefix="fleetqual-freeze-") as folder:
         runnable = order
         if order.variant.format == "gguf":
@@ -155,17 +194,24 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
                 update={"variant": order.variant.model_copy(update=variant)}
             )
         results = str(Path(folder) / "results")
-        failed = [o for o in execute(runnable, results) if o.status != "ok"]
+        failed = [o for o in execute(runnable, results, watch) if o.status != "ok"]
         if failed:
             raise UserError(
                 f"the reference engine ended with {failed[0].status}: {failed[0].error}",
-                where=f"{order.engine.engine} on {order.model.name}/{order.variant.name}",
+                where=_place(order),
                 fix="repair the engine's environment (`fleetqual doctor`) and freeze again",
             )
         store = Store(results)
         seen = store.read(order.run_id, "traces")
         (attempt, *_) = store.read(order.run_id, "attempts")
-    _refuse_gaps(order, seen)
+    for cell in order.cells:
+        own = [row for row in seen if row["cell_id"] == cell.cell_id]
+        yield cell, _rows_of(order, cell, own, attempt), _gaps(order, own)
+
+
+def _rows_of(
+    order: WorkOrder, cell: CellOrder, seen: Sequence[dict[str, Any]], attempt: dict[str, Any]
+) -> list[ReferenceRow]:
     traces = [{name: row[name] for name in FROZEN} for row in seen if _has_truth(row)]
     traces.sort(key=lambda row: (row["stage"], row["case_id"], row["probe"]))
     common = {
@@ -174,7 +220,7 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
         "tokenizer_digest": order.model.tokenizer_digest,
         "model": order.model.name,
         "variant": order.variant.name,
-        "suite": order.cells[0].suite.name,
+        "suite": cell.suite.name,
         "engine": order.engine.engine,
         "engine_version": f"{attempt['engine_version']} ({attempt['engine_build']})",
         "compute_dtype": attempt["compute_dtype"],
@@ -184,20 +230,27 @@ def _frozen_rows(order: WorkOrder) -> list[ReferenceRow]:
     return [ReferenceRow(reference_id=named, **common, **row) for row in traces]
 
 
-def _refuse_gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> None:
-    """Raise if a case has no truth: nothing would judge it, and nobody would notice."""
+def _gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> NoTruth | None:
+    """Return an error if a case has no truth: nothing would judge it, and nobody would notice."""
+    refused = {case.id for cell in order.cells for case in cell.suite.cases if case.golden.refused}
     failed = {
         row["case_id"]: row["error"]
         for row in seen
         if row["case_digest"] and row["error"] and row["observed"] not in NOT_OBSERVED
+        if row["case_id"] not in refused
     }
-    if failed:
-        first, error = next(iter(sorted(failed.items())))
-        raise UserError(
-            f"{len(failed)} cases have no truth ({', '.join(sorted(failed))}); {first}: {error}",
-            where=f"{order.engine.engine} on {order.model.name}/{order.variant.name}",
-            fix="fix the cases or the engine, and freeze again",
-        )
+    if not failed:
+        return None
+    first, error = next(iter(sorted(failed.items())))
+    return NoTruth(
+        f"{len(failed)} cases have no truth ({', '.join(sorted(failed))}); {first}: {error}",
+        where=_place(order),
+        fix="fix the cases or the engine, and freeze again",
+    )
+
+
+def _place(order: WorkOrder) -> str:
+    return f"{order.engine.engine} on {order.model.name}/{order.variant.name}"
 
 
 def _has_truth(row: dict[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from runner.engines.orders import CellInput, Infection
 from runner.engines.protocol import ProtocolError
 from runner.model.artifact import HfFolder
 from runner.model.copies import with_facts, with_weights
+from runner.model.known_facts import KnownFacts
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import Records, record_of
@@ -144,7 +145,7 @@ def _run(
             child.send(reference_order(engine, model, host.cells))
             for event in child.events():
                 if isinstance(event, TraceSeen):
-                    record_of(records, event.cell_id).trace(event.trace, {})
+                    record_of(records, event.cell_id).trace(event.trace, KnownFacts({}))
                 elif isinstance(event, Failed):
                     failed = event.error[:500]
             code = child.exit_code()

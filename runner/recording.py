@@ -15,6 +15,7 @@ from runner.engines.events import EngineLoaded
 from runner.engines.protocol import ProtocolError
 from runner.engines.trace import NOT_OBSERVED, OBSERVED, Timing, Trace
 from runner.machine import Machine
+from runner.model.known_facts import KnownFacts
 from runner.order import CellOrder, WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
@@ -76,7 +77,7 @@ class AttemptRecord:
         self.completeness.answered(case.id)
         self._add_case(case, probe="*", error=why)
 
-    def trace(self, trace: Trace, model_facts: dict[str, Any]) -> None:
+    def trace(self, trace: Trace, known: KnownFacts) -> None:
         """Record one trace of the child.
 
         Raises:
@@ -89,10 +90,15 @@ class AttemptRecord:
         self.swaps.note(trace)
         if trace.timing:
             self._request(case_id, trace.timing)
-        if stage == "config" and not trace.unseen:
+        unseen = trace.unseen
+        if stage == "config":
             fact = case_id.removeprefix("config/")
-            value = {**(value or {}), "model": model_facts.get(fact)}
-            self.swaps.note_fact(fact, value.get("seen"), value["model"])
+            value = known.value(fact, None if unseen else value or {})
+            if value is not None:
+                unseen = None
+                self.swaps.note_fact(fact, value.get("seen"), value["model"])
+            elif known.is_nothing(fact):
+                return
         case = self.completeness.cases.get(case_id)
         self._add(
             case_id=case_id,
@@ -100,7 +106,7 @@ class AttemptRecord:
             tags=list(case.tags) if case else [],
             stage=stage,
             probe=trace.probe,
-            observed=trace.unseen or self.completeness.shown[stage],
+            observed=unseen or self.completeness.shown[stage],
             repeat=trace.repeat,
             prompt_text=trace.prompt_text,
             prompt_ids=trace.prompt_ids,
@@ -110,7 +116,7 @@ class AttemptRecord:
             finish_reason=trace.finish_reason,
             value=_dump(value),
             payload_digest=trace_digest(trace),
-            error=trace.error or (NOT_OBSERVED[trace.unseen] if trace.unseen else None),
+            error=trace.error or (NOT_OBSERVED[unseen] if unseen else None),
             seconds=trace.seconds,
             **{name: array.tolist() for name, array in trace.arrays.items()},
         )
@@ -142,6 +148,10 @@ class AttemptRecord:
             observed=self.completeness.shown["weights"],
             error=error,
         )
+
+    def unknown_weights(self, why: str) -> None:
+        """Record that nobody knows how to compare the artifact's tensors."""
+        self._add(case_id="*", stage="weights", probe="none", observed="not_probed", error=why)
 
     def write(
         self,

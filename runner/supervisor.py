@@ -7,20 +7,27 @@ the child reported before it failed.
 import datetime as dt
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field
 
 from runner import infection
 from runner.child_orders import candidate_order
 from runner.ending import Ending, ending_of_exit, error_ending
-from runner.engines.events import CellDone, EngineLoaded, Failed, StageStarted, TraceSeen
+from runner.engines.events import (
+    CellDone,
+    EngineLoaded,
+    Event,
+    Failed,
+    StageStarted,
+    TraceSeen,
+)
 from runner.engines.orders import CellInput
 from runner.engines.protocol import ProtocolError
 from runner.engines.redaction import Redaction
 from runner.machine import this_machine
-from runner.model.facts import model_facts
+from runner.model.known_facts import KnownFacts, known_facts
 from runner.order import WorkOrder
 from runner.process import ChildProcess, DeadlinePassed
 from runner.recording import AttemptRecord, Records, record_of
@@ -48,6 +55,14 @@ class Outcome(Frozen):
     duration_s: float = Field(ge=0)
 
 
+#: Sees each event of a child as it comes.
+Watch = Callable[[Event], None]
+
+
+def _ignore(_event: Event) -> None:
+    """Do nothing with an event."""
+
+
 @dataclass
 class _ChildReport:
     """What is known of the child besides its traces."""
@@ -57,8 +72,8 @@ class _ChildReport:
     log: str = ""
 
 
-def execute(order: WorkOrder, results: str) -> list[Outcome]:
-    """Run one order to its end and commit one attempt per cell.
+def execute(order: WorkOrder, results: str, watch: Watch = _ignore) -> list[Outcome]:
+    """Run one order to its end and commit one attempt per cell; ``watch`` sees each event.
 
     Raises:
         UserError: the results root cannot be written. Nothing else.
@@ -67,7 +82,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     started, clock = dt.datetime.now(dt.UTC), time.monotonic()
     records = {cell.cell_id: AttemptRecord(order, cell, store) for cell in order.cells}
     report = _ChildReport()
-    ending = _attempt(order, records, report)
+    ending = _attempt(order, records, report, watch)
     infection.infect(order, records, clock + order.deadline_s + infection.OVERTIME_S)
     if report.log:
         first = attempt_name(order.cells[0].cell_id, order.node_id, order.attempt)
@@ -92,7 +107,7 @@ def execute(order: WorkOrder, results: str) -> list[Outcome]:
     return outcomes
 
 
-def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending:
+def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Watch) -> Ending:
     """Return how the child ended; ``records`` and ``report`` hold what it reported until then."""
     if order.source_digest not in (None, source_digest()):
         return error_ending(
@@ -100,7 +115,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending
         )
     try:
         child_order = candidate_order(order, _cases(order, records))
-        truth = model_facts(order.model.hf, order.pass_, order.engine.options)
+        known = known_facts(order)
     except UserError as error:
         return error_ending(error.line)
     except OSError as error:
@@ -116,7 +131,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending
         comparison = TensorComparison(order, child) if _has_weights(order, records) else None
         child.send(child_order)
         try:
-            ending = _follow(child, records, report, truth)
+            ending = _follow(child, records, report, known, watch)
         except DeadlinePassed:
             text = f"not finished within the deadline of {order.deadline_s:g} s"
             ending = Ending(status="timeout", error=text)
@@ -132,16 +147,21 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport) -> Ending
 
 def _has_weights(order: WorkOrder, records: Records) -> bool:
     shown = any("weights" in record.completeness.stages for record in records.values())
-    return shown and order.engine.serving != "external"
+    return shown and order.engine.serving != "external" and not order.freeze
 
 
 def _follow(
-    child: ChildProcess, records: Records, report: _ChildReport, truth: dict[str, Any]
+    child: ChildProcess,
+    records: Records,
+    report: _ChildReport,
+    known: KnownFacts,
+    watch: Watch,
 ) -> Ending:
     """Record events until the child ends; return how it ended."""
     failure: Failed | None = None
     serving: AttemptRecord | None = None
     for event in child.events():
+        watch(event)
         match event:
             case StageStarted(stage, cell_id):
                 serving = None if cell_id is None else record_of(records, cell_id)
@@ -152,7 +172,7 @@ def _follow(
                 for record in records.values():
                     record.loaded(event.stages)
             case TraceSeen(cell_id, trace):
-                record_of(records, cell_id).trace(trace, truth)
+                record_of(records, cell_id).trace(trace, known)
             case CellDone(cell_id):
                 record_of(records, cell_id).finish()
             case Failed():

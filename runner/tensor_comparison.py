@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from runner.model.weights import TensorFacts, tensor_facts
+from runner.model.weights import TensorFacts, UnknownLayout, tensor_facts
 from runner.order import WorkOrder
 from runner.process import ChildProcess
 from runner.recording import AttemptRecord
@@ -29,14 +29,16 @@ class TensorComparison:
         except TimeoutError:
             found = _TOO_LATE
         for record in records:
-            if isinstance(found, str):
+            if isinstance(found, UnknownLayout):
+                record.unknown_weights(str(found))
+            elif isinstance(found, str):
                 record.no_weights(found)
             else:
                 for name, facts in found:
                     record.tensor(name, facts)
 
 
-def _compare(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | str:
+def _compare(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | UnknownLayout | str:
     found = []
     try:
         for facts in tensor_facts(order.model, order.variant):
@@ -44,6 +46,8 @@ def _compare(order: WorkOrder, child: ChildProcess) -> list[TensorFacts] | str:
             if not child.time_left_s:
                 return _TOO_LATE
         return found
+    except UnknownLayout as error:
+        return error
     except UserError as error:
         return f"the artifact's tensors cannot be compared: {error.line}"
     except Exception as error:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from analysis.judging.catalog import Catalog, choose_run
 from analysis.judging.judge import open_judged
+from analysis.showing.headline import headline
 from analysis.showing.junit import write_junit
 from analysis.showing.output import console, plain, print_json, verdict_text
 from analysis.showing.summary import Summary, alarm_texts, name_of, scope_of, summarise
@@ -41,14 +42,16 @@ def print_verdicts(
 ) -> int:
     """Print the verdicts of a run in an open, judged catalog; return the exit code."""
     summary = summarise(catalog, run_id)
+    first = headline(catalog, summary)
     # `explain` without --run looks at the run that `check` would choose by itself.
     run = "" if run_id == choose_run(store, None) else f" --run {run_id}"
     if junit is not None:
-        write_junit(summary, junit)
+        write_junit(summary, first, junit)
     if as_json:
         print_json(
             {
                 "run_id": summary.run_id,
+                "headline": first,
                 "exit_code": summary.exit_code,
                 "qualification": summary.qualification,
                 "verdicts": summary.verdicts,
@@ -59,6 +62,7 @@ def print_verdicts(
             }
         )
     else:
+        console().print(plain(first, "bold", 1000), soft_wrap=True)
         _print(console(), summary, run)
     return summary.exit_code
 
@@ -74,7 +78,10 @@ def _print(out: Console, summary: Summary, run: str) -> None:
             plain(row["cell_id"][:11]),
             plain(name_of(row)),
             plain(row["node_id"]),
-            verdict_text(row["verdict"], scope_of(row).removeprefix(row["verdict"])),
+            verdict_text(
+                row["verdict"],
+                scope_of(row, summary.declared_of(row)).removeprefix(row["verdict"]),
+            ),
             plain(row["culprit"]),
             plain(row["confirmed"].replace("not_applicable", "–")),
             plain(_mean_kl(summary, row)),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
-from analysis.showing.summary import Summary, name_of
+from analysis.showing.summary import Summary, name_of, scope_of
 
 #: Characters that XML 1.0 cannot hold in any spelling.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -13,9 +13,9 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _OUTCOME = {"divergent": "failure", "error": "error", "inconclusive": "error"}
 
 
-def write_junit(summary: Summary, path: Path) -> None:
-    """Write the file; folders on the way to it are made."""
-    root = Xml.Element("testsuites", name=_clean(f"fleetqual {summary.run_id}"))
+def write_junit(summary: Summary, headline: str, path: Path) -> None:
+    """Write the file, named by the headline of its run; folders on the way to it are made."""
+    root = Xml.Element("testsuites", name=_clean(f"fleetqual {summary.run_id}: {headline}"))
     for row in summary.qualification:
         _cell(root, summary, row)
     if not summary.qualification:
@@ -47,8 +47,10 @@ def _cell(root: Xml.Element, summary: Summary, row: dict[str, Any]) -> None:
         verdict = own.get(stage)
         if verdict is None:
             _case(suite, label, stage, "error", row["explanation"])
-        elif verdict["verdict"] in ("qualified", "expected"):
+        elif verdict["verdict"] == "qualified":
             _case(suite, label, stage, None, "")
+        elif verdict["verdict"] == "expected":
+            _case(suite, label, stage, None, verdict["explanation"] or verdict["reason"])
         else:
             # Nothing is looked at in the timed pass; elsewhere a required stage that was not
             # observed leaves the cell unjudged.
@@ -59,6 +61,8 @@ def _cell(root: Xml.Element, summary: Summary, row: dict[str, Any]) -> None:
     for entry in summary.of_cell(row, summary.unexpected_passes):
         text = f"unexpected pass: {entry['reason']} did not occur"
         _case(suite, label, f"expected[{entry['entry']}] {entry['stage']}", "failure", text)
+    scope = Xml.SubElement(suite, "system-out")
+    scope.text = _clean(scope_of(row, summary.declared_of(row)))
 
 
 def _case(suite: Xml.Element, label: str, name: str, outcome: str | None, text: str) -> None:
@@ -66,6 +70,9 @@ def _case(suite: Xml.Element, label: str, name: str, outcome: str | None, text: 
     if outcome is not None:
         told = Xml.SubElement(case, outcome, message=_clean(text.splitlines()[0] if text else ""))
         told.text = _clean(text)
+    elif text:
+        why = Xml.SubElement(case, "system-out")
+        why.text = _clean(text)
 
 
 def _clean(text: str) -> str:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from analysis.judging.catalog import Catalog, choose_run
 from analysis.judging.judge import open_judged
 from analysis.showing.cell_evidence import TOLD_IN_WORDS, evidence_of
+from analysis.showing.headline import headline
 from analysis.showing.output import as_json
 from analysis.showing.summary import alarm_texts, name_of, summarise
 from analysis.sql_functions.differences import printable, visible
@@ -71,7 +72,7 @@ def write_report(results: str, run_id: str | None = None, out: str | Path | None
 
 def write_page(store: Store, catalog: Catalog, run_id: str, out: str | Path | None = None) -> Path:
     """Write the page of a run in an open, judged catalog; return its path."""
-    page = _render(catalog, run_id)
+    page = _render(catalog, run_id, store.root)
     beside = Path(store.path(f"runs/{run_id}/report.html"))
     default = beside if store.local else Path(f"report-{run_id}.html")
     path = Path(out) if out is not None else default
@@ -80,13 +81,14 @@ def write_page(store: Store, catalog: Catalog, run_id: str, out: str | Path | No
     return path
 
 
-def _render(catalog: Catalog, run_id: str) -> str:
+def _render(catalog: Catalog, run_id: str, results: str) -> str:
     summary = summarise(catalog, run_id)
+    first = headline(catalog, summary)
     stages = catalog.rows("SELECT stage, does FROM sources.stages ORDER BY ordinal")
     runs = catalog.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
     cells = [
         {
-            **evidence_of(catalog, row),
+            **evidence_of(catalog, row, results=results),
             "name": name_of(row),
             "anchor": f"cell-{index}",
             "by_stage": {
@@ -113,6 +115,7 @@ def _render(catalog: Catalog, run_id: str) -> str:
     skipped = sorted(reasons)
     return environment.get_template("report.html.j2").render(
         summary=summary,
+        headline=first,
         run=as_json(runs[0]) if runs else {},
         matrix=json.loads(runs[0]["config"]).get("matrix_path", "") if runs else "",
         stages=stages,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from analysis.judging.catalog import Catalog
+from analysis.showing.summary import count_reasons
 
 #: Tokens of a draw shown beside what was expected of them.
 _TOKENS = 6
@@ -54,16 +55,21 @@ _SENTENCES = {
 }
 
 
-def sentence(cell: dict[str, Any], stages: list[dict[str, Any]]) -> str:
+def sentence(
+    cell: dict[str, Any], stages: list[dict[str, Any]], declared: list[dict[str, Any]]
+) -> str:
     """Say in one plain sentence which part of a cell is to be fixed.
 
     Args:
         cell: its row of ``qualification``.
         stages: its verdicts over all cases, with ``does``.
+        declared: its stages with declared differences.
     """
     culprit = cell["culprit"]
     if culprit == "instrument":
         return "The measurement itself is not repeatable: no number of this cell can be trusted."
+    if cell["verdict"] == "qualified" and declared:
+        return _with_exceptions(declared, stages)
     if cell["verdict"] != "divergent":
         return _SENTENCES[cell["verdict"]]
     if culprit is None:
@@ -83,6 +89,18 @@ def sentence(cell: dict[str, Any], stages: list[dict[str, Any]]) -> str:
     }
     what = f", the part that {does}" if does else ""
     return f"The fault lies in {culprit}{what}{sure.get(cell['confirmed'], '')}."
+
+
+def _with_exceptions(declared: list[dict[str, Any]], stages: list[dict[str, Any]]) -> str:
+    """Say how many outputs of a qualified cell differ as declared, and where."""
+    count = count_reasons(declared)
+    where = ", ".join(
+        f"{s['stage']} ({s['mismatches']} of {s['n']} differ)"
+        for s in stages
+        if s["verdict"] == "expected"
+    )
+    known = f"{count} declared difference{'' if count == 1 else 's'}"
+    return f"No new difference: it agrees with the truth, except for {known} at {where}."
 
 
 def stage_evidence(catalog: Catalog, cell: dict[str, Any], case: str | None) -> dict[str, Any]:

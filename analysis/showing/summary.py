@@ -28,6 +28,20 @@ _PASSES = """
     WHERE u.run_id = ?
     ORDER BY u.entry, u.cell_id, u.node_id
 """
+_DECLARED = """
+    SELECT
+        v.cell_id, v.node_id, v.stage, v.case_group, v.verdict, d.reasons, d.outputs
+    FROM verdicts AS v
+    LEFT JOIN (
+        SELECT
+            cell_id, node_id, stage, list_distinct(list(expected_reason)) AS reasons,
+            count(*) AS outputs
+        FROM divergences
+        WHERE is_expected AND run_id = ?
+        GROUP BY ALL
+    ) AS d USING (cell_id, node_id, stage)
+    WHERE v.run_id = ? AND v.case_group = '*' AND (v.verdict = 'expected' OR d.outputs > 0)
+"""
 _SKIPS = """
     SELECT engine, variant, backend, pass, hardware, suite, model, reason
     FROM plan
@@ -49,6 +63,8 @@ class Summary:
     skips: ROWS
     alarm_rates: ROWS
     """How often the numeric rule would call a benign configuration divergent, per floor."""
+    declared: ROWS
+    """Stages with differences that are declared: their reasons and the number of outputs."""
 
     @property
     def exit_code(self) -> int:
@@ -71,6 +87,26 @@ class Summary:
         keys = ("cell_id", "node_id")
         return [other for other in table if all(other[k] == row[k] for k in keys)]
 
+    def declared_of(self, row: dict[str, Any]) -> int:
+        """Return how many declared exceptions occurred in the cell and node of ``row``."""
+        return count_reasons(self.of_cell(row, self.declared))
+
+
+def declared_differences(catalog: Catalog, run_id: str) -> ROWS:
+    """Return the stages of a run that have declared differences, by cell and node."""
+    return catalog.rows(_DECLARED, [run_id, run_id])
+
+
+def count_reasons(declared: ROWS) -> int:
+    """Return how many declarations occurred in one cell: those with the same reason are one.
+
+    A declared bound of ``logits`` lists no output, and counts as one; a chain that differs because
+    of declared stages adds none.
+    """
+    reasons = {reason for row in declared for reason in row["reasons"] or ()}
+    unlisted = {row["stage"] for row in declared if not row["reasons"]} - {"chain"}
+    return len(reasons) + len(unlisted)
+
 
 def summarise(catalog: Catalog, run_id: str) -> Summary:
     """Collect a judged run."""
@@ -90,6 +126,7 @@ def summarise(catalog: Catalog, run_id: str) -> Summary:
         unexpected_passes=catalog.rows(_PASSES, [run_id]),
         skips=catalog.rows(_SKIPS, [run_id]),
         alarm_rates=catalog.rows("SELECT * FROM alarm_rates WHERE run_id = ?", [run_id]),
+        declared=declared_differences(catalog, run_id),
     )
 
 
@@ -115,6 +152,14 @@ def name_of(row: dict[str, Any]) -> str:
     return f"{row['suite']}/{row['engine']}/{row['variant']}/{row['pass']}"
 
 
-def scope_of(row: dict[str, Any]) -> str:
-    """Return a verdict with its scope, such as ``qualified (8 of 11 stages)``."""
-    return f"{row['verdict']} ({row['observed_stages']} stages)"
+def scope_of(row: dict[str, Any], declared: int) -> str:
+    """Return a verdict with its scope, such as ``qualified (8 of 11 stages)``.
+
+    Args:
+        row: a row of ``qualification``.
+        declared: number of declared exceptions in its cell; a qualified cell always states it.
+    """
+    plural = "" if declared == 1 else "s"
+    stated = declared and row["verdict"] == "qualified"
+    more = f", {declared} declared exception{plural}" if stated else ""
+    return f"{row['verdict']} ({row['observed_stages']} stages{more})"

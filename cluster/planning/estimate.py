@@ -3,6 +3,8 @@
 The numbers are for planning and balancing only; no verdict and no fixed limit depends on them.
 """
 
+from collections.abc import Iterable
+
 from suites.stages import Backend, Pass
 from suites.suite import Case, Suite
 
@@ -16,6 +18,10 @@ _TOKENS = {"logits": 160, "stop": 64, "detokenize": 64, "parse": 64, "chain": 12
 #: Tokens of one sequence of a state or sampling case; seconds of a draw besides its one token.
 _SEQUENCE = 40
 _DRAW_S = 0.0001
+#: Operations per second of a prompt at fp32, and bytes per second that are dequantised.
+_CPU_OPERATIONS, _ACCELERATOR_OPERATIONS, _DEQUANTISED = 4e10, 2e13, 2e8
+#: Answers that share a step; tokens that a template adds; characters of a request in a token.
+_BATCH, _TEMPLATE_TOKENS, _CHARACTERS = 8, 40, 4
 
 
 def child_seconds(size: int) -> float:
@@ -32,6 +38,33 @@ def suite_seconds(suite: Suite, size: int, backend: Backend, pass_: Pass) -> flo
     return weights_read_s + slower * sum(
         _case_seconds(c, per_token, size / rate) for c in suite.cases
     )
+
+
+def freeze_seconds(
+    cases: Iterable[Case], size: int, backend: Backend, *, dequantise: bool
+) -> float:
+    """Return about how many seconds the reference engine takes to freeze cases.
+
+    Answers are made in batches: a step reads the weights once for all of them. A prompt costs two
+    operations for each weight and token.
+    """
+    cpu = backend == "cpu"
+    read_s = size / (_CPU if cpu else _ACCELERATOR)
+    token_s = (size / 2) / (_CPU_OPERATIONS if cpu else _ACCELERATOR_OPERATIONS)
+    steps = forced = 0
+    for case in cases:
+        beside = len(case.scenario.beside) if case.scenario else 0
+        if case.stage in ("logits", "state", "chain"):
+            steps += (1 + beside) * case.max_tokens
+        if case.stage in ("logits", "state", "sampling"):
+            forced += _prompt_tokens(case) + case.max_tokens
+    load = child_seconds(size) + (size / _DEQUANTISED if dequantise else 0.0)
+    return load + steps * (read_s / _BATCH + _TOKEN_S) + forced * token_s
+
+
+def _prompt_tokens(case: Case) -> int:
+    asked = case.model_dump_json(include={"messages", "tools", "text"})
+    return _TEMPLATE_TOKENS + len(asked) // _CHARACTERS
 
 
 def _case_seconds(case: Case, per_token: float, read_s: float) -> float:

@@ -1,26 +1,43 @@
-"""Work orders that compute the references of a matrix."""
+"""Work orders that compute the references of a matrix: one load for each model variant."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.environments.interpreter import command_that_adds, interpreter
 from cluster.matrix.engine_entry import EngineEntry
 from cluster.matrix.resolve import Resolved, ResolvedSuite, resolve
 from cluster.matrix.resolved_models import ResolvedModel
-from cluster.planning.estimate import child_seconds, suite_seconds
+from cluster.planning.estimate import freeze_seconds
 from cluster.running.run import absolute_results, new_run_id
 from runner.engines.engine import Engine
-from runner.machine import this_machine
+from runner.machine import Machine, this_machine
 from runner.model.artifact import describe_variant
 from runner.order import CellOrder, Variant, WorkOrder
 from runner.stored.references import reference_roots
 from runner.stored.store import Store
 from suites.digest import tagged_digest
 from suites.errors import UserError
-from suites.stages import Backend
 
 
-def freeze_orders(path: Path) -> list[WorkOrder]:
-    """Return one work order for each suite and each reference that a matrix needs.
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be frozen over the weights of one variant."""
+
+    model: ResolvedModel
+    variant: Variant | None
+    """A quantised variant; None for the model's own weights."""
+    cases: dict[str, tuple[str, ...]]
+    """Suite, by its name in the matrix → ids of its cases; all cases when empty."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.model.name}/{self.variant.name if self.variant else 'own weights'}"
+
+
+def freeze_orders(path: Path) -> tuple[list[WorkOrder], float]:
+    """Return the orders that make every reference a matrix needs, and their estimated seconds.
 
     A model needs one for its own weights at fp32, and one for each quantised variant's
     dequantised weights.
@@ -29,12 +46,43 @@ def freeze_orders(path: Path) -> list[WorkOrder]:
         UserError: the matrix is wrong, or its reference engine is not installed here.
     """
     resolved = resolve(path)
-    engine, run_id = _engine(resolved), new_run_id()
+    every: dict[str, tuple[str, ...]] = {suite.name: () for suite in resolved.suites}
+    wanted = [
+        Wanted(model, variant, dict(every))
+        for model in resolved.models
+        for variant in truths(model)
+    ]
+    return orders_of(resolved, wanted), sum(estimate_s(resolved, each) for each in wanted)
+
+
+def truths(model: ResolvedModel) -> list[Variant | None]:
+    """Return each variant whose weights need a reference of their own; None for the model's own."""
+    return list(dict.fromkeys([None, *(truth_variant(model, v.variant) for v in model.variants)]))
+
+
+def truth_variant(model: ResolvedModel, variant: Variant) -> Variant | None:
+    """Return the variant over whose weights its truth is frozen; None for the model's own."""
+    own = not variant.quantised or variant.weights_digest == model.model.weights_digest
+    return None if own else variant
+
+
+def orders_of(resolved: Resolved, wanted: Sequence[Wanted]) -> list[WorkOrder]:
+    """Return the work orders that freeze what is wanted.
+
+    One order loads the model once for all its suites; only suites whose golden answers are for
+    another model need an order of their own.
+
+    Raises:
+        UserError: the reference engine, or its backend, is not here.
+    """
+    engine, machine, run_id = reference_engine(resolved), _machine(resolved), new_run_id()
     orders = []
-    for model in resolved.models:
-        for suite in resolved.suites:
-            for variant in _truths(model):
-                orders.append(_order(resolved, model, suite, variant, engine, run_id))
+    for each in wanted:
+        suites = [suite for suite in resolved.suites if suite.name in each.cases]
+        for golden in (True, False):
+            own = [s for s in suites if _golden(s, each.model) is golden]
+            if own:
+                orders.append(_order(resolved, each, own, golden, engine, machine, run_id))
     return orders
 
 
@@ -51,22 +99,12 @@ def roots(results: str) -> tuple[str, ...]:
     return reference_roots(absolute_results(results))
 
 
-def _truths(model: ResolvedModel) -> list[Variant]:
-    hf = model.model.hf
-    artifact, weights_type, weights = describe_variant(hf, "hf")
-    own = Variant(
-        name=weights_type,
-        format="hf",
-        path=hf,
-        artifact_digest=artifact,
-        weights_type=weights_type,
-        weights_digest=weights,
-    )
-    return [own, *(v.variant for v in model.variants if v.variant.quantised)]
+def reference_engine(resolved: Resolved) -> Engine:
+    """Return the reference engine, with the environment of a matrix entry of that engine.
 
-
-def _engine(resolved: Resolved) -> Engine:
-    """Return the reference engine, with the environment of a matrix entry of that engine."""
+    Raises:
+        UserError: it is not installed on this machine.
+    """
     kind = resolved.matrix.reference.engine
     same = [e for e in resolved.matrix.engines if e.engine == kind]
     entry = same[0] if same else EngineEntry(engine=kind)
@@ -80,14 +118,21 @@ def _engine(resolved: Resolved) -> Engine:
     return Engine(name=entry.label, engine=kind, version=entry.version, python=python)
 
 
-def _order(
-    resolved: Resolved,
-    model: ResolvedModel,
-    suite: ResolvedSuite,
-    variant: Variant,
-    engine: Engine,
-    run_id: str,
-) -> WorkOrder:
+def estimate_s(resolved: Resolved, wanted: Wanted) -> float:
+    """Return about how many seconds it takes to freeze what is wanted."""
+    backend = resolved.matrix.reference.backend
+    size = sum(file.stat().st_size for file in wanted.model.model.hf.glob("*.safetensors"))
+    cases = [
+        case
+        for suite in resolved.suites
+        if suite.name in wanted.cases
+        for case in suite.suite.cases
+        if not wanted.cases[suite.name] or case.id in wanted.cases[suite.name]
+    ]
+    return freeze_seconds(cases, size, backend, dequantise=wanted.variant is not None)
+
+
+def _machine(resolved: Resolved) -> Machine:
     machine, backend = this_machine(), resolved.matrix.reference.backend
     if backend not in machine.hardware:
         raise UserError(
@@ -96,13 +141,48 @@ def _order(
             known=", ".join(machine.hardware),
             fix="freeze on a machine that has it, or change `reference:` in the matrix",
         )
-    names = [suite.suite.name, model.model.name, variant.name, engine.engine, backend, "freeze"]
-    cell = CellOrder(
-        cell_id=tagged_digest("c1", [*names, suite.suite.digest, variant.artifact_digest]),
-        series_id=tagged_digest("s1", names),
-        suite=suite.suite,
+    return machine
+
+
+def _golden(suite: ResolvedSuite, model: ResolvedModel) -> bool:
+    return suite.golden is not None and suite.golden.applies(model.model)
+
+
+def _own_weights(model: ResolvedModel) -> Variant:
+    hf = model.model.hf
+    artifact, weights_type, weights = describe_variant(hf, "hf")
+    return Variant(
+        name=weights_type,
+        format="hf",
+        path=hf,
+        artifact_digest=artifact,
+        weights_type=weights_type,
+        weights_digest=weights,
     )
-    golden = suite.golden
+
+
+def _order(
+    resolved: Resolved,
+    wanted: Wanted,
+    suites: Sequence[ResolvedSuite],
+    golden: bool,
+    engine: Engine,
+    machine: Machine,
+    run_id: str,
+) -> WorkOrder:
+    model, backend = wanted.model, resolved.matrix.reference.backend
+    variant = wanted.variant or _own_weights(model)
+    cells = []
+    for suite in suites:
+        names = [suite.suite.name, model.name, variant.name, engine.engine, backend, "freeze"]
+        cells.append(
+            CellOrder(
+                cell_id=tagged_digest("c1", [*names, suite.suite.digest, variant.artifact_digest]),
+                series_id=tagged_digest("s1", names),
+                suite=suite.suite,
+            )
+        )
+    chosen = [case for suite in suites for case in wanted.cases[suite.name]]
     return WorkOrder(
         run_id=run_id,
         node_id=machine.node_id,
@@ -113,16 +193,11 @@ def _order(
         engine=engine,
         backend=backend,
         pass_="structure",
-        cells=(cell,),
+        cells=tuple(cells),
         deadline_s=resolved.timeout_s(
-            EngineEntry(engine=resolved.matrix.reference.engine), _estimate_s(suite, model, backend)
+            EngineEntry(engine=resolved.matrix.reference.engine), estimate_s(resolved, wanted)
         ),
-        golden_model=golden is not None and golden.applies(model.model),
+        golden_model=golden,
+        only_cases=tuple(dict.fromkeys(chosen)),
         freeze=True,
     )
-
-
-def _estimate_s(suite: ResolvedSuite, model: ResolvedModel, backend: Backend) -> float:
-    """Return estimated seconds of a freeze, which generates answers that a run only forces."""
-    size = sum(file.stat().st_size for file in model.model.hf.glob("*.safetensors"))
-    return child_seconds(size) + 4 * suite_seconds(suite.suite, size, backend, "structure")

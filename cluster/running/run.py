@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import re
 import secrets
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ class RunOptions:
     tier: int | None = None
     cpu_slots: int = 1
     """Untimed children at once on one node's CPU."""
+    prepare: Callable[[Plan, str], object] | None = None
+    """Called with the plan and the absolute results root before anything runs: it may make what the
+    plan lacks."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ def _run(
                 known="; ".join(reasons),
                 fix="see `fleetqual plan MATRIX` and `fleetqual doctor`",
             )
+        if options.prepare is not None:
+            options.prepare(plan, results)
         run_id = stored.run_id if stored else options.run_id or new_run_id()
         started = stored.started if stored else dt.datetime.now(dt.UTC)
         if stored is None:

@@ -33,6 +33,7 @@ def doctor(results: Results = "results", as_json: Json = False) -> None:
 @app.command()
 def plan(
     matrix: Matrix,
+    results: Results = "results",
     only: Only = None,
     tier: Tier = None,
     address: Address = "local",
@@ -40,7 +41,8 @@ def plan(
 ) -> None:
     """Show what would run where.
 
-    It prints the cells for each node, what is skipped and why, and the estimated time."""
+    It prints the cells for each node, what is skipped and why, which references are missing, and
+    the estimated time."""
     from cluster.running.run import plan_matrix
 
     made = plan_matrix(matrix, only, tier, address)
@@ -49,6 +51,14 @@ def plan(
         print_json([{k.rstrip("_"): v for k, v in row.items() if k != "run_id"} for row in rows])
         return
     _show_plan(made)
+    from cluster.planning.engine_notes import engine_notes
+    from fleetqual.references import reference_notes
+
+    # On a cluster, each node has engines of its own.
+    for note in engine_notes(made) if address == "local" else ():
+        typer.echo(f"note: {note}")
+    for note in reference_notes(made, results):
+        typer.echo(note)
 
 
 @app.command()
@@ -66,12 +76,20 @@ def run(
     address: Address = "local",
     only: Only = None,
     tier: Tier = None,
+    no_reference: Annotated[
+        bool,
+        typer.Option(
+            "--no-reference", help="Make no missing reference: what has none is not judged."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a matrix and judge it.
 
-    It prints the verdicts and the path of the report; exit codes as for `fleetqual check`."""
+    References that are missing are made first. It prints the verdicts and the path of the report;
+    exit codes as for `fleetqual check`."""
     from cluster.running.run import RunOptions, run_matrix
+    from fleetqual.references import make_missing
 
     ran = run_matrix(
         RunOptions(
@@ -82,6 +100,7 @@ def run(
             address=address,
             only=only,
             tier=tier,
+            prepare=None if no_reference else make_missing,
         )
     )
     from analysis.judging.judge import open_judged

@@ -22,9 +22,13 @@ def freeze_reference(matrix: Matrix, out: Out = None, results: Results = "result
 
     They are computed with the reference engine of the matrix."""
     from cluster.reference.freeze_orders import freeze_orders, roots
+    from cluster.reference.progress import show_freezing
     from runner.freeze import freeze
 
-    for path in freeze(freeze_orders(matrix), out or roots(results)[0]):
+    orders, seconds = freeze_orders(matrix)
+    with show_freezing(orders, seconds) as listen:
+        written = freeze(orders, out or roots(results)[0], listen)
+    for path in written:
         typer.echo(path)
 
 

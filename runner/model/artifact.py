@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,22 @@ from typing import Any
 import gguf
 import numpy as np
 
+from runner.model.architectures.hf_config import config_facts, text_config
+from runner.model.architectures.table import gguf_name, of_gguf
 from runner.model.gguf_parts import gguf_parts
 from runner.model.gguf_reading import GgufReading, StoredTensor
+from runner.model.layout import Place, common, places, split_by_head
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
+from runner.model.weight_files import weight_files
 from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
 
-#: Hugging Face model type → GGUF architecture, where the names differ.
-_ARCHITECTURES = {"mistral": "llama"}
-#: GGUF architectures that store q and k rows in another order than Hugging Face.
-_PERMUTED = {"llama"}
+#: The output matrix, and what takes its place where a model ties them.
+HEAD, EMBEDDING = "output.weight", "token_embd.weight"
+_FACTORS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 _PLAIN = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 #: The files of a folder that are the model; other files in it do not change its digest.
 _MODEL_FILES = (".safetensors", ".json", ".jinja")
-
-
-def gguf_architecture(model_type: str) -> str:
-    """Return the GGUF name of a Hugging Face model type."""
-    return _ARCHITECTURES.get(model_type, model_type)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -46,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError("file is missing", where=str(path), fix="give a complete model") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"not readable as JSON: {error}", where=str(path)) from error
     if not isinstance(found, dict):
         raise UserError("expected a JSON object", where=str(path))
@@ -58,8 +55,8 @@ class HfFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = read_json(path / "config.json")
-        self.architecture = gguf_architecture(str(self.config.get("model_type", "")))
+        self.config = text_config(read_json(path / "config.json"))
+        self.architecture = gguf_name(str(self.config.get("model_type", "")))
 
     @property
     def quantisation(self) -> str | None:
@@ -70,37 +67,25 @@ class HfFolder:
         method = packed.get("quant_method") if isinstance(packed, dict) else None
         return method if isinstance(method, str) and method else "quantised"
 
+    def ties_head(self, name: str) -> bool:
+        """Whether a tensor is an output matrix that engines replace by the embedding."""
+        return name == HEAD and config_facts(self.config).get("tied_head") is True
+
     @cached_property
-    def names(self) -> dict[str, str]:
-        """Hugging Face tensor name → GGUF tensor name, where GGUF has one."""
-        arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(self.architecture)
+    def places(self) -> dict[str, Place]:
+        """Hugging Face tensor name → where it lies in the common layout."""
         layers = self.config.get("num_hidden_layers") or 0
         if type(layers) is not int or layers < 0:
             where = str(self.path / "config.json")
             raise UserError(f"num_hidden_layers is {layers!r}, not a count", where=where)
-        known = gguf.get_tensor_name_map(arch, layers) if arch is not None else None
-        found: dict[str, str] = {}
-        for tensor in self._stored():
-            name = tensor.name
-            mapped = known.get_name(name, try_suffixes=(".weight", ".bias")) if known else None
-            found[name] = mapped or name
-        return found
+        return places([tensor.name for tensor in self._stored()], self.architecture, layers)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor by its GGUF name."""
-        return {
-            name: replace(tensor, name=name)
-            for tensor in self._stored()
-            for name in [self.names[tensor.name]]
-        }
+        """Return every tensor by its name in the common layout."""
+        return common(self._stored(), self.places)
 
     def _stored(self) -> Iterator[Tensor]:
-        files = sorted(self.path.glob("*.safetensors"))
-        if not files:
-            raise UserError(
-                "no safetensors file", where=str(self.path), fix="give a complete model"
-            )
-        for path in files:
+        for path in weight_files(self.path):
             for tensor in read_safetensors(path, self.quantisation):
                 if not is_derived(tensor.name):
                     yield tensor
@@ -120,6 +105,20 @@ class GgufFile:
         found = self.reading.metadata.get(key)
         return found.tolist() if isinstance(found, np.ndarray) else found
 
+    def keys(self) -> list[str]:
+        """Return the names of all metadata."""
+        return list(self.reading.metadata)
+
+    def factors(self) -> dict[str, list[float]]:
+        """Return the factors of the rotary frequencies that the file holds as tensors, by name."""
+        tensors = self.reading.tensors
+        stored = {name: tensors.get(f"{name}.weight") for name in _FACTORS}
+        return {n: self.reading.values(t).ravel().tolist() for n, t in stored.items() if t}
+
+    def has_head(self) -> bool:
+        """Whether it holds an output matrix of its own."""
+        return HEAD in self.reading.tensors
+
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by its GGUF name, q and k in Hugging Face's row order."""
         return {
@@ -130,19 +129,26 @@ class GgufFile:
 
     def _reader_of(self, tensor: StoredTensor) -> Callable[[], Values]:
         heads, shape = self._heads_of(tensor.name), tensor.shape
+        grouped = self._grouped_heads(tensor.name)
 
-        if heads is not None and shape[0] % (2 * heads):
-            what = f"{tensor.name} has {shape[0]} rows, which cannot be divided by {heads} heads"
+        divisor = 3 * grouped if grouped is not None else 2 * (heads or 1)
+        if (heads or grouped) and shape[0] % divisor:
+            count = heads or grouped
+            what = f"{tensor.name} has {shape[0]} rows, which cannot be divided by {count} heads"
             raise UserError(what, where=str(self.path))
 
         def read() -> Values:
             values = self.reading.values(tensor)
+            if grouped is not None:
+                return split_by_head(values, grouped)
             return values if heads is None else _hf_row_order(values, heads)
 
         return read
 
     def _heads_of(self, name: str) -> int | None:
-        if self.architecture not in _PERMUTED or not name.startswith("blk."):
+        if not any(known.permuted for known in of_gguf(self.architecture)) or not name.startswith(
+            "blk."
+        ):
             return None
         if ".attn_q." in name:
             return self._head_count("head_count")
@@ -153,6 +159,11 @@ class GgufFile:
                 "head_count" if self.field(grouped) is None else "head_count_kv"
             )
         return None
+
+    def _grouped_heads(self, name: str) -> int | None:
+        """Return the number of heads where q, k and v are interleaved by head elsewhere."""
+        grouped = any(known.grouped_qkv for known in of_gguf(self.architecture))
+        return self._head_count("head_count") if grouped and ".attn_qkv." in name else None
 
     def _head_count(self, key: str) -> int:
         found = self.field(f"{self.architecture}.attention.{key}")

@@ -29,12 +29,14 @@ def with_weights(hf: Path, artifact: Path, form: str, out: Path) -> None:
         UserError: the artifact lacks a tensor of the model, or cannot be dequantised.
     """
     truth, tensors = HfFolder(hf), open_artifact(artifact, form).tensors()
-    missing = [name for name in truth.names.values() if name not in tensors]
+    places = {name: p for name, p in truth.places.items() if not truth.ties_head(p.name)}
+    missing = [place.name for place in places.values() if place.name not in tensors]
     if missing:
         raise UserError(f"tensor {missing[0]} is missing", where=str(artifact))
     _copy_texts(hf, out)
-    _write_config(out, {**truth.config, "dtype": "float32"})
-    values = {name: tensors[ours].values() for name, ours in truth.names.items()}
+    _write_config(out, {**read_json(hf / "config.json"), "dtype": "float32"})
+    common = {name: tensors[name].values() for name in {p.name for p in places.values()}}
+    values = {name: place.taken_from(common[place.name]) for name, place in places.items()}
     save_file(values, out / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -17,6 +17,7 @@ from suites.errors import UserError
 Values = npt.NDArray[np.float32]
 
 _HEADER_LIMIT = 100 << 20
+_FIX = "download the file again; compare its sha256 with the publisher's"
 _FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 #: Types of buffers that old folders store beside the weights: masks, position ids.
 _INTEGERS = {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?"}
@@ -76,17 +77,20 @@ def read_safetensors(path: Path, quantisation: str | None) -> Iterator[Tensor]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > min(size, _HEADER_LIMIT):
-            raise UserError("not a safetensors file: its header is too long", where=str(path))
+        if length > min(size - 8, _HEADER_LIMIT):
+            what = f"its header says {length} bytes, the file has {size}"
+            raise UserError(f"not a whole safetensors file: {what}", where=str(path), fix=_FIX)
         try:
             header = json.loads(file.read(length))
             entries = sorted((n, e) for n, e in header.items() if n != "__metadata__")
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"not a safetensors file: {error}", where=str(path)) from error
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            what = "not a safetensors file: its header is not a JSON object of tensors"
+            raise UserError(what, where=str(path), fix=_FIX) from error
     for name, entry in entries:
         kind, shape, start, end = _entry(path, name, entry)
         if 8 + length + end > size:
-            raise UserError(f"tensor {name} ends after the end of the file", where=str(path))
+            what = f"truncated: tensor {name} ends at byte {8 + length + end}, the file has {size}"
+            raise UserError(what, where=str(path), fix=_FIX)
         known = _FLOATS if quantisation else {**_FLOATS, **_INTEGERS}
         if kind in known:
             wanted = math.prod(shape) * np.dtype(known[kind]).itemsize

@@ -1,11 +1,14 @@
 """Is the artifact the model? Each tensor of the served file is measured against the model's own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from runner.model.artifact import HfFolder, open_artifact
+from runner.model.architectures.table import of_gguf
+from runner.model.artifact import EMBEDDING, HEAD, GgufFile, HfFolder, open_artifact
+from runner.model.layout import shown_names
 from runner.model.tensors import Tensor, Values
 from runner.order import Model, Variant
 from suites.errors import UserError
@@ -20,10 +23,11 @@ def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
     ``relative_rmse`` is ‖seen − model‖ / ‖model‖, ``scale`` the factor that fits seen ≈ scale·model
     best, ``mismatched`` the number of elements that differ from the model's values cast to the
     type (None for quantised types, where every element may). Tensors that are derived from the
-    configuration are left out on both sides.
+    configuration are left out on both sides. What a converter changes on purpose is undone first.
 
     Raises:
         UserError: one side is packed in a way that cannot be dequantised yet.
+        UnknownLayout: nobody knows what a converter changes in this architecture.
     """
     truth = HfFolder(model.hf)
     artifact = open_artifact(variant.path, variant.format)
@@ -31,10 +35,47 @@ def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
         # Packed tensors have other names and shapes: each of them would seem to be missing.
         if isinstance(side, HfFolder) and side.quantisation:
             raise UserError(f"cannot dequantise {side.quantisation} yet", where=str(side.path))
-    seen, wanted = artifact.tensors(), truth.tensors()
-    hf_names = {ours: theirs for theirs, ours in truth.names.items()}
+    if isinstance(artifact, GgufFile) and not of_gguf(truth.architecture):
+        raise UnknownLayout(truth.architecture)
+    seen, wanted = artifact.tensors(), _as_written(truth, artifact)
+    if truth.ties_head(HEAD):
+        # Engines take the embedding for it: what one side holds beside that must be the same.
+        wanted.pop(HEAD, None)
+        if isinstance(artifact, HfFolder):
+            seen.pop(HEAD, None)
+        elif HEAD in seen and EMBEDDING in wanted:
+            wanted[HEAD] = wanted[EMBEDDING]
+    names = shown_names(truth.places)
     for name in sorted(seen.keys() | wanted.keys()):
-        yield hf_names.get(name, name), _facts(seen.get(name), wanted.get(name))
+        yield names.get(name, name), _facts(seen.get(name), wanted.get(name))
+
+
+class UnknownLayout(Exception):
+    """An architecture whose tensors in GGUF files cannot be compared with the model's own."""
+
+    def __init__(self, architecture: str) -> None:
+        super().__init__(
+            f"the architecture {architecture} is not known, so nobody knows what a converter to "
+            "GGUF changes in its tensors: they are not compared"
+        )
+
+
+def _as_written(truth: HfFolder, artifact: HfFolder | GgufFile) -> dict[str, Tensor]:
+    """Return the model's tensors without the rows that the converter leaves out."""
+    wanted = truth.tensors()
+    cuts = any(known.cut_embeddings for known in of_gguf(truth.architecture))
+    if not cuts or isinstance(artifact, HfFolder):
+        return wanted
+    rows = len(artifact.field("tokenizer.ggml.tokens") or ())
+    for name in {EMBEDDING, HEAD} & wanted.keys():
+        if 0 < rows < wanted[name].shape[0]:
+            wanted[name] = _first_rows(wanted[name], rows)
+    return wanted
+
+
+def _first_rows(tensor: Tensor, rows: int) -> Tensor:
+    read = tensor.values
+    return replace(tensor, shape=(rows, *tensor.shape[1:]), values=lambda: read()[:rows])
 
 
 def _facts(seen: Tensor | None, wanted: Tensor | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Frozen references: where they are searched, how they are read, and the trace of one case."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -85,3 +86,17 @@ class References:
     def find(self, case: Case, stage: str, probe: str) -> dict[str, Any]:
         """Return the frozen trace of a case's probe; empty when there is none."""
         return self._rows.get((case.digest, stage, probe), {})
+
+
+def frozen_keys(roots: Sequence[str]) -> set[Key]:
+    """Return (function digest, tokenizer digest, case digest) of everything that is frozen."""
+    names, found = ("function_digest", "tokenizer_digest", "case_digest"), set[Key]()
+    for root in roots:
+        store = Store(root)
+        for path in store.parquet_files(""):
+            try:
+                table = frozen_table(store, path)
+            except KeyedByWeights:
+                continue  # An earlier version wrote it: nothing can be found there.
+            found |= set(zip(*(table[name].to_pylist() for name in names), strict=True))
+    return found

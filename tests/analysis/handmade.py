@@ -146,6 +146,14 @@ class Bench:
     floor_kl: float = 1e-9
     floor_margin: float = 0.01
     golden_weights: str = WEIGHTS
+    golden: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Golden answers of some cases, where they are not the usual."""
+    unasked: dict[str, str] = field(default_factory=dict)
+    """Stage without cases → why the suite has none."""
+    function: str | None = FUNCTION
+    """What the plan names; a plan of an earlier version names none."""
+    frozen_functions: tuple[str | None, ...] = (FUNCTION,)
+    """Whose truths and floors there are, all over the same weights; None as in earlier versions."""
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the reference answers to some chain cases, where it is not the usual."""
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -176,6 +184,7 @@ class Bench:
             "expected": self.expected,
             "references": [f"{self.results}/{self.references}"],
             "only": None,
+            "unasked": {"smoke": self.unasked},
         }
         run = RunRow(run_id=self.run_id, config=json.dumps(config), code_version="0", started=NOW)
         store.write(self.run_id, "runs", "start", [run])
@@ -187,8 +196,18 @@ class Bench:
         for cell in self.cells:
             for attempt in cell.attempts:
                 self._write_attempt(store, cell, attempt)
-        store.write_to(f"{self.references}/frozen.parquet", self._references(), ReferenceRow)
-        store.write_to(f"{self.references}/floors/floor.parquet", self._floors(), FloorRow)
+        for function in self.frozen_functions:
+            name = f"{function}.parquet".replace(":", "-")
+            for folder, row, rows in (
+                ("", ReferenceRow, self._references()),
+                ("floors/", FloorRow, self._floors()),
+            ):
+                path = f"{self.references}/{folder}{name}"
+                update = {"function_digest": function}
+                store.write_to(path, [r.model_copy(update=update) for r in rows], row)
+                if function is None:
+                    earlier = store.read_file(path).drop_columns(["function_digest"])
+                    store.write_table(path, earlier)
         return self.results
 
     def _case(self, case_id: str) -> CaseRow:
@@ -205,6 +224,7 @@ class Bench:
                 "tags": [],
                 "input": json.dumps(self.more_cases.get(case_id, self.inputs.get(case_id, {}))),
                 **CASES.get(case_id, {}),
+                **self.golden.get(case_id, {}),
             },
         )
 
@@ -229,7 +249,7 @@ class Bench:
             required=cell.required,
             weights_type="f32",
             weights_digest=WEIGHTS,
-            function_digest=FUNCTION,
+            function_digest=self.function,
             tokenizer_digest=TOKENIZER,
             model_weights_digest=WEIGHTS,
         )

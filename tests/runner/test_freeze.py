@@ -45,7 +45,9 @@ def test_any_model_s_name_makes_one_file_that_is_found_and_replaced(
     written = freeze([order], str(tmp_path))
     # The engine has shown what it answers; the second time it need not be started for it.
     rows = [ReferenceRow(**row) for row in pq.read_table(written[0]).to_pylist()]
-    monkeypatch.setattr("runner.freeze._frozen_rows", lambda _: rows)
+    monkeypatch.setattr(
+        "runner.freeze._frozen_cells", lambda order, _: [(order.cells[0], rows, None)]
+    )
     assert written == freeze([order], str(tmp_path))
     (path,) = tmp_path.iterdir()
     assert [str(path)] == written
@@ -59,7 +61,10 @@ def test_any_model_s_name_makes_one_file_that_is_found_and_replaced(
 def test_two_sets_never_share_a_file(
     make_order: OrderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.freeze._frozen_rows", lambda _: [])
+    rows = [ReferenceRow(**pq.read_table(_one(SHIPPED, "*-sampling-*")).to_pylist()[0])]
+    monkeypatch.setattr(
+        "runner.freeze._frozen_cells", lambda order, _: [(order.cells[0], rows, None)]
+    )
     orders = [
         _order(make_order, model="a", variant="b-c"),
         _order(make_order, model="a-b", variant="c"),

@@ -18,6 +18,7 @@ from runner.engines.trace import Trace
 from runner.freeze import freeze
 from runner.machine import this_machine
 from runner.model.artifact import GgufFile, HfFolder
+from runner.model.known_facts import KnownFacts
 from runner.order import WorkOrder
 from runner.recording import AttemptRecord
 from runner.stored.store import Store
@@ -145,7 +146,7 @@ def test_an_infection_that_breaks_is_told_and_the_attempt_is_written(
 def _symptomatic(order: WorkOrder, results: Path) -> AttemptRecord:
     record = AttemptRecord(order, order.cells[0], Store(str(results)))
     for probe in ("whole", "cure/template"):
-        record.trace(Trace("chain", "chain/0", probe, output_ids=[1, 2]), {})
+        record.trace(Trace("chain", "chain/0", probe, output_ids=[1, 2]), KnownFacts({}))
     return record
 
 
@@ -193,7 +194,7 @@ def test_a_swap_in_a_case_that_was_never_asked_whole_is_refused(
     order = make_order(suite=SUITE)
     record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
     with pytest.raises(ProtocolError, match="never asked whole"):
-        record.trace(Trace("chain", "chain/0", "cure/logits"), {})
+        record.trace(Trace("chain", "chain/0", "cure/logits"), KnownFacts({}))
 
 
 def test_a_chain_case_that_nobody_asked_is_no_symptom(
@@ -201,7 +202,7 @@ def test_a_chain_case_that_nobody_asked_is_no_symptom(
 ) -> None:
     order = make_order(suite=SUITE)
     record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
-    record.trace(Trace("chain", "chain/x", "cure/logits"), {})
+    record.trace(Trace("chain", "chain/x", "cure/logits"), KnownFacts({}))
     assert record.swaps.infections() == []
 
 

@@ -17,6 +17,7 @@ from runner.engines.probes.run import FACTS
 from runner.engines.protocol import PROTOCOL_VERSION, write_frame
 from runner.engines.trace import Trace
 from runner.machine import this_machine
+from runner.model.known_facts import KnownFacts
 from runner.recording import AttemptRecord
 from runner.stored.store import Store
 from runner.supervisor import Outcome, execute
@@ -266,7 +267,7 @@ def test_text_that_is_no_unicode_is_stored_and_nothing_else_is_lost(
     store = Store(str(tmp_path))
     record = AttemptRecord(order, order.cells[0], store)
     for number, text in enumerate(["before", "half a pair: \ud83d", "after"]):
-        record.trace(Trace("stop", "stop/eos", str(number), text=text), {})
+        record.trace(Trace("stop", "stop/eos", str(number), text=text), KnownFacts({}))
     record.finish()
     record.write(Ending(status="ok"), dt.datetime.now(dt.UTC), None, this_machine())
     rows = store.read(order.run_id, "traces")
@@ -284,7 +285,7 @@ def test_evidence_is_on_disk_before_the_attempt_ends(
     store = Store(str(tmp_path))
     record = AttemptRecord(order, order.cells[0], store)
     for number in range(600):
-        record.trace(Trace("stop", "stop/eos", str(number), text="x"), {})
+        record.trace(Trace("stop", "stop/eos", str(number), text="x"), KnownFacts({}))
     assert len(store.read(order.run_id, "traces")) >= 512
     assert store.files(order.run_id, "attempts") == []
 
@@ -295,13 +296,13 @@ def test_an_attempt_that_left_a_fact_or_a_case_unanswered_is_not_ok(
     order = make_order()
     record = AttemptRecord(order, order.cells[0], Store(str(tmp_path)))
     for case in order.cells[0].suite.cases:
-        record.trace(Trace(case.stage, case.id, "isolate"), {})
+        record.trace(Trace(case.stage, case.id, "isolate"), KnownFacts({}))
     record.finish()
     ending = record.completeness.ending()
     assert ending.status == "error"
     assert "config/" in str(ending.error)
     for fact in FACTS:
-        record.trace(Trace("config", f"config/{fact}", "fact"), {})
+        record.trace(Trace("config", f"config/{fact}", "fact"), KnownFacts({}))
     assert record.completeness.ending().status == "ok"
 
 

@@ -12,6 +12,7 @@ SELECT
 FROM sources.floors AS f
 INNER JOIN sources.reference_roots AS o ON f.root = o.root
 INNER JOIN staging.truth_keys AS k
-    ON f.weights_digest = k.weights_digest AND f.function_digest IS NOT DISTINCT FROM k.function_digest
+    ON o.run_id = k.run_id AND f.weights_digest = k.weights_digest
+    AND f.function_digest IS NOT DISTINCT FROM k.function_digest
 CROSS JOIN sources.rules AS r
 GROUP BY o.run_id, f.floor_id, k.found_by, lower(f.compute_dtype), f.backend, f.suite, f.probe

@@ -22,7 +22,7 @@ planned AS (
 SELECT
     p.run_id, p.cell_id, p.node_id, p.judged_attempt AS attempt, s.stage, s.ordinal, s.takes,
     list_contains(p.required, s.stage) AS is_required, t.star, t.star_error,
-    coalesce(n.planned, 0) AS planned,
+    coalesce(n.planned, 0) AS planned, u.why AS unasked,
     nullif(concat_ws('; ', t.stage_failure, p.lost_traces), '') AS lost_traces
 FROM staging.pairs AS p
 CROSS JOIN sources.stages AS s
@@ -31,4 +31,5 @@ LEFT JOIN stars AS t
     AND t.attempt = p.judged_attempt AND t.stage = s.stage
 LEFT JOIN planned AS n
     ON n.run_id = p.run_id AND n.cell_id = p.cell_id AND n.node_id = p.node_id AND n.stage = s.stage
+LEFT JOIN staging.unasked AS u ON u.run_id = p.run_id AND u.suite = p.suite AND u.stage = s.stage
 WHERE p.judged_attempt IS NOT NULL

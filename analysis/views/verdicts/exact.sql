@@ -85,7 +85,7 @@ judged AS (
         END AS verdict,
         c.* EXCLUDE (run_id, cell_id, node_id, attempt, stage, case_group, observed),
         coalesce(g.star, c.observed) AS observed,
-        g.star, g.star_error, g.lost_traces, g.planned, g.takes, g.disagreement,
+        g.star, g.star_error, g.lost_traces, g.planned, g.unasked, g.takes, g.disagreement,
         coalesce(i.probes, 0) AS repeats, r.instrument_probes
     FROM grid AS g
     CROSS JOIN sources.rules AS r
@@ -103,7 +103,7 @@ SELECT
         WHEN 'not_observed' THEN
             CASE
                 WHEN star IS NOT NULL THEN wording.not_shown(star, star_error)
-                WHEN planned = 0 AND takes = 'cases' THEN wording.no_case()
+                WHEN planned = 0 AND takes = 'cases' THEN wording.no_case(why := unasked)
                 WHEN unseen_how = 'absent' THEN wording.absent()
                 WHEN unseen_how IN ('path', 'endpoint', 'reenacted') THEN wording.none_occurred()
                 ELSE wording.hidden()

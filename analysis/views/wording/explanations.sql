@@ -29,6 +29,14 @@ CREATE MACRO wording.first_answer(first_case, detail, failed, first_gap) AS
     format('{}: {}', first_case, coalesce(detail, 'the answer differs'))
     || CASE WHEN failed > 0 THEN format(' ({} failed; first: {})', failed, first_gap) ELSE '' END;
 
+-- Tokens by id: {"0": "<|endoftext|>"} is `0 <|endoftext|>`.
+CREATE MACRO wording.tokens(ids) AS array_to_string(
+    list_transform(
+        map_entries(TRY_CAST(ids AS JSON)::MAP(VARCHAR, VARCHAR)),
+        lambda e: e.key || coalesce(' ' || e.value, '')
+    ), ', '
+);
+
 -- The cell as a whole.
 CREATE MACRO wording.no_attempt(failure) AS 'nothing to judge: ' || failure;
 

@@ -37,7 +37,9 @@ CREATE MACRO wording.answers_differ_as_declared(mismatches, n) AS {
 -- What was not observed. The code is what `observed` holds: hidden, absent or not_probed.
 CREATE MACRO wording.not_shown(star, why) AS {'code': star, 'text': star || coalesce(': ' || why, '')};
 
-CREATE MACRO wording.no_case() AS {'code': 'not_probed', 'text': 'not_probed: the suite has no case for this stage'};
+CREATE MACRO wording.no_case(why := NULL) AS {
+    'code': 'not_probed', 'text': 'not_probed: ' || coalesce(why, 'the suite has no case for this stage')
+};
 
 CREATE MACRO wording.none_occurred() AS {
     'code': 'not_probed', 'text': 'not_probed: what the cases test did not occur'

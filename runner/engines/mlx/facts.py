@@ -6,18 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from runner.engines.base import Loaded
-from runner.engines.shared.names import architecture, dtype_name
+from runner.engines.mlx.built import built_facts
+from runner.engines.shared.names import dtype_name
 from runner.engines.shared.tokenizer_json import before_merging
+from runner.engines.shared.tokenizer_tables import loaded_tables
+from runner.model.architectures.table import gguf_name
 
 #: Fact → what a model's arguments call it; a model that lacks one does not state it.
 _ARGUMENTS = {
     "vocab_size": "vocab_size",
     "context_length": "max_position_embeddings",
-    "sliding_window": "sliding_window",
+    "hidden_size": "hidden_size",
+    "feed_forward_size": "intermediate_size",
     "heads": "num_attention_heads",
     "kv_heads": "num_key_value_heads",
-    "rope_theta": "rope_theta",
-    "rms_eps": "rms_norm_eps",
+    "experts": "num_experts",
+    "experts_used": "num_experts_per_tok",
+    "expert_feed_forward_size": "moe_intermediate_size",
+    "expert_weights_normalised": "norm_topk_prob",
+    "attention_softcap": "attn_logit_softcapping",
+    "final_softcap": "final_logit_softcapping",
+    "parallel_residual": "use_parallel_residual",
+    "layer_norm_eps": "layer_norm_eps",
 }
 
 
@@ -30,7 +40,7 @@ def loaded_facts(
     # The wrapper itself has a length in newer versions only.
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer._tokenizer))))
     facts: dict[str, Any] = {
-        "architecture": architecture(stated.model_type),
+        "architecture": gguf_name(stated.model_type),
         "bos_id": tokenizer.bos_token_id,
         "eos_ids": eos_ids,
         "add_bos": add_bos,
@@ -49,8 +59,9 @@ def loaded_facts(
             for fact, name in _ARGUMENTS.items()
             if hasattr(stated, name)
         },
-        **_built(model),
+        **built_facts(model),
         **before_merging(tokenizer),
+        **loaded_tables(tokenizer),
     }
     return facts
 
@@ -65,15 +76,3 @@ def computed_type(mx: Any, arrays: list[Any]) -> str:
         if mx.issubdtype(array.dtype, mx.floating):
             sizes[dtype_name(array.dtype)] += array.size
     return sizes.most_common(1)[0][0] if sizes else "unknown"
-
-
-def _built(model: Any) -> dict[str, Any]:
-    """Return what the layers were built with, which counts more than what was asked for."""
-    layer, found = model.layers[0], dict[str, Any]()
-    base = getattr(getattr(getattr(layer, "self_attn", None), "rope", None), "base", None)
-    eps = getattr(getattr(layer, "input_layernorm", None), "eps", None)
-    if base is not None:
-        found["rope_theta"] = float(base)
-    if eps is not None:
-        found["rms_eps"] = float(eps)
-    return found

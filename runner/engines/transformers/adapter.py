@@ -39,6 +39,9 @@ def make_adapter(load: Load) -> Adapter:
         dtype = overrides["dtype"]
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+        if _caps_attention(lib, load.path) and options.get("attn_implementation") != "eager":
+            # The default implementation leaves the soft cap of the attention out.
+            options["attn_implementation"] = overrides["attn_implementation"] = "eager"
     model = _model(torch, lib, load.path, dtype, options)
     model.to(device).eval()
     rounded = options.get("activations") == "q8_0"
@@ -90,6 +93,11 @@ def _model(torch: Any, lib: Any, path: str, dtype: str, options: dict[str, Any])
     return lib.AutoModelForCausalLM.from_pretrained(
         path, local_files_only=True, trust_remote_code=False, **arguments
     )
+
+
+def _caps_attention(lib: Any, path: str) -> bool:
+    config = lib.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
 
 
 def _dtype_asked(options: dict[str, Any]) -> str | None:

@@ -5,32 +5,31 @@ from pathlib import Path
 from typing import Any
 
 from runner.engines.base import Loaded
-from runner.engines.shared.names import architecture
 from runner.engines.shared.sampling_defaults import sampling_defaults
 from runner.engines.shared.tokenizer_json import before_merging
+from runner.engines.shared.tokenizer_tables import loaded_tables
+from runner.model.architectures.hf_config import config_facts
 
 
 def loaded_facts(
     model: Any, tokenizer: Any, folder: Path, loaded: Loaded, eos_ids: list[int]
 ) -> dict[str, Any]:
     """Return facts by name; those that transformers does not state are left out."""
-    config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
+    config = model.config.get_text_config()
     template = tokenizer.chat_template
     vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    stated = config_facts(config.to_dict())
+    if config._attn_implementation != "eager" and stated.get("attention_softcap") is not None:
+        # Only the plain implementation applies it.
+        stated["attention_softcap"] = None
+    head, embeddings = model.get_output_embeddings().weight, model.get_input_embeddings().weight
     return {
-        "architecture": architecture(config.model_type),
-        "vocab_size": model.get_output_embeddings().weight.shape[0],
+        **stated,
+        "vocab_size": head.shape[0],
+        "tied_head": head.data_ptr() == embeddings.data_ptr(),
         "bos_id": tokenizer.bos_token_id,
         "eos_ids": eos_ids,
         "add_bos": tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id],
-        "rope_theta": float(rope["rope_theta"]) if "rope_theta" in rope else None,
-        "rms_eps": getattr(config, "rms_norm_eps", None),
-        "context_length": config.max_position_embeddings,
-        "sliding_window": getattr(config, "sliding_window", None),
-        "layers": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "kv_heads": getattr(config, "num_key_value_heads", config.num_attention_heads),
         "compute_dtype": loaded.compute_dtype,
         "kv_dtype": loaded.kv_dtype,
         "tokenizer_digest": hashlib.sha256("\0".join(vocabulary).encode()).hexdigest(),
@@ -38,4 +37,5 @@ def loaded_facts(
         "model_name": folder.name,
         "sampling_defaults": sampling_defaults(model.generation_config.to_dict()),
         **before_merging(tokenizer),
+        **loaded_tables(tokenizer),
     }

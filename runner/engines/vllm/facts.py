@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.engines.base import Loaded
-from runner.engines.shared.names import architecture
 from runner.engines.shared.sampling_defaults import sampling_defaults
 from runner.engines.shared.tokenizer_json import before_merging
+from runner.engines.shared.tokenizer_tables import loaded_tables
+from runner.model.architectures.hf_config import config_facts
 
 
 def end_ids(engine: Any) -> list[int]:
@@ -24,21 +25,17 @@ def loaded_facts(
     """Return facts by name; those that vLLM does not state are left out."""
     stated = engine.model_config
     config, parallel = stated.hf_text_config, engine.vllm_config.parallel_config
-    rope = getattr(config, "rope_parameters", None) or {}
     template = tokenizer.chat_template
     vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     generation = stated.try_get_generation_config()
     sampled = {**stated.get_diff_sampling_param(), "do_sample": generation.get("do_sample")}
     return {
-        "architecture": architecture(config.model_type),
+        **config_facts(config.to_dict()),
         "vocab_size": stated.get_vocab_size(),
         "bos_id": engine.renderer.get_bos_token_id(),
         "eos_ids": eos_ids,
         "add_bos": tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id],
-        "rope_theta": float(rope["rope_theta"]) if "rope_theta" in rope else None,
-        "rms_eps": getattr(config, "rms_norm_eps", None),
         "context_length": stated.max_model_len,
-        "sliding_window": stated.get_sliding_window(),
         "layers": stated.get_num_layers(parallel),
         "heads": stated.get_num_attention_heads(parallel),
         "kv_heads": stated.get_num_kv_heads(parallel),
@@ -49,4 +46,5 @@ def loaded_facts(
         "model_name": folder.name,
         "sampling_defaults": sampling_defaults(sampled),
         **before_merging(tokenizer),
+        **loaded_tables(tokenizer),
     }

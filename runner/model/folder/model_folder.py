@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from runner.model.folder.from_folder import completed_folder
 from runner.model.folder.from_gguf import folder_of_gguf
 from runner.model.gguf_parts import gguf_parts
 from suites.errors import UserError
@@ -43,7 +44,7 @@ def model_folder(path: Path, cache: Path) -> ModelFolder:
         what = "there is no such file or folder"
         raise UserError(what, where=str(path), fix="check the path of the model")
     if (path / "config.json").exists():
-        return ModelFolder(path, "hf")
+        return ModelFolder(*_of_folder(path, cache))
     found = sorted(path.glob("*.gguf"))
     models = [file for file in found if _PROJECTOR not in file.name.lower()]
     firsts = list(dict.fromkeys(gguf_parts(file)[0] for file in models))
@@ -66,6 +67,11 @@ def model_folder(path: Path, cache: Path) -> ModelFolder:
         where=str(path),
         fix="give a GGUF file, or a folder with config.json, tokenizer and safetensors",
     )
+
+
+def _of_folder(path: Path, cache: Path) -> tuple[Path, Literal["hf"], tuple[str, ...]]:
+    found, notes = completed_folder(path, cache)
+    return found, "hf", notes
 
 
 def _of_gguf(path: Path, cache: Path) -> ModelFolder:

@@ -60,6 +60,8 @@ def test_check_prints_verdicts_with_scope_culprit_and_what_failed(
 ) -> None:
     assert check(mixed.results) == 1
     text = said(capsys)
+    first, text = text.split("\n", 1)
+    assert first.startswith("1 of 4 cells differs. The first one: tiny f32 on llama.cpp")
     assert "qualified (9 of 11 stages)" in text
     assert "rope_theta 10000, the model says 50000" in " ".join(text.replace("│", " ").split())
     assert "crashed (SIGSEGV): child died" in text
@@ -77,6 +79,7 @@ def test_check_as_json_is_json_with_every_public_column(mixed: Bench, capsys: Ca
     found = json.loads(said(capsys))
     assert list(found) == [
         "run_id",
+        "headline",
         "exit_code",
         "qualification",
         "verdicts",
@@ -116,7 +119,9 @@ def test_junit_has_a_suite_per_cell_and_a_case_per_required_stage(
     root = Xml.parse(tmp_path / "out" / "junit.xml").getroot()
     suites = {suite[0].get("classname", "").split(".")[-1]: suite for suite in root}
     assert set(suites) == {"c1:bad", "c1:dead", "c1:open", "c1:good"}
-    assert [case.get("name") for case in suites["c1:good"]] == REQUIRED
+    assert [case.get("name") for case in suites["c1:good"].iter("testcase")] == REQUIRED
+    assert suites["c1:good"].findtext("system-out") == "qualified (9 of 11 stages)"
+    assert "1 of 4 cells differs" in root.get("name", "")
     counts = {c: (s.get("failures"), s.get("errors")) for c, s in suites.items()}
     assert counts["c1:good"] == ("0", "0")
     assert counts["c1:dead"] == ("0", str(len(REQUIRED)))
@@ -212,7 +217,9 @@ def test_explain_shows_both_sides_marked_and_the_command_that_reproduces_it(
     assert "rope_theta 10000, the model says 50000" in flat
     assert "turns messages and tools into the prompt text" in flat
     assert "margin δ 1e-07" in flat
-    assert "fleetqual run matrix.yaml --only cell=c1:bad,case=template/plain" in flat
+    again = "fleetqual explain c1:bad --case template/plain --reproduce --run " + RUN
+    assert f"{again} --results {mixed.results}" in flat
+    assert "fleetqual run matrix.yaml --only cell=c1:bad" in flat
     assert 'signature: "p1:' in flat
     assert "\x1b" not in text
 

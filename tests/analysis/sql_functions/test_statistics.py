@@ -114,7 +114,7 @@ def test_a_floor_of_equal_configurations_still_has_a_spread(
         "0.0 AS max_flip_margin FROM range(24) AS x (i)"
     )
     con.execute(
-        "CREATE TABLE staging.truth_keys AS SELECT 'fn' AS function_digest, "
+        "CREATE TABLE staging.truth_keys AS SELECT 'r' AS run_id, 'fn' AS function_digest, "
         "'w' AS weights_digest, 'fn' AS found_by"
     )
     (row,) = con.sql(view("numeric.floor_fits")).to_arrow_table().to_pylist()

@@ -1,6 +1,7 @@
 """Facts that agree in another form, and facts that explain without an alarm of their own."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -66,3 +67,83 @@ def test_a_window_that_the_model_has_not_differs_where_other_silence_leaves_free
 ) -> Halves:
     fact(bench, name, seen=256, model=None)
     assert (yield).verdict("config") == verdict
+
+
+def facts(bench: Bench, **values: tuple[object, object]) -> None:
+    """Let an attempt state these facts and no others: name → (seen, model)."""
+    kept = next(iter(bench.attempt.find("config", "config/rms_eps")))
+    bench.attempt.traces[:] = [t for t in bench.attempt.traces if t.columns["stage"] != "config"]
+    for name, (seen, model) in values.items():
+        value = json.dumps({"seen": seen, "model": model})
+        columns = kept.columns | {"case_id": f"config/{name}", "value": value}
+        bench.attempt.traces.append(replace(kept, columns=columns))
+
+
+@arranged
+@pytest.mark.parametrize(
+    ("seen", "model", "verdict"),
+    [(None, 4096, "qualified"), (None, 512, "divergent"), (512, None, "divergent")],
+)
+def test_a_window_that_holds_the_whole_context_hides_nothing(
+    bench: Bench, seen: int | None, model: int | None, verdict: str
+) -> Halves:
+    layers = {None: []}
+    facts(
+        bench,
+        context_length=(1024, 1024),
+        sliding_window=(seen, model),
+        windowed_layers=(layers.get(seen, [0, 1]), layers.get(model, [0, 1])),
+        rope_theta_windowed=(None, None),
+    )
+    assert (yield).verdict("config") == verdict
+
+
+@arranged
+def test_windowed_layers_with_a_rope_of_their_own_count_whatever_the_context(
+    bench: Bench,
+) -> Halves:
+    facts(
+        bench,
+        context_length=(256, 256),
+        sliding_window=(512, 512),
+        windowed_layers=([0, 1], [0]),
+        rope_theta_windowed=(1e4, 1e4),
+    )
+    assert (yield).verdict("config") == "divergent"
+
+
+@arranged
+def test_keys_that_nobody_understands_are_named_and_alarm_nothing(bench: Bench) -> Halves:
+    fact(bench, "not_compared", seen=["llama.rope.scaling.alpha"], model=["logit_scale", "mup"])
+    found = yield
+    assert found.verdict("config") == "qualified"
+    told = (
+        "3 keys of this architecture are not compared: logit_scale, mup, llama.rope.scaling.alpha"
+    )
+    assert told in found.stage("config")["explanation"]
+
+
+@arranged
+def test_a_table_says_its_first_difference_in_words(bench: Bench) -> Halves:
+    for trace in bench.attempt.find("config", "config/rms_eps"):
+        value = {"seen": "0a", "model": "0b", "difference": "merge 7 is 'a b', the model has 'b a'"}
+        trace.columns |= {"case_id": "config/merges_digest", "value": json.dumps(value)}
+    found = yield
+    assert found.verdict("config") == "divergent"
+    told = "merges_digest: merge 7 is 'a b', the model has 'b a'"
+    assert told in found.stage("config")["explanation"]
+
+
+@arranged
+def test_end_tokens_that_one_side_has_alone_are_named(bench: Bench) -> Halves:
+    for trace in bench.attempt.find("config", "config/rms_eps"):
+        value = {
+            "seen": [0, 2, 4],
+            "model": [2],
+            "extra": {"0": "<|endoftext|>", "4": None},
+            "missing": {},
+        }
+        trace.columns |= {"case_id": "config/eos_ids", "value": json.dumps(value)}
+    explanation = (yield).stage("config")["explanation"]
+    assert "eos_ids [0,2,4], the model says [2]; extra: 0 <|endoftext|>, 4" in explanation
+    assert "missing" not in explanation

@@ -251,6 +251,46 @@ def test_golden_text_is_truth_for_the_weights_it_was_written_for_only(bench: Ben
         assert "without truth" in found.stage(stage)["reason"]
 
 
+@arranged
+def test_golden_text_of_a_suite_for_texts_is_truth_for_all_weights_that_it_names(
+    bench: Bench,
+) -> Halves:
+    bench.golden_weights = f"w1:base {bench.golden_weights} w1:other"
+    found = yield
+    assert [found.verdict(stage) for stage in ISOLATES] == ["qualified"] * len(ISOLATES)
+
+
+@arranged
+def test_a_conversation_that_the_template_refuses_must_be_refused_with_its_words(
+    bench: Bench,
+) -> Halves:
+    bench.cells = [Cell("c1:same"), Cell("c1:renders"), Cell("c1:fails")]
+    refused = {"golden_prompt_text": None, "golden_refusal": "no system turn"}
+    bench.golden["template/plain"] = refused
+    for cell, error in (("c1:same", "no system turn"), ("c1:fails", "out of cheese")):
+        attempt = next(c for c in bench.cells if c.cell_id == cell).only
+        attempt.change(
+            "template", "template/plain", prompt_text=None, error=f"TemplateError: {error}"
+        )
+    found = yield
+    assert found.verdict("template", "c1:same") == "qualified"
+    assert found.verdict("template", "c1:renders") == "divergent"
+    assert "refused: no system turn" in found.stage("template", cell="c1:renders")["explanation"]
+    assert found.verdict("template", "c1:fails") == "inconclusive"
+    assert "out of cheese" in found.stage("template", cell="c1:fails")["reason"]
+
+
+@arranged
+def test_a_suite_says_why_it_asks_nothing_of_a_stage(bench: Bench) -> Halves:
+    bench.unasked = {"state": "the call format is not known"}
+    attempt = bench.attempt
+    attempt.traces = [t for t in attempt.traces if t.columns["case_id"] != "*"]
+    found = yield
+    assert found.stage("state")["verdict"] == found.stage("sampling")["verdict"] == "not_observed"
+    assert found.stage("state")["reason"] == "not_probed: the call format is not known"
+    assert found.stage("sampling")["reason"] == ("not_probed: the suite has no case for this stage")
+
+
 # Quarantine and nodes
 
 

@@ -344,13 +344,6 @@ def test_a_wrong_only_is_told(text: str, words: str) -> None:
     assert words in str(told.value)
 
 
-def test_golden_texts_are_truth_for_the_same_weights_under_any_name_and_nothing_else() -> None:
-    model = Model(name="renamed", hf=Path("/x"), **DIGESTS)
-    assert GoldenTruth("w1:0").applies(model)
-    assert not GoldenTruth("other").applies(model), "a fine-tune or a namesake"
-    assert not GoldenTruth(None).applies(model), "its own files are not here"
-
-
 def test_a_suite_with_golden_answers_of_another_model_is_skipped() -> None:
     other = suite("other", golden=GoldenTruth("w1:of tiny-chat", written_for="tiny-chat"))
     plan = make_plan(resolved(suites=[suite(), other], backends=["cpu"]), [node("a")])

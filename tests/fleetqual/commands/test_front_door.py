@@ -18,12 +18,13 @@ from tests.paths import ROOT
 #: Verb → what the contract lets a user give.
 VERBS = {
     ("doctor",): {"--results", "--json"},
-    ("plan",): {"MATRIX", "--only", "--tier", "--address", "--json"},
+    ("plan",): {"MATRIX", "--results", "--only", "--tier", "--address", "--json"},
     ("run",): {
         "MATRIX",
         "--results",
         "--run-id",
         "--resume",
+        "--no-reference",
         "--address",
         "--only",
         "--tier",

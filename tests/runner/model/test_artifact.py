@@ -69,7 +69,7 @@ def test_metadata_changes_the_artifact_but_not_the_weights(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["f32", "f16", "bf16"])
 def test_casts_are_exact_tensor_by_tensor(name: str) -> None:
     facts = _facts(TINY_CHAT / f"tiny-chat-{name}.gguf", name)
-    assert len(facts) == len(HfFolder(TINY_CHAT).names)
+    assert len(facts) == len(HfFolder(TINY_CHAT).places)
     assert {f["mismatched"] for f in facts.values()} == {0}
 
 

@@ -36,7 +36,7 @@ def test_a_copy_with_weights_holds_those_of_the_artifact(variant: str, tmp_path:
     else:
         assert 0 < max(errors.values()) < 0.1
     assert json.loads((tmp_path / "copy" / "config.json").read_text())["dtype"] == "float32"
-    assert HfFolder(tmp_path / "copy").names == HfFolder(TINY_CHAT).names
+    assert HfFolder(tmp_path / "copy").places == HfFolder(TINY_CHAT).places
 
 
 def test_an_artifact_that_lacks_a_tensor_makes_no_copy(tmp_path: Path) -> None:

@@ -69,11 +69,11 @@ def test_without_grouped_queries_there_are_as_many_key_heads(tmp_path: Path) -> 
                     "sliding_attention": {"rope_theta": 1e4},
                 },
             },
-            None,
+            1e6,
         ),
     ],
 )
-def test_rope_theta_is_one_number_or_none_where_layers_differ(
+def test_rope_theta_is_the_base_of_layers_that_see_everything(
     tmp_path: Path, values: dict[str, Any], theta: float | None
 ) -> None:
     assert _facts(_model(tmp_path, **values))["rope_theta"] == theta

@@ -1,5 +1,6 @@
 """BPE tokenizers: byte-level (GPT-2's) and over characters (SentencePiece's, Gemma's)."""
 
+import base64
 from typing import Any
 
 from runner.model.folder.vocabulary.splits import NAMES, SplitRule, split_rule
@@ -54,15 +55,31 @@ def characters(tables: Tables) -> Parts:
     decoding: list[Parts] = [unmarking, {"type": "ByteFallback"}, {"type": "Fuse"}]
     if prefixed:
         decoding.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    first = [{"type": "Prepend", "prepend": MARK}] if prefixed else []
     merges = tables.merges or merges_by_score(tables)
     model = _bpe(tables, merges, byte_fallback=True, fuse_unk=True, unk_token=tables.token("unk"))
+    normalizer: Parts | None = marking
+    spaces: Parts | None = None
+    if prefixed and tables.prefix_once:
+        spaces = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": "first"}
+        spaces["split"], normalizer = False, None
+    elif prefixed:
+        prepending = {"type": "Prepend", "prepend": MARK}
+        normalizer = _sequence("normalizers", [prepending, marking])
+    if tables.charsmap:
+        steps = [precompiled(tables.charsmap), *([] if normalizer is None else [normalizer])]
+        normalizer = _sequence("normalizers", steps)
     return {
-        "normalizer": _sequence("normalizers", [*first, marking]) if first else marking,
-        "pre_tokenizer": None,
+        "normalizer": normalizer,
+        "pre_tokenizer": spaces,
         "decoder": _sequence("decoders", decoding),
         "model": model,
     }
+
+
+def precompiled(charsmap: bytes) -> Parts:
+    """Return the normaliser that applies SentencePiece's table of characters."""
+    table = base64.b64encode(charsmap).decode()
+    return {"type": "Precompiled", "precompiled_charsmap": table}
 
 
 def merges_by_score(tables: Tables) -> list[tuple[str, str]]:

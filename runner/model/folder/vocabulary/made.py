@@ -67,6 +67,7 @@ def _added(tables: Tables, index: int) -> dict[str, Any]:
         "rstrip": False,
         "normalized": False,
         "special": tables.kinds[index] in kinds or named,
+        **tables.flags.get(index, {}),
     }
 
 

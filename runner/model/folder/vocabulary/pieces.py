@@ -1,9 +1,8 @@
 """Tokenizers that choose whole pieces: unigram (T5's) and WordPiece (BERT's)."""
 
-import base64
 from typing import Any
 
-from runner.model.folder.vocabulary.byte_pairs import MARK
+from runner.model.folder.vocabulary.byte_pairs import MARK, precompiled
 from runner.model.folder.vocabulary.tables import BYTE, NORMAL, Tables
 from suites.errors import UserError
 
@@ -17,8 +16,7 @@ def unigram(tables: Tables) -> Parts:
         raise UserError(what, where=tables.where, fix="convert the model again")
     steps: list[Parts] = []
     if tables.charsmap:
-        table = base64.b64encode(tables.charsmap).decode()
-        steps.append({"type": "Precompiled", "precompiled_charsmap": table})
+        steps.append(precompiled(tables.charsmap))
     if tables.joins_spaces:
         steps.append({"type": "Strip", "strip_left": False, "strip_right": True})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": MARK})

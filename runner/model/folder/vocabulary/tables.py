@@ -35,10 +35,15 @@ class Tables:
     adds_eos: bool | None = None
     """None: the file does not say."""
     space_prefix: bool | None = None
+    """Whether a space is put before a text; None: the file does not say."""
+    prefix_once: bool = False
+    """Whether only the first piece of a text gets it, not each one behind a special token."""
     joins_spaces: bool = False
     """Whether runs of spaces count as one."""
     charsmap: bytes = b""
     """SentencePiece's compiled table of characters; empty if text is not normalised."""
+    flags: dict[int, dict[str, bool]] = field(default_factory=dict)
+    """Id of an added token → lstrip, rstrip, normalized, single_word, special, as far as stated."""
 
     def token(self, name: str) -> str | None:
         """Return the text of a special token, None if there is none."""
@@ -59,7 +64,8 @@ class Tables:
         cut = (CONTROL, USER_DEFINED, UNKNOWN)
         # Without a table of kinds, the named ones are all that the file says of special tokens.
         known = set(self.kinds) != {NORMAL}
-        return [i for i, kind in enumerate(self.kinds) if kind in cut or (not known and i in named)]
+        chosen = set(self.flags) | (set() if known else named)
+        return [i for i, kind in enumerate(self.kinds) if kind in cut or i in chosen]
 
 
 #: Name of a special token → its key in a GGUF.
