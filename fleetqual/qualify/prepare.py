@@ -50,6 +50,12 @@ class Prepared:
     suite: Suite
 
     @property
+    def _model(self) -> dict[str, str]:
+        if self.folder.gguf is not None:
+            return {"gguf": str(self.folder.gguf)}
+        return {"hf": str(self.folder.path)}
+
+    @property
     def files(self) -> MadeFiles:
         """Where the matrix and the suite are written: beside the results, for this model."""
         results = absolute_results(self.asked.results)
@@ -67,7 +73,7 @@ class Prepared:
         expected = expected_files([way.engine for way in ways], made.folder)
         matrix = matrix_of(
             self.name,
-            {"hf": str(self.folder.path)},
+            self._model,
             self.artifacts,
             ways,
             self.backend,
