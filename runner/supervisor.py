@@ -121,7 +121,12 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Wa
     except OSError as error:
         return error_ending(str(error))
     try:
-        child = ChildProcess(order.engine.python, order.deadline_s, order.engine.api_key_env)
+        child = ChildProcess(
+            order.engine.python,
+            order.deadline_s,
+            order.engine.api_key_env,
+            timed=order.pass_ == "timed",
+        )
     except OSError as error:
         return error_ending(
             f"cannot start the environment of {order.engine.name}: {order.engine.python}: "
