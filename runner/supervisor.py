@@ -115,7 +115,9 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Wa
         )
     try:
         child_order = candidate_order(order, _cases(order, records))
-        known = known_facts(order)
+        is_file = order.variant.format == "gguf" and order.engine.serving != "external"
+        served = order.variant.path if is_file else None
+        known = known_facts(order.model.hf, order.pass_, order.engine.options, served)
     except UserError as error:
         return error_ending(error.line)
     except OSError as error:
