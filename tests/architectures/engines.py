@@ -30,11 +30,11 @@ import numpy as np
 from runner.engines.base import Load
 from runner.engines.engine import Engine
 from runner.engines.registry import load_adapter
-engine, options, models, ids, out = json.loads(sys.argv[2])
+engine, options, pass_, models, ids, out = json.loads(sys.argv[2])
 found = {}
 for name, path in models.items():
     described = Engine("e", engine, options=options)
-    load = Load(path, "cpu", pass_="structure", weights_type="f32", engine=described)
+    load = Load(path, "cpu", pass_=pass_, weights_type="f32", engine=described)
     adapter = load_adapter(load)
     np.save(f"{out}/{name}.npy", np.asarray(adapter.distribution.prefill(ids), np.float64))
     found[name] = adapter.facts()
@@ -43,12 +43,14 @@ print(json.dumps(found), file=answers, flush=True)
 """
 
 
-def ask_engine(engine: str, models: dict[str, Path], out: Path) -> dict[str, dict[str, Any]]:
+def ask_engine(
+    engine: str, models: dict[str, Path], out: Path, pass_: str = "structure"
+) -> dict[str, dict[str, Any]]:
     """Return model name → facts of the engine; write the logits of one text as ``NAME.npy``."""
     out.mkdir()
     ids = [1527, *((37 * i * i + 11 * i + 5) % 1500 for i in range(LENGTH - 1))]
     paths = {name: str(path) for name, path in models.items()}
-    asked = json.dumps([engine, OPTIONS.get(engine, {}), paths, ids, str(out)])
+    asked = json.dumps([engine, OPTIONS.get(engine, {}), pass_, paths, ids, str(out)])
     done = subprocess.run(
         [engine_python(engine), "-c", _PROGRAM, str(ROOT), asked],
         capture_output=True,

@@ -2,6 +2,7 @@
 difference is a finding of FINDINGS.md."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ from tests.paths import ROOT
 #: Where all computations are the same: the floor of fp32 on CPUs is 1e-12 to 1e-10.
 SAME = 1e-9
 #: (engine, model) → number of the finding, facts that show it, and the least and most mean KL.
-FINDINGS: dict[tuple[str, str], tuple[int, set[str], float, float]] = {
-    ("llama_cpp", "gemma2"): (27, set(), 1e-9, 1e-6),
-    ("llama_cpp", "gemma3"): (27, set(), 1e-9, 1e-4),
-    ("llama_cpp", "gpt-neox"): (27, set(), 1e-8, 1e-5),
-    ("mlx", "gpt-neox"): (28, set(), 1e-8, 1e-5),
-    ("llama_cpp", "mistral-window"): (29, {"sliding_window", "windowed_layers"}, 0.1, 50),
-    ("mlx", "mistral-window"): (29, {"sliding_window", "windowed_layers"}, 0.1, 50),
-    ("mlx", "gemma2"): (30, {"sliding_window", "windowed_layers"}, 0.01, 50),
-    ("mlx", "phi-longrope"): (31, {"rope_scaling"}, 0.1, 50),
-    ("llama_cpp", "llama-dynamic"): (32, {"rope_scaling"}, 0.1, 50),
-    ("mlx", "llama-dynamic"): (33, set(), 1e-5, 0.1),
+FINDINGS: dict[tuple[str, str], tuple[str, set[str], float, float]] = {
+    ("llama_cpp", "gemma2"): ("A2", set(), 1e-9, 1e-6),
+    ("llama_cpp", "gemma3"): ("A2", set(), 1e-9, 1e-4),
+    ("llama_cpp", "gpt-neox"): ("A2", set(), 1e-8, 1e-5),
+    ("mlx", "gpt-neox"): ("A3", set(), 1e-8, 1e-5),
+    ("llama_cpp", "mistral-window"): ("A4", {"sliding_window", "windowed_layers"}, 0.1, 50),
+    ("mlx", "mistral-window"): ("A4", {"sliding_window", "windowed_layers"}, 0.1, 50),
+    ("mlx", "gemma2"): ("A5", {"sliding_window", "windowed_layers"}, 0.01, 50),
+    ("mlx", "phi-longrope"): ("A6", {"rope_scaling"}, 0.1, 50),
+    ("llama_cpp", "llama-dynamic"): ("A7", {"rope_scaling"}, 0.1, 50),
+    ("mlx", "llama-dynamic"): ("A8", set(), 1e-5, 0.1),
 }
 CASES = [(engine, name) for engine in ("llama_cpp", "mlx") for name in TINY]
 
@@ -77,6 +78,32 @@ def test_every_difference_is_a_listed_finding() -> None:
     listed = (ROOT / "FINDINGS.md").read_text(encoding="utf-8")
     numbers = {number for number, *_ in FINDINGS.values()}
     assert [n for n in sorted(numbers) if f"\n| {n} | " not in listed] == []
+
+
+def test_without_the_plain_attention_transformers_leaves_a_soft_cap_out(
+    models: Models, asked: Asked, tmp_path: Path
+) -> None:
+    """Finding A1: the reference would be wrong, and the fact says so where it is left out."""
+    hf = {"gemma2": models.hf["gemma2"]}
+    facts = ask_engine("transformers", hf, tmp_path / "deployed", pass_="deployed")["gemma2"]
+    assert facts["attention_softcap"] is None
+    assert differing("transformers", hf["gemma2"], models.gguf["gemma2"], facts) == {
+        "attention_softcap"
+    }
+    truth = asked.folder / "transformers" / "gemma2.npy"
+    assert mean_kl(truth, tmp_path / "deployed" / "gemma2.npy") > 1e-5
+
+
+def test_a_pattern_of_windows_that_the_converter_does_not_write_is_seen(
+    models: Models, asked: Asked, tmp_path: Path
+) -> None:
+    """Finding A9: the file of the model with windows in every sixth layer serves another one."""
+    other = tmp_path / "other"
+    shutil.copytree(models.hf["gemma3"], other)
+    config = json.loads((other / "config.json").read_text()) | {"sliding_window_pattern": 2}
+    (other / "config.json").write_text(json.dumps(config))
+    facts = asked.facts["llama_cpp"]["gemma3"]
+    assert differing("llama_cpp", other, models.gguf["gemma3"], facts) == {"windowed_layers"}
 
 
 @pytest.mark.engines
