@@ -25,10 +25,10 @@ class Model(Frozen):
     """``t1:…`` over tokenizer.json and what changes its meaning."""
     computation_digest: str
     """``cp1:…`` over all of config.json that changes the numbers."""
-    gguf: Path | None = None
-    """The GGUF that was taken as the model; None if its own folder says what is true."""
+    made_from: Path | None = None
+    """The user's own file or folder where ``hf`` was made from it; None if it is ``hf`` itself."""
     gguf_digest: str | None = None
-    """sha256 of that file."""
+    """sha256 of the GGUF that was taken as the model; None if a folder says what is true."""
 
     def function_over(self, weights: str) -> str:
         """Return the digest (``fn1:…``) of what this model computes over some weights."""

@@ -8,8 +8,7 @@ from cluster.matrix.model_entry import ModelEntry, VariantEntry
 from cluster.matrix.schema import Matrix
 from runner.model.artifact import describe_variant, gguf_digest, model_digests
 from runner.model.computation import computation_digest
-from runner.model.folder import model_folder
-from runner.model.folder.cache import default_cache
+from runner.model.folder import default_cache, model_folder
 from runner.model.gguf_parts import gguf_parts
 from runner.order import Model, Variant
 from suites.mistakes import KeyPath
@@ -76,7 +75,7 @@ def _model(document: Document, key: KeyPath, entry: ModelEntry, base: Path) -> R
         weights_digest=weights,
         tokenizer_digest=tokenizer,
         computation_digest=located(document, at, computation_digest, folder.path),
-        gguf=folder.gguf,
+        made_from=None if folder.path == path else path,
         gguf_digest=None if folder.gguf is None else gguf_digest(folder.gguf),
     )
     return ResolvedModel(model, variants)

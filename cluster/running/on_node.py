@@ -8,8 +8,7 @@ from pathlib import Path
 
 from cluster.environments.interpreter import command_that_adds, environments_root, interpreter
 from runner.engines.engine import Engine
-from runner.model.folder import model_folder
-from runner.model.folder.cache import default_cache
+from runner.model.folder import default_cache, model_folder
 from runner.order import Model, WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow
@@ -60,14 +59,15 @@ def run_on_node(
 
 
 def _with_folder(model: Model) -> Model:
-    """Return the model with the folder that this node makes of its GGUF, if it has not another's.
+    """Return the model with a folder that this node makes, where it has not the one made elsewhere.
 
     Raises:
-        UserError: the GGUF is not on this node either, or cannot be read.
+        UserError: what it is made from is not on this node either, or cannot be read.
     """
-    if model.gguf is None or model.hf.is_dir():
+    if model.made_from is None or model.hf.is_dir():
         return model
-    return model.model_copy(update={"hf": model_folder(model.gguf, default_cache()).path})
+    made = model_folder(model.made_from, default_cache())
+    return model.model_copy(update={"hf": made.path})
 
 
 def _installed(reference: Engine | None) -> Engine | None:
@@ -91,7 +91,7 @@ def relocated(order: WorkOrder, here: Path, there: Path) -> WorkOrder:
             "model": order.model.model_copy(
                 update={
                     "hf": moved(order.model.hf),
-                    "gguf": order.model.gguf and moved(order.model.gguf),
+                    "made_from": order.model.made_from and moved(order.model.made_from),
                 }
             ),
             "variant": order.variant.model_copy(update={"path": moved(order.variant.path)}),

@@ -16,6 +16,7 @@ from runner.model.computation_tables import (
     FROM_ORIGINAL_LENGTH,
     OTHER_NAMES,
     ROPE_DEFAULTS,
+    UNLESS_SET,
     WINDOWED_LAYERS,
     WITHOUT_EFFECT,
 )
@@ -82,7 +83,11 @@ def _of_text(config: Mapping[str, Any]) -> Facts:
 
 def _named(stated: Facts) -> Facts:
     """Return the keys with an effect, each under one name; two names that disagree both stay."""
-    facts = {key: value for key, value in stated.items() if key not in WITHOUT_EFFECT}
+    facts = {
+        key: value
+        for key, value in stated.items()
+        if key not in WITHOUT_EFFECT and (key not in UNLESS_SET or value != UNLESS_SET[key])
+    }
     for other, name in OTHER_NAMES.items():
         if other in facts and (facts[other] == facts.get(name) or facts.get(name) is None):
             facts[name] = facts.pop(other)

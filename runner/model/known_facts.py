@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.engines.shared.tokenizer_tables import flags_digest, tokens_digest
 from runner.model.architectures.gguf_metadata import gguf_facts, uncompared_metadata
 from runner.model.architectures.hf_config import ARCHITECTURE_FACTS
 from runner.model.architectures.table import of_gguf
@@ -68,14 +69,18 @@ def known_facts(
         hf: folder of the model.
         pass_: ``structure``, ``deployed`` or ``timed``.
         options: those of the engine.
-        served: the GGUF file; None for a folder, or where nobody knows which file a server reads.
+        served: the GGUF file or the folder; None where nobody knows what a server reads.
 
     Raises:
         UserError: a file cannot be read.
     """
     model, tables = model_facts(hf, pass_, options), model_tables(hf)
-    if served is None:
-        return KnownFacts(model, {"not_compared": []}, {}, tables.tokens)
+    stated: dict[str, Any] = {"not_compared": []}
+    if served is None or served.is_dir():
+        if served is not None and (served / "tokenizer.json").exists():
+            own = model_tables(served)
+            stated |= {"tokens_digest": tokens_digest(own), "token_flags_digest": flags_digest(own)}
+        return KnownFacts(model, stated, {}, tables.tokens)
     gguf = GgufFile(served)
     if any(known.cut_embeddings for known in of_gguf(gguf.architecture)):
         # The converter drops the rows of the embedding that no token has.

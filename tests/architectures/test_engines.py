@@ -35,7 +35,7 @@ CASES = [(engine, name) for engine in ("llama_cpp", "mlx") for name in TINY]
 
 def differing(engine: str, hf: Path, gguf: Path, stated: dict[str, Any]) -> set[str]:
     """Return the facts of a loaded model that differ from what its files say."""
-    served = gguf if engine == "llama_cpp" else None
+    served = gguf if engine == "llama_cpp" else hf
     known = known_facts(hf, "structure", OPTIONS.get(engine, {}), served)
     found = set()
     for fact in {*stated, *known.artifact}:

@@ -1,5 +1,7 @@
 """Any common form of a model as a complete folder in Hugging Face's layout."""
 
+from runner.model.folder.cache import default_cache
+from runner.model.folder.hub import model_path
 from runner.model.folder.model_folder import ModelFolder, model_folder
 
-__all__ = ["ModelFolder", "model_folder"]
+__all__ = ["ModelFolder", "default_cache", "model_folder", "model_path"]

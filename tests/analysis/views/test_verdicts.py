@@ -261,6 +261,26 @@ def test_golden_text_of_a_suite_for_texts_is_truth_for_all_weights_that_it_names
 
 
 @arranged
+def test_a_conversation_that_the_template_refuses_must_be_refused_with_its_words(
+    bench: Bench,
+) -> Halves:
+    bench.cells = [Cell("c1:same"), Cell("c1:renders"), Cell("c1:fails")]
+    refused = {"golden_prompt_text": None, "golden_refusal": "no system turn"}
+    bench.golden["template/plain"] = refused
+    for cell, error in (("c1:same", "no system turn"), ("c1:fails", "out of cheese")):
+        attempt = next(c for c in bench.cells if c.cell_id == cell).only
+        attempt.change(
+            "template", "template/plain", prompt_text=None, error=f"TemplateError: {error}"
+        )
+    found = yield
+    assert found.verdict("template", "c1:same") == "qualified"
+    assert found.verdict("template", "c1:renders") == "divergent"
+    assert "refused: no system turn" in found.stage("template", cell="c1:renders")["explanation"]
+    assert found.verdict("template", "c1:fails") == "inconclusive"
+    assert "out of cheese" in found.stage("template", cell="c1:fails")["reason"]
+
+
+@arranged
 def test_a_suite_says_why_it_asks_nothing_of_a_stage(bench: Bench) -> Halves:
     bench.unasked = {"state": "the call format is not known"}
     attempt = bench.attempt

@@ -27,6 +27,7 @@ def test_a_gguf_alone_is_the_model_and_its_only_variant(
     (found,) = resolve(write_matrix(right_matrix)).models
     (variant,) = (v.variant for v in found.variants)
     assert found.model.hf.is_relative_to(cache)
+    assert found.model.made_from == Q8
     assert (variant.name, variant.path, variant.weights_type) == ("q8_0", Q8, "Q8_0")
     assert variant.is_model(found.model)
     assert variant.weights_digest == found.model.weights_digest == describe_variant(Q8, "gguf")[2]
@@ -46,5 +47,5 @@ def test_a_folder_of_its_own_is_the_model_as_it_is(
     right_matrix: dict[str, Any], write_matrix: Write, cache: Path
 ) -> None:
     (found,) = resolve(write_matrix(right_matrix)).models
-    assert (found.model.hf, found.model.gguf) == (TINY_CHAT, None)
+    assert (found.model.hf, found.model.made_from) == (TINY_CHAT, None)
     assert not cache.exists()

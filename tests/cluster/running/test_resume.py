@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,15 @@ def test_a_changed_matrix_is_told_even_if_the_node_is_gone() -> None:
     fresh = make_plan(resolved(backends=["cpu"], engines=engines), [])
     with pytest.raises(UserError, match="cells gone: 2"):
         resumed_plan(fresh, stored(plan), [])
+
+
+def test_another_configuration_of_the_model_is_another_plan(plan: Plan) -> None:
+    (model,) = plan.resolved.models
+    scaled = model.model.model_copy(update={"computation_digest": "cp1:scaled"})
+    changed = replace(plan.resolved, models=(replace(model, model=scaled),))
+    for nodes in (HOME, []):
+        with pytest.raises(UserError, match="cells gone: 2"):
+            resumed_plan(make_plan(changed, nodes), stored(plan), nodes)
 
 
 def begin(store: Store, run_id: str, started: dt.datetime, finished: bool = False) -> None:

@@ -246,6 +246,11 @@ def test_weights_and_computation_are_both_in_the_function() -> None:
     assert all(digest.startswith("fn1:") for digest in known)
 
 
+@pytest.mark.parametrize("key", ["is_decoder", "add_cross_attention", "top_k", "temperature"])
+def test_a_key_with_an_effect_in_some_architectures_counts_where_it_is_set(key: str) -> None:
+    assert form(**{key: True}) != form()
+
+
 # Files
 
 

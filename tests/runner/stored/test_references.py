@@ -7,11 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.freeze import show, verify
+from runner.model.artifact import describe_variant
 from runner.order import WorkOrder
 from runner.stored.references import SHIPPED_REFERENCES, References
 from runner.stored.store import Store
 from runner.supervisor import execute
 from suites.errors import UserError
+from tests.paths import TINY_CHAT
 
 OrderMaker = Callable[..., WorkOrder]
 REMEDY = "make it again with `fleetqual reference freeze MATRIX`"
@@ -35,6 +37,15 @@ def test_only_the_function_s_own_truth_is_found(references: str, make_order: Ord
             (references,), asked.reference_function, asked.model.tokenizer_digest
         ).find(case, "logits", "prefill")
         assert bool(found) is known
+
+
+def test_what_is_shipped_is_of_the_shipped_model_s_functions(make_order: OrderMaker) -> None:
+    model = make_order().model
+    q8_0 = describe_variant(TINY_CHAT / "tiny-chat-q8_0.gguf", "gguf")[2]
+    own = {model.function_over(weights) for weights in (model.weights_digest, q8_0)}
+    for folder in (SHIPPED_REFERENCES, SHIPPED_REFERENCES / "floors"):
+        tables = [pq.read_table(path, columns=["function_digest"]) for path in folder.glob("*.p*")]
+        assert {name for table in tables for name in table["function_digest"].to_pylist()} == own
 
 
 def test_an_earlier_file_is_refused_and_the_others_are_used(
