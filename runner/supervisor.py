@@ -115,7 +115,8 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Wa
         )
     try:
         child_order = candidate_order(order, _cases(order, records))
-        known = known_facts(order)
+        served = None if order.engine.serving == "external" else order.variant.path
+        known = known_facts(order.model.hf, order.pass_, order.engine.options, served)
     except UserError as error:
         return error_ending(error.line)
     except OSError as error:

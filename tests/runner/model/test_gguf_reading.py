@@ -43,7 +43,7 @@ def test_it_reads_what_the_library_reads() -> None:
     [
         (b"", "the file is empty"),
         (b"PK\x03\x04", "not a GGUF file: it begins with b'PK"),
-        (b"GGUF", r"truncated: the version ends at byte 8, the file has only 4"),
+        (b"GGUF", r"truncated or damaged: the version ends at byte 8, the file has only 4"),
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "GGUF version 1; known are 2 and 3"),
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
         (b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0), "1152921504606846976 tensors, for which"),
@@ -67,13 +67,13 @@ def test_a_cut_file_names_the_tensor_and_the_bytes(tmp_path: Path) -> None:
 
 def _sound_or_refused(path: Path) -> None:
     """Load a file, or see it refused, within the limits."""
-    began, refused = time.monotonic(), None
+    began, refused = time.process_time(), None
     try:
         for tensor in GgufFile(path).tensors().values():
             tensor.values()
     except UserError as error:
         refused = error
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     if refused is not None:
         assert refused.where
         assert not [word for word in RAW_WORDS if word in refused.what.lower()], refused.what
