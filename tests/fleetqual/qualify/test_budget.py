@@ -32,9 +32,7 @@ def test_what_is_no_time_is_refused_with_what_is_known(text: str) -> None:
 
 
 @given(st.lists(st.floats(1, 1000), min_size=3, max_size=3), st.floats(0, 4000))
-def test_what_is_kept_is_the_longest_beginning_that_fits(
-    costs: list[float], budget: float
-) -> None:
+def test_what_is_kept_is_the_longest_beginning_that_fits(costs: list[float], budget: float) -> None:
     def estimate(ways: Sequence[Served]) -> float:
         return sum(costs[: len(ways)])
 

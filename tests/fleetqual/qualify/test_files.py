@@ -60,9 +60,7 @@ def test_files_that_nobody_edited_are_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["matrix.yaml", "suite.yaml", "expected-llama_cpp.yaml"])
-def test_an_edited_file_is_refused_with_the_command_that_uses_it(
-    tmp_path: Path, name: str
-) -> None:
+def test_an_edited_file_is_refused_with_the_command_that_uses_it(tmp_path: Path, name: str) -> None:
     made = _made(tmp_path)
     with (tmp_path / name).open("a", encoding="utf-8") as file:
         file.write("# mine\n")
