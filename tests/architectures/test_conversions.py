@@ -262,3 +262,21 @@ def test_factors_of_llama_3_that_are_wrong_are_seen(models: Models, tmp_path: Pa
     )
     assert honest.artifact["rope_scaling"] == honest.model["rope_scaling"]
     assert wrong.artifact["rope_scaling"] != wrong.model["rope_scaling"]
+
+
+def test_scaling_that_is_set_by_options_counts(models: Models) -> None:
+    """llama.cpp can be started with the scaling that a file lacks, and without the one it has."""
+    hf, yarn, plain = models.hf["qwen2-yarn"], models.gguf["qwen2-yarn"], models.gguf["qwen2"]
+    given = {"rope_scaling_type": 2, "rope_freq_scale": 0.25, "yarn_orig_ctx": 64}
+    for path, options, agrees in (
+        (yarn, {}, True),
+        (plain, {}, False),
+        (plain, given, True),
+        (yarn, {"rope_scaling_type": 0}, False),
+        (yarn, {"rope_freq_scale": 0.5}, False),
+    ):
+        known = known_facts(hf, "structure", options, path)
+        stated, wanted = (
+            known_side["rope_scaling"] for known_side in (known.artifact, known.model)
+        )
+        assert (stated == wanted) == agrees, options
