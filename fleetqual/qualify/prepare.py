@@ -9,8 +9,7 @@ from cluster.running.run import absolute_results
 from fleetqual.qualify.files import Artifact, MadeFiles, expected_files, matrix_of
 from fleetqual.qualify.serving import Say, Served, backend_here, ways_to_serve
 from runner.model.artifact import open_artifact, read_json, weights_type
-from runner.model.folder import ModelFolder, model_folder
-from runner.model.folder.cache import default_cache
+from runner.model.folder import ModelFolder, default_cache, model_folder, model_path
 from suites.derive import derive_suite
 from suites.suite import Suite
 
@@ -115,7 +114,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
 
 
 def _folder(text: str, asked: Asked, say: Say) -> ModelFolder:
-    return model_folder(Path(text), default_cache())
+    path = model_path(text, download=asked.may_download)
+    return model_folder(path, default_cache(), lambda line: say(f"model    {line}"))
 
 
 def _artifacts(served: Sequence[ModelFolder]) -> list[Artifact]:

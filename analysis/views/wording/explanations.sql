@@ -66,8 +66,9 @@ CREATE MACRO wording.stage_differs(culprit, hints, says) AS
 
 CREATE MACRO wording.timed_only() AS 'timed only: the other passes judge whether its answers are right';
 
-CREATE MACRO wording.agrees(declared) AS
-    'every required stage agrees' || coalesce(', except for declared differences: ' || declared, '');
+CREATE MACRO wording.agrees(declared, unchecked) AS
+    'every required stage agrees' || coalesce(', except for declared differences: ' || declared, '')
+    || coalesce('; ' || replace(unchecked, 'absent: ', ''), '');
 
 CREATE MACRO wording.undecided(open, disagreement) AS
     'could not judge ' || coalesce(open, 'the cell: ' || disagreement, 'anything: no stage is required');

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.model.artifact import GgufFile, gguf_digest
-from runner.model.folder.cache import made_once
+from runner.model.folder.cache import Say, made_once
 from runner.model.folder.gguf_config import GgufConfig, token_ids
 from runner.model.folder.vocabulary.made import tokenizer_json
 from runner.model.folder.vocabulary.tables import Tables, gguf_tables
@@ -29,7 +29,7 @@ _GENERATION = {
 }
 
 
-def folder_of_gguf(path: Path, cache: Path) -> tuple[Path, tuple[str, ...]]:
+def folder_of_gguf(path: Path, cache: Path, say: Say) -> tuple[Path, tuple[str, ...]]:
     """Return the model folder made from a GGUF, and notes on it; it is made once.
 
     Raises:
@@ -48,7 +48,7 @@ def folder_of_gguf(path: Path, cache: Path) -> tuple[Path, tuple[str, ...]]:
     name = f"gguf-{gguf_digest(path)[:16]}-{_RULES}"
     # Read also where the folder is there: the notes say what was not read.
     stated.config()
-    made = made_once(cache, name, plain_size(artifact), make)
+    made = made_once(cache, name, plain_size(artifact), make, say)
     # The same file under two names is the same model: its folder keeps the first one.
     return next(entry for entry in made.iterdir() if entry.is_dir()), _notes(stated)
 

@@ -53,6 +53,8 @@ def write_weights(artifact: GgufFile, architecture: Architecture, folder: Path) 
             name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         body = {part.name: part.place.taken_from(reader.values(part.source)) for part in shard}
         save_file(body, folder / name, metadata={"format": "pt"})
+        # The library makes the file for its owner alone.
+        (folder / name).chmod(0o644)
         files |= dict.fromkeys(body, name)
     if len(shards) > 1:
         total = sum(part.size for shard in shards for part in shard)

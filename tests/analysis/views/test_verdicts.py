@@ -130,6 +130,22 @@ def test_a_required_stage_not_observed_makes_the_cell_inconclusive(bench: Bench)
 
 
 @arranged
+def test_a_gguf_taken_as_the_model_is_qualified_and_its_scope_says_what_was_not_checked(
+    bench: Bench,
+) -> Halves:
+    bench.cells = [Cell(required=[stage for stage in REQUIRED if stage != "weights"])]
+    attempt, why = bench.attempt, "the GGUF was taken as the model: conversion was not checked"
+    attempt.traces = [t for t in attempt.traces if t.columns["stage"] != "weights"]
+    star = {"case_id": "*", "stage": "weights", "probe": "none", "observed": "absent", "error": why}
+    attempt.traces.append(Trace(star))
+    found = yield
+    cell = found.cell()
+    assert (cell["verdict"], cell["observed_stages"]) == ("qualified", "8 of 11")
+    assert found.verdict("weights") == "not_observed"
+    assert cell["explanation"] == f"every required stage agrees; {why}"
+
+
+@arranged
 def test_reenacted_evidence_never_alone_qualifies_but_can_diverge(bench: Bench) -> Halves:
     bench.attempt.change("parse", "parse/call", observed="reenacted")
     bench.attempt.change("stop", "stop/eos", observed="reenacted", **WRONG["stop"])

@@ -9,6 +9,7 @@ import pytest
 from cluster.matrix.resolve import resolve
 from runner.model.artifact import describe_variant
 from tests.paths import TINY_CHAT
+from tests.runner.model.split_gguf import split_gguf
 
 Q8 = TINY_CHAT / "tiny-chat-q8_0.gguf"
 Write = Callable[[dict[str, Any] | str], Path]
@@ -49,3 +50,16 @@ def test_a_folder_of_its_own_is_the_model_as_it_is(
     (found,) = resolve(write_matrix(right_matrix)).models
     assert (found.model.hf, found.model.made_from) == (TINY_CHAT, None)
     assert not cache.exists()
+
+
+def test_any_part_of_a_split_gguf_is_the_model_and_the_first_is_served(
+    right_matrix: dict[str, Any], write_matrix: Write, tmp_path: Path
+) -> None:
+    first, second = split_gguf(TINY_CHAT / "tiny-chat-f32.gguf", tmp_path, 2)
+    variants = [{"name": "split", "gguf": str(second)}]
+    right_matrix["models"] = [{"name": "mine", "gguf": str(second), "variants": variants}]
+    (found,) = resolve(write_matrix(right_matrix)).models
+    (split,) = found.variants
+    assert split.variant.path == first
+    assert split.variant.is_model(found.model)
+    assert split.size == first.stat().st_size + second.stat().st_size
