@@ -89,7 +89,11 @@ def _model(document: Document, key: KeyPath, entry: ModelEntry, base: Path) -> R
 
 def _variant(document: Document, key: KeyPath, entry: VariantEntry, base: Path) -> ResolvedVariant:
     path = absolute(base / (entry.gguf or entry.hf or ""))
-    described = located(document, (*key, entry.format), _described, path, entry.format)
+    at = (*key, entry.format)
+    if entry.format == "gguf":
+        # Engines open the first part of a split model and find the others.
+        path = located(document, at, gguf_parts, path)[0]
+    described = located(document, at, _described, path, entry.format)
     return _resolved(path, entry.format, described, entry.name, entry.margin)
 
 

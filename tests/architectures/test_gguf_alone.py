@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from runner.model.folder.gguf_rope import llama3_parameters
 from suites.errors import UserError
 from tests.architectures.gguf_file import write_gguf
 from tests.architectures.tiny import TINY, write_tiny
+from tests.engines import engine_python
 
 #: What a GGUF does not hold: llama's has no windows, and no file states a dynamic scaling.
 LOST = {
@@ -56,6 +58,37 @@ def test_it_has_the_tensors_and_the_facts_of_the_original(name: str, tmp_path: P
         np.testing.assert_allclose(ours[key], wanted, rtol=0, atol=2e-7, err_msg=key)
     found, stated = _facts(made), _facts(original)
     assert {key for key in stated if found[key] != stated[key]} == LOST.get(name, set())
+
+
+_SAME_NUMBERS = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM
+ids = torch.arange(3, 83)[None] * 7 % 1500
+found = {}
+for name in sys.argv[2:]:
+    models = [
+        AutoModelForCausalLM.from_pretrained(
+            f"{sys.argv[1]}/{name}/{kind}", dtype=torch.float32, output_loading_info=True
+        )
+        for kind in ("hf", "made")
+    ]
+    ours, theirs = (model(ids).logits.detach() for model, _ in models)
+    missing = sorted(str(v) for _, info in models for v in info.values() if v)
+    found[name] = [(ours - theirs).abs().max().item(), missing]
+print(json.dumps(found))
+"""
+
+
+def test_transformers_computes_the_numbers_of_the_original(tmp_path: Path) -> None:
+    names = [name for name in TINY if name not in LOST]
+    for name in names:
+        original = write_tiny(name, tmp_path / name / "hf")
+        path = write_gguf(original, tmp_path / name / f"{name}.gguf")
+        made = model_folder(path, tmp_path / name / "cache").path
+        (tmp_path / name / "made").symlink_to(made)
+    command = [engine_python("transformers"), "-c", _SAME_NUMBERS, str(tmp_path), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == {name: [0.0, []] for name in names}
 
 
 def test_a_key_that_changes_the_numbers_and_is_not_read_is_refused(tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_a_missing_shard_is_named(folder: Path, tmp_path: Path) -> None:
         model_folder(folder, tmp_path / "cache")
 
 
+def test_an_index_that_names_files_elsewhere_is_refused(folder: Path, tmp_path: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    _change(index, weight_map={"lm_head.weight": "../other/model.safetensors"})
+    with pytest.raises(UserError, match=r"names '\.\./other/model\.safetensors', which is not"):
+        model_folder(folder, tmp_path / "cache")
+
+
 def test_weights_that_the_index_does_not_name_are_left_out(folder: Path, tmp_path: Path) -> None:
     _shard(folder)
     save_file({"tok_embeddings.weight": np.ones((2, 2), "f4")}, folder / "consolidated.safetensors")
