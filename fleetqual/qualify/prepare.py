@@ -1,5 +1,6 @@
 """Look at a model, choose what serves it, derive its suite, and write the matrix."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,9 +92,9 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         UserError: the model cannot be read, or nothing here can serve it.
     """
     backend = backend_here(asked.backend)
-    folder = _folder(asked.model, asked, say)
-    served = [_folder(text, asked, say) for text in asked.variants] or [folder]
-    artifacts = tuple(_artifacts(served))
+    folder = _folder(asked, say)
+    served = [_path(text, asked) for text in asked.variants]
+    artifacts = tuple(_artifacts(served or [folder.gguf or folder.path]))
     formats = list(dict.fromkeys(a.form for a in artifacts))
     ways = ways_to_serve(formats, asked.engines, backend, may_install=asked.may_install, say=say)
     context = _context(folder.path)
@@ -106,7 +107,7 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     )
     kinds = ", ".join(f"{a.name} ({a.form})" for a in artifacts)
     say(f"model    {name}: {kinds}")
-    for note in dict.fromkeys(n for f in (folder, *served) for n in f.notes):
+    for note in folder.notes:
         say(f"         {note}")
     stages = dict.fromkeys(case.stage for case in suite.cases)
     say(f"suite    {len(suite.cases)} cases derived from the model's files: {', '.join(stages)}")
@@ -114,18 +115,24 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     return Prepared(asked, name, folder, artifacts, tuple(ways), backend, context, suite)
 
 
-def _folder(text: str, asked: Asked, say: Say) -> ModelFolder:
-    path = model_path(text, download=asked.may_download)
-    return model_folder(path, default_cache(), lambda line: say(f"model    {line}"))
+def _folder(asked: Asked, say: Say) -> ModelFolder:
+    return model_folder(
+        _path(asked.model, asked), default_cache(), lambda text: say(f"model    {text}")
+    )
 
 
-def _artifacts(served: Sequence[ModelFolder]) -> list[Artifact]:
+def _path(text: str, asked: Asked) -> Path:
+    return Path(os.path.abspath(model_path(text, download=asked.may_download)))
+
+
+def _artifacts(served: Sequence[Path]) -> list[Artifact]:
     found: list[Artifact] = []
-    for one in served:
-        path, form = (one.gguf, "gguf") if one.gguf is not None else (one.path, "hf")
+    for path in served:
+        form = "gguf" if path.is_file() else "hf"
         kind = weights_type(open_artifact(path, form))
-        same = sum(a.weights_type == kind for a in found)
-        name = kind.lower() if not same else f"{kind.lower()}-{same + 1}"
+        taken = {a.name for a in found}
+        names = (kind.lower(), f"{kind.lower()}-{form}", f"{kind.lower()}-{len(found)}")
+        name = next(name for name in names if name not in taken)
         found.append(Artifact(name, path, form, kind))
     return found
 
