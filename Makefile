@@ -63,8 +63,10 @@ $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/pip install $(PIP_QUIET) -c constraints.txt -e '.[dev]'
 	touch $@
 
-$(VENV)/real/.done: tests/real/packages.txt | $(VENV)/.base
+$(VENV)/real/.done: tests/real/packages.txt tests/real/sources.txt | $(VENV)/.base
 	$(BIN)/pip install $(PIP_QUIET) --no-deps --upgrade --target $(VENV)/real -r $<
+	$(BIN)/pip download $(PIP_QUIET) --no-deps --no-binary :all: --dest $(VENV)/real \
+		-r tests/real/sources.txt
 	touch $@
 
 # One rule for all: the name of the folder says which engine and version. An environment is made

@@ -232,10 +232,12 @@ def _rows_of(
 
 def _gaps(order: WorkOrder, seen: Sequence[dict[str, Any]]) -> NoTruth | None:
     """Return an error if a case has no truth: nothing would judge it, and nobody would notice."""
+    refused = {case.id for cell in order.cells for case in cell.suite.cases if case.golden.refused}
     failed = {
         row["case_id"]: row["error"]
         for row in seen
         if row["case_digest"] and row["error"] and row["observed"] not in NOT_OBSERVED
+        if row["case_id"] not in refused
     }
     if not failed:
         return None

@@ -35,11 +35,25 @@ class DeadlinePassed(Exception):
     """The child did not end before its deadline."""
 
 
+#: Threads of OpenMP that wait must not spin: on a busy machine that takes several times longer.
+_POLITE = {"OMP_WAIT_POLICY": "passive"}
+
+
 class ChildProcess:
     """The engine child of one order. Leaving the context kills all processes of its group."""
 
-    def __init__(self, python: str, deadline_s: float, secret: str | None = None) -> None:
-        """``secret`` names a variable that the child must not have, whatever it is called."""
+    def __init__(
+        self,
+        python: str,
+        deadline_s: float,
+        secret: str | None = None,
+        *,
+        timed: bool = False,
+    ) -> None:
+        """``secret`` names a variable that the child must not have, whatever it is called.
+
+        ``timed``: only its numbers count, so its threads wait as its libraries like it.
+        """
         self._ends_at = time.monotonic() + deadline_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the context is left
         self.peak_memory = 0
@@ -50,7 +64,7 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_environment(secret),
+            env={**({} if timed else _POLITE), **_environment(secret)},
             start_new_session=True,
         )
         self._events: queue.Queue[Event | ProtocolError | None] = queue.Queue(maxsize=256)

@@ -16,7 +16,7 @@ from runner.engines.protocol import ProtocolError
 from runner.engines.trace import NOT_OBSERVED, OBSERVED, Timing, Trace
 from runner.machine import Machine
 from runner.model.known_facts import KnownFacts
-from runner.order import CellOrder, WorkOrder
+from runner.order import CellOrder, Model, WorkOrder
 from runner.stored.store import Store, attempt_name
 from runner.stored.tables import AttemptRow, EnvironmentRow, NodeRow, RequestRow, TraceRow
 from runner.swaps import SwapCandidates
@@ -169,7 +169,7 @@ class AttemptRecord:
         order, keys = self._order, self._keys
         environment = [
             EnvironmentRow(**keys, name=n, version=v, kind=k)
-            for n, v, k in (loaded.environment if loaded else ())
+            for n, v, k in (*(loaded.environment if loaded else ()), *_taken_from(order.model))
         ]
         node = NodeRow(
             **keys,
@@ -264,6 +264,12 @@ def record_of(records: Records, cell_id: str) -> AttemptRecord:
     if cell_id not in records:
         raise ProtocolError(f"cell {cell_id!r} was not ordered"[:200])
     return records[cell_id]
+
+
+def _taken_from(model: Model) -> list[tuple[str, str, str]]:
+    """Return, as a fact of the attempt, the GGUF that was taken as the model; else nothing."""
+    digest = model.gguf_digest
+    return [] if digest is None else [("model_taken_from_gguf", digest[:16], "fact")]
 
 
 def _loaded_columns(loaded: EngineLoaded | None) -> dict[str, Any]:

@@ -115,13 +115,19 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Wa
         )
     try:
         child_order = candidate_order(order, _cases(order, records))
-        known = known_facts(order)
+        served = None if order.engine.serving == "external" else order.variant.path
+        known = known_facts(order.model.hf, order.pass_, order.engine.options, served)
     except UserError as error:
         return error_ending(error.line)
     except OSError as error:
         return error_ending(str(error))
     try:
-        child = ChildProcess(order.engine.python, order.deadline_s, order.engine.api_key_env)
+        child = ChildProcess(
+            order.engine.python,
+            order.deadline_s,
+            order.engine.api_key_env,
+            timed=order.pass_ == "timed",
+        )
     except OSError as error:
         return error_ending(
             f"cannot start the environment of {order.engine.name}: {order.engine.python}: "

@@ -117,7 +117,7 @@ def _quoted(text: str, indent: int) -> Iterator[str]:
 def folded(text: str, width: int) -> Iterator[str]:
     """Yield the lines of a double-quoted scalar, cut at spaces; each is to end with a backslash."""
     piece = ""
-    for word in text.replace(" ", " \0").split("\0"):
+    for word in re.split(r"(?<= )", text):
         written = "".join(map(escaped, word))
         if piece and len(piece) + len(written) > width:
             yield _shielded(piece)

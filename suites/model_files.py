@@ -155,6 +155,8 @@ class ModelFiles:
     def answers(self, case: Case) -> dict[str, Any]:
         """Return the computed golden fields of a case, in the order of the file."""
         found: dict[str, Any] = {}
+        if case.golden.refused is not None:
+            return found
         if case.stage in ("template", "tokenize") and case.messages is not None:
             found["prompt_text"] = self.render(case.messages, case.tools, case.template_options)
         if case.stage == "tokenize" and case.messages is not None:

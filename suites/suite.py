@@ -40,6 +40,9 @@ class Golden(Frozen):
 
     prompt_text: str | None = None
     """The rendered prompt, exact characters."""
+    refused: str | None = Field(default=None, min_length=1)
+    """The template refuses the conversation with this message (``raise_exception``): there is no
+    prompt, and the engine must say so."""
     prompt_ids: tuple[int, ...] | None = None
     """The prompt's token ids, BOS and specials included."""
     script_ids: tuple[int, ...] | None = None
@@ -167,6 +170,8 @@ class Case(Frozen):
         if self.stage != "state":
             foreign.add("scenario")
         body = self.model_dump(mode="json", exclude={"id", "tags", *foreign})
+        if self.golden.refused is None:
+            del body["golden"]["refused"]  # as in the digests of references that were frozen before
         return tagged_digest("k1", json.dumps(body, ensure_ascii=False))
 
 

@@ -39,8 +39,13 @@ def suite_text(suite: Suite) -> str:
         if case.stage != stage:
             stage = case.stage
             lines += ["", f"# ---- {stage} ".ljust(100, "-")]
-        body = _mapping(case.model_dump(mode="json", exclude_defaults=True), 2)
+        asked = case.model_dump(mode="json", exclude_defaults=True)
+        golden = asked.pop("golden", None)
+        body = _mapping(asked, 2)
         lines += ["", "- " + body[0].lstrip(), *body[1:]]
+        if golden:
+            # In lines of their own: the golden program writes single fields again.
+            lines += ["  golden:", *_mapping(golden, 4)]
     return "\n".join(lines) + "\n"
 
 
@@ -71,11 +76,16 @@ def _entry(start: str, value: Any, indent: int) -> list[str]:
         return [start, *_mapping(value, indent)]
     if isinstance(value, list):
         if all(type(item) is int for item in value):
-            text = f"{start.lstrip()} {_flow(value)}"
-            margin = " " * (len(start) - len(start.lstrip()))
-            return textwrap.wrap(
-                text, _WIDTH, initial_indent=margin, subsequent_indent=" " * indent
+            # A long name has its line alone: it must not be cut.
+            alone = len(start) > _WIDTH // 2
+            margin = " " * indent
+            lines = textwrap.wrap(
+                _flow(value),
+                _WIDTH,
+                initial_indent=margin if alone else start + " ",
+                subsequent_indent=margin,
             )
+            return [start, *lines] if alone else lines
         return [start, *_sequence(value, indent)]
     pieces = [
         piece

@@ -10,6 +10,8 @@ from analysis.showing.stage_evidence import sentence, stage_evidence
 from analysis.showing.summary import count_reasons, declared_differences, scope_of
 from analysis.sql_functions.differences import parted
 
+#: Where results are searched if nothing else is said.
+DEFAULT_RESULTS = "results"
 #: Differences told per stage when no case is asked for.
 _PER_STAGE = 3
 _POSITIONS = 3
@@ -81,13 +83,16 @@ _KEPT = """
 """
 
 
-def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None) -> dict[str, Any]:
+def evidence_of(
+    catalog: Catalog, cell: dict[str, Any], case: str | None = None, results: str = DEFAULT_RESULTS
+) -> dict[str, Any]:
     """Return all there is to say about one (cell, node).
 
     Args:
         catalog: an open catalog with the run.
         cell: its row of ``qualification``.
         case: tell only of this case; the first few of each stage when None.
+        results: the results root, for the commands that are shown.
     """
     keys = [cell["run_id"], cell["cell_id"], cell["node_id"]]
     verdicts = catalog.rows(
@@ -96,13 +101,12 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
         "ORDER BY s.ordinal, v.case_group",
         keys,
     )
-    matrix = _matrix(catalog, cell["run_id"])
     differences, counts = [], dict[tuple[str, bool], int]()
     for row in catalog.rows(_DIFFERENCES, [cell["suite"], *keys]):
         shelf = (row["stage"], row["is_expected"])
         counts[shelf] = counts.get(shelf, 0) + 1
         if (row["case_id"] == case) if case else counts[shelf] <= _PER_STAGE:
-            differences.append(_told(row, cell, matrix))
+            differences.append(_told(row, cell, results))
     numbers = [n for n in catalog.rows(_NUMBERS, keys) if case in (None, n["case_id"])]
     worst = catalog.rows(_WORST, [*keys, case, case, _POSITIONS])
     kept = catalog.rows(_KEPT, keys)
@@ -118,7 +122,7 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
             "sentence": sentence(cell, stages, declared),
             "scope": scope_of(cell, count_reasons(declared)),
             "brief": case is None,
-            "command": command(matrix, cell["cell_id"]),
+            "command": command(matrix_of(catalog, cell["run_id"]), cell["cell_id"]),
             "stages": stages,
             "slices": [
                 {k: v[k] for k in ("stage", "case_group", "verdict", "n", "mismatches", "effect")}
@@ -142,26 +146,32 @@ def evidence_of(catalog: Catalog, cell: dict[str, Any], case: str | None = None)
     return found
 
 
-def command(matrix: str, cell_id: str, case: str | None = None) -> str:
-    """Return the command that runs one cell again, or one case of it."""
-    only = f"cell={cell_id}" + (f",case={case}" if case else "")
-    return f"fleetqual run {shlex.quote(matrix)} --only {shlex.quote(only)}"
+def command(matrix: str, cell_id: str) -> str:
+    """Return the command that runs one cell again."""
+    return f"fleetqual run {shlex.quote(matrix)} --only {shlex.quote(f'cell={cell_id}')}"
 
 
-def _matrix(catalog: Catalog, run_id: str) -> str:
+def reproduce_command(cell: dict[str, Any], case: str, results: str) -> str:
+    """Return the command that runs one case again, apart from all results, and compares it."""
+    words = ["fleetqual", "explain", cell["cell_id"], "--case", case, "--reproduce"]
+    words += ["--run", cell["run_id"]]
+    words += [] if results == DEFAULT_RESULTS else ["--results", results]
+    return shlex.join(words)
+
+
+def matrix_of(catalog: Catalog, run_id: str) -> str:
+    """Return the path of a run's matrix as the run stored it."""
     rows = catalog.rows("SELECT config FROM runs WHERE run_id = ?", [run_id])
     return str(json.loads(rows[0]["config"]).get("matrix_path", "MATRIX")) if rows else "MATRIX"
 
 
-def _told(row: dict[str, Any], cell: dict[str, Any], matrix: str) -> dict[str, Any]:
+def _told(row: dict[str, Any], cell: dict[str, Any], results: str) -> dict[str, Any]:
     """Return one difference with both sides cut to where they part."""
-    # Facts and tensors are probed in every run of the cell; they are no cases to choose.
-    has_case = row["stage"] not in ("config", "weights", "instrument")
     return {
         **row,
         "aspects": [a.as_dict() for a in parted(row["expected"], row["seen"])],
         "declaration": _declaration(row, cell),
-        "command": command(matrix, cell["cell_id"], row["case_id"] if has_case else None),
+        "command": reproduce_command(cell, row["case_id"], results),
     }
 
 

@@ -44,10 +44,10 @@ def explain(
     store = Store(results)
     chosen = choose_run(store, run_id)
     with open_judged(store, chosen) as catalog:
-        cells = _find(catalog, chosen, cell)
+        cells = find_cells(catalog, chosen, cell)
         if case is not None:
-            _require_case(catalog, chosen, case)
-        found = [evidence_of(catalog, row, case) for row in cells]
+            require_case(catalog, chosen, case)
+        found = [evidence_of(catalog, row, case, results) for row in cells]
     if as_json:
         print_json({"run_id": chosen, "cells": found})
     else:
@@ -56,7 +56,12 @@ def explain(
     return 0
 
 
-def _find(catalog: Catalog, run_id: str, wanted: str) -> list[dict[str, Any]]:
+def find_cells(catalog: Catalog, run_id: str, wanted: str) -> list[dict[str, Any]]:
+    """Return the rows of ``qualification`` of the one cell that is meant, one for each node.
+
+    Raises:
+        UserError: no cell, or more than one, is meant.
+    """
     rows = catalog.rows("SELECT * FROM qualification WHERE run_id = ?", [run_id])
     tests: tuple[Any, ...] = (
         lambda row: wanted in (row["cell_id"], row["series_id"], name_of(row)),
@@ -90,7 +95,8 @@ def _find(catalog: Catalog, run_id: str, wanted: str) -> list[dict[str, Any]]:
     )
 
 
-def _require_case(catalog: Catalog, run_id: str, case: str) -> None:
+def require_case(catalog: Catalog, run_id: str, case: str) -> None:
+    """Raise UserError if the run has no such case; it names the nearest ones."""
     known = catalog.rows(
         "SELECT DISTINCT case_id FROM cases WHERE run_id = ? UNION "
         "SELECT DISTINCT case_id FROM traces WHERE run_id = ? ORDER BY 1",

@@ -72,7 +72,7 @@ def write_report(results: str, run_id: str | None = None, out: str | Path | None
 
 def write_page(store: Store, catalog: Catalog, run_id: str, out: str | Path | None = None) -> Path:
     """Write the page of a run in an open, judged catalog; return its path."""
-    page = _render(catalog, run_id)
+    page = _render(catalog, run_id, store.root)
     beside = Path(store.path(f"runs/{run_id}/report.html"))
     default = beside if store.local else Path(f"report-{run_id}.html")
     path = Path(out) if out is not None else default
@@ -81,14 +81,14 @@ def write_page(store: Store, catalog: Catalog, run_id: str, out: str | Path | No
     return path
 
 
-def _render(catalog: Catalog, run_id: str) -> str:
+def _render(catalog: Catalog, run_id: str, results: str) -> str:
     summary = summarise(catalog, run_id)
     first = headline(catalog, summary)
     stages = catalog.rows("SELECT stage, does FROM sources.stages ORDER BY ordinal")
     runs = catalog.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
     cells = [
         {
-            **evidence_of(catalog, row),
+            **evidence_of(catalog, row, results=results),
             "name": name_of(row),
             "anchor": f"cell-{index}",
             "by_stage": {

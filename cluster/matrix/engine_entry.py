@@ -12,6 +12,7 @@ from cluster.matrix.entry_checks import (
     known_dialect,
     known_engine,
     misplaced_adapter_fault,
+    mistyped_option,
     refuse_duplicates,
     unknown_adapter_fault,
     unknown_option,
@@ -164,6 +165,8 @@ class EngineEntry(Frozen):
                 "give only one; the interpreter's version is recorded anyway",
             ).pydantic_error()
         mistake = unknown_option(self.engine, self.served, self.options)
+        if mistake is None:
+            mistake = mistyped_option(self.engine, self.options)
         if mistake is None and self.fault is not None:
             mistake = misplaced_adapter_fault(self.engine, self.served, self.dialect, self.fault)
         if mistake is not None:

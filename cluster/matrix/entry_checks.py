@@ -2,7 +2,8 @@
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from runner.engines.abilities import ABILITIES
@@ -69,6 +70,35 @@ def unknown_option(engine: str, serving: Serving, options: Iterable[str]) -> Mis
         if option not in names:
             return Mistake.unknown(("options", option), kind, option, names)
     return None
+
+
+#: Type of an option → its name in the words of YAML, and how to write one.
+_TYPE_NAMES: dict[type, tuple[str, str]] = {
+    bool: ("true or false", "write true or false, without quotes"),
+    int: ("a whole number", "write a number such as 1024, without quotes"),
+    float: ("a number", "write a number such as 10000.0, without quotes"),
+    str: ("a text", "write it in quotes"),
+}
+
+
+def mistyped_option(engine: str, options: Mapping[str, Any]) -> Mistake | None:
+    """Return the first option whose value has another type than the engine takes; else None."""
+    types = DECLARATIONS[engine].option_types
+    for name, value in options.items():
+        wanted = types.get(name)
+        if wanted is None or value is None or _is_a(value, wanted):
+            continue
+        kind, fix = _TYPE_NAMES[wanted]
+        what = f"the {engine} option {name} is {value!r}, but it takes {kind}"
+        return Mistake(("options", name), what[:300], fix=fix)
+    return None
+
+
+def _is_a(value: Any, wanted: type) -> bool:
+    """Whether a value has a type; a whole number is a number, true and false are none."""
+    if isinstance(value, bool) or wanted is bool:
+        return isinstance(value, bool) and wanted is bool
+    return isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
 
 
 def unknown_adapter_fault(fault: AdapterFault) -> Mistake | None:

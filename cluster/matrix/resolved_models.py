@@ -1,12 +1,14 @@
 """The matrix's models: folders and artifacts are found, digested, made where a GGUF is alone."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from cluster.matrix.located import absolute, check_exists, located
 from cluster.matrix.model_entry import ModelEntry, VariantEntry
 from cluster.matrix.schema import Matrix
-from runner.model.artifact import describe_variant, gguf_digest, model_digests
+from runner.model.artifact import describe_variant, model_digests, tokenizer_digest
 from runner.model.computation import computation_digest
 from runner.model.folder import default_cache, model_folder
 from runner.model.gguf_parts import gguf_parts
@@ -62,48 +64,68 @@ def _model(document: Document, key: KeyPath, entry: ModelEntry, base: Path) -> R
     path = absolute(base / (entry.gguf or entry.hf or ""))
     at = (*key, entry.format)
     folder = located(document, at, model_folder, path, default_cache())
-    weights, tokenizer = located(document, at, model_digests, folder.path)
+    own = None
+    if folder.gguf is not None:
+        own = located(document, at, _described, folder.gguf, "gguf")
     variants = tuple(
         _variant(document, (*key, "variants", v), variant, base)
         for v, variant in enumerate(entry.variants)
     )
-    if not variants and folder.gguf is not None:
-        variants = (_itself(document, at, folder.gguf),)
+    if own is not None and folder.gguf is not None and not variants:
+        # The file itself is served, under the name of its type.
+        variants = (_resolved(folder.gguf, "gguf", own, own.kind.lower(), None),)
+    weights = own.weights if own else located(document, at, model_digests, folder.path)[0]
     model = Model(
         name=entry.name,
         hf=folder.path,
         weights_digest=weights,
-        tokenizer_digest=tokenizer,
+        tokenizer_digest=located(document, at, tokenizer_digest, folder.path),
         computation_digest=located(document, at, computation_digest, folder.path),
         made_from=None if folder.path == path else path,
-        gguf_digest=None if folder.gguf is None else gguf_digest(folder.gguf),
+        gguf_digest=own.artifact if own else None,
     )
     return ResolvedModel(model, variants)
 
 
 def _variant(document: Document, key: KeyPath, entry: VariantEntry, base: Path) -> ResolvedVariant:
     path = absolute(base / (entry.gguf or entry.hf or ""))
-    digests = located(document, (*key, entry.format), describe_variant, path, entry.format)
-    return _resolved(path, entry.format, digests, entry.name, entry.margin)
+    at = (*key, entry.format)
+    if entry.format == "gguf":
+        # Engines open the first part of a split model and find the others.
+        path = located(document, at, gguf_parts, path)[0]
+    described = located(document, at, _described, path, entry.format)
+    return _resolved(path, entry.format, described, entry.name, entry.margin)
 
 
-def _itself(document: Document, key: KeyPath, gguf: Path) -> ResolvedVariant:
-    """Return the GGUF that was taken as the model as a variant, by the name of its type."""
-    digests = located(document, key, describe_variant, gguf, "gguf")
-    return _resolved(gguf, "gguf", digests, digests[1].lower(), None)
+class _Described(NamedTuple):
+    artifact: str
+    kind: str
+    weights: str
+
+
+def _described(path: Path, form: str) -> _Described:
+    """Describe an artifact; a file that is both the model and a variant is read once."""
+    if form == "hf":
+        return _Described(*describe_variant(path, form))
+    found = path.stat()
+    return _described_gguf(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _described_gguf(path: Path, _size: int, _changed: int) -> _Described:
+    return _Described(*describe_variant(path, "gguf"))
 
 
 def _resolved(
-    path: Path, form: str, digests: tuple[str, str, str], name: str, margin: float | None
+    path: Path, form: str, described: _Described, name: str, margin: float | None
 ) -> ResolvedVariant:
-    artifact, kind, weights = digests
     variant = Variant(
         name=name,
         format=form,
         path=path,
-        artifact_digest=artifact,
-        weights_type=kind,
-        weights_digest=weights,
+        artifact_digest=described.artifact,
+        weights_type=described.kind,
+        weights_digest=described.weights,
         margin=margin,
     )
     return ResolvedVariant(variant, _size(path))

@@ -87,6 +87,7 @@ def _case_row(resolved: ResolvedSuite, case: Case, run_id: str, weights: str | N
         tags=list(case.tags),
         input=json.dumps(asked, ensure_ascii=False),
         golden_prompt_text=golden.prompt_text,
+        golden_refusal=golden.refused,
         golden_prompt_ids=_listed(golden.prompt_ids),
         golden_script_ids=_listed(golden.script_ids),
         golden_text=golden.text,

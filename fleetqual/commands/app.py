@@ -108,7 +108,7 @@ Address = Annotated[
 Run = Annotated[str | None, typer.Argument(metavar="RUN", help="Run id. Default: the latest run.")]
 
 #: Groups of verbs, in the order in which ``--help`` shows them.
-_GROUPS = ("plan_and_run", "results", "selftest", "reference", "engine")
+_GROUPS = ("qualify", "plan_and_run", "results", "selftest", "reference", "engine")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -51,8 +51,12 @@ def plan(
         print_json([{k.rstrip("_"): v for k, v in row.items() if k != "run_id"} for row in rows])
         return
     _show_plan(made)
+    from cluster.planning.engine_notes import engine_notes
     from fleetqual.references import reference_notes
 
+    # On a cluster, each node has engines of its own.
+    for note in engine_notes(made) if address == "local" else ():
+        typer.echo(f"note: {note}")
     for note in reference_notes(made, results):
         typer.echo(note)
 

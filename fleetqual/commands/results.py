@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fleetqual.commands.app import Json, Results, Run, app
+from fleetqual.commands.app import Address, Json, Results, Run, app
+from suites.errors import UserError
 
 
 @app.command()
@@ -31,6 +32,14 @@ def check(
 def explain(
     cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell id, or the beginning of one.")],
     case: Annotated[str | None, typer.Option(metavar="ID", help="Show only this case.")] = None,
+    reproduce: Annotated[
+        bool,
+        typer.Option(
+            "--reproduce",
+            help="Run the case of --case again, apart from all results, and compare it.",
+        ),
+    ] = False,
+    address: Address = "local",
     run_id: Annotated[
         str | None, typer.Option("--run", metavar="RUN", help="Run id. Default: the latest run.")
     ] = None,
@@ -39,7 +48,15 @@ def explain(
 ) -> None:
     """Show the evidence for a cell.
 
-    It prints expected and observed output side by side, and the command that reproduces it."""
+    It prints expected and observed output side by side, and the command that reproduces it. With
+    --reproduce: exit code 1 if the case differs again, 0 if it agrees now."""
+    if reproduce:
+        from fleetqual.reproduce import reproduce as run_again
+
+        if case is None:
+            raise UserError("no case is named", where="--reproduce", fix="add --case ID")
+        code = run_again(results, cell, case, run_id=run_id, address=address, as_json=as_json)
+        raise typer.Exit(code)
     from analysis.showing.explain import explain as print_evidence
 
     raise typer.Exit(print_evidence(results, cell, run_id=run_id, case=case, as_json=as_json))

@@ -38,6 +38,7 @@ _PARENT_POLL_S = 1.0
 #: Environment variables that select devices and threads.
 _VISIBLE = (
     "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
     "CUDA_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",

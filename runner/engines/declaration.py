@@ -46,6 +46,8 @@ class Declaration:
     """What it shows in process."""
     option_names: tuple[str, ...]
     """Engine options accepted in a matrix."""
+    option_types: Mapping[str, type[int | float | str]] = field(default_factory=dict)
+    """Option → its type, ``bool`` among them; one that is left out takes any value."""
     adapter: str = ""
     """Module with ``make_adapter(Load) -> Adapter``, imported in the engine's environment only."""
     own_server: OwnServer | None = None

@@ -17,8 +17,9 @@ import numpy as np
 
 from runner.model.architectures.hf_config import config_facts, text_config
 from runner.model.architectures.table import gguf_name, of_gguf
+from runner.model.gguf_head import StoredTensor
 from runner.model.gguf_parts import gguf_parts
-from runner.model.gguf_reading import GgufReading, StoredTensor
+from runner.model.gguf_reading import GgufReading
 from runner.model.layout import Place, common, places, split_by_head
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
 from runner.model.weight_files import weight_files
@@ -43,6 +44,9 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError("file is missing", where=str(path), fix="give a complete model") from error
+    except UnicodeDecodeError as error:
+        what = f"not UTF-8 text: byte {error.start} is wrong"
+        raise UserError(what, where=str(path), fix="download the file again") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"not readable as JSON: {error}", where=str(path)) from error
     if not isinstance(found, dict):
@@ -180,12 +184,17 @@ def open_artifact(path: Path, form: str) -> HfFolder | GgufFile:
 
 def model_digests(hf: Path) -> tuple[str, str]:
     """Return the digests of a model folder's weights (``w1:``) and tokenizer (``t1:``)."""
+    named = tokenizer_digest(hf)
+    return _weights_digest(HfFolder(hf)), named
+
+
+def tokenizer_digest(hf: Path) -> str:
+    """Return the digest (``t1:``) of a model folder's tokenizer."""
     tokenizer = hf / "tokenizer.json"
     try:
-        named = tagged_digest("t1", read_json(tokenizer))
+        return tagged_digest("t1", read_json(tokenizer))
     except ValueError as error:
         raise UserError(f"not valid JSON: {error}", where=str(tokenizer)) from error
-    return _weights_digest(HfFolder(hf)), named
 
 
 def describe_variant(path: Path, form: str) -> tuple[str, str, str]:

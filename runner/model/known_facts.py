@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from runner.model.architectures.gguf_metadata import gguf_facts, uncompared_metadata
+from runner.engines.shared.tokenizer_tables import flags_digest, tokens_digest
+from runner.model.architectures.gguf_metadata import gguf_facts, uncompared_metadata, with_options
 from runner.model.architectures.hf_config import ARCHITECTURE_FACTS
 from runner.model.architectures.table import of_gguf
 from runner.model.artifact import GgufFile, read_json
 from runner.model.facts import model_facts, model_tables
 from runner.model.gguf_tokenizer import GgufTables, compared_tables
-from runner.order import WorkOrder
 
 #: Facts of which an architecture or a tokenizer may have nothing.
 _MAY_BE_ABSENT = frozenset({*ARCHITECTURE_FACTS, "merges_digest", "scores_digest"})
@@ -59,30 +60,39 @@ class KnownFacts:
         }
 
 
-def known_facts(order: WorkOrder) -> KnownFacts:
-    """Read the facts of an order's model, and of its artifact if that is a file of its own.
+def known_facts(
+    hf: Path, pass_: str, options: dict[str, Any], served: Path | None = None
+) -> KnownFacts:
+    """Read the facts of a model and of the GGUF file that is served, if there is one.
+
+    Args:
+        hf: folder of the model.
+        pass_: ``structure``, ``deployed`` or ``timed``.
+        options: those of the engine.
+        served: the GGUF file or the folder; None where nobody knows what a server reads.
 
     Raises:
         UserError: a file cannot be read.
     """
-    model = model_facts(order.model.hf, order.pass_, order.engine.options)
-    tables = model_tables(order.model.hf)
-    keys = {"not_compared": list[str]()}
-    if order.variant.format != "gguf" or order.engine.serving == "external":
-        return KnownFacts(model, keys, {}, tables.tokens)
-    gguf = GgufFile(order.variant.path)
+    model, tables = model_facts(hf, pass_, options), model_tables(hf)
+    stated: dict[str, Any] = {"not_compared": []}
+    if served is None or served.is_dir():
+        if served is not None and (served / "tokenizer.json").exists():
+            own = model_tables(served)
+            stated |= {"tokens_digest": tokens_digest(own), "token_flags_digest": flags_digest(own)}
+        return KnownFacts(model, stated, {}, tables.tokens)
+    gguf = GgufFile(served)
     if any(known.cut_embeddings for known in of_gguf(gguf.architecture)):
         # The converter drops the rows of the embedding that no token has.
         model["vocab_size"] = min(model["vocab_size"] or 0, len(tables.tokens)) or None
-    facts = gguf_facts(gguf.field, gguf.factors(), model)
+    facts = gguf_facts(with_options(gguf.field, options), gguf.factors(), model)
     facts["not_compared"] = uncompared_metadata(gguf.keys())
     if not gguf.has_head() or not model.get("tied_head"):
         facts["tied_head"] = not gguf.has_head()
     texts = _tables(gguf)
     differences = {}
     if texts is not None:
-        special = _special(order)
-        for name, compared in compared_tables(texts, tables, special).items():
+        for name, compared in compared_tables(texts, tables, _special(hf)).items():
             facts[name] = compared.seen
             if compared.difference:
                 differences[name] = compared.difference
@@ -102,9 +112,9 @@ def _tables(gguf: GgufFile) -> GgufTables | None:
     )
 
 
-def _special(order: WorkOrder) -> dict[int, bool]:
+def _special(hf: Path) -> dict[int, bool]:
     """Return which added tokens tokenizer_config.json calls special."""
-    path = order.model.hf / "tokenizer_config.json"
+    path = hf / "tokenizer_config.json"
     listed = read_json(path).get("added_tokens_decoder") if path.exists() else None
     found = {}
     for index, token in listed.items() if isinstance(listed, dict) else ():

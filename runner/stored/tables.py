@@ -65,6 +65,8 @@ class CaseRow(Row):
     input: Json
     """Everything that is asked."""
     golden_prompt_text: str | None = None
+    golden_refusal: str | None = None
+    """What the template says when it refuses the conversation; then there is no prompt."""
     golden_prompt_ids: list[Int32] | None = None
     golden_script_ids: list[Int32] | None = None
     golden_text: str | None = None

@@ -15,7 +15,6 @@ from suites.derive.source import Source
 from suites.suite import Case, Golden, JsonObject
 
 _QUESTION = "What is the weather in Oslo?"
-NO_CALLS = "the call format is not known: the template prints no tool calls"
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,16 @@ def parse_cases(source: Source, markers: Markers) -> Iterator[Case]:
         asked.append(_Answer("reasoning-then-call", "calls", "", "I need the weather.", (_OSLO,)))
     for answer in (*_CONTENT, *asked):
         yield from _case(source, markers, answer)
+
+
+def why_unknown(source: Source) -> str:
+    """Return why no answer's form is known: how calls and reasoning are written."""
+    if source.argument_form is None:
+        return "the call format is not known: the template prints no tool calls"
+    return (
+        "the call format is not known: the template prints calls in the history in another form "
+        "than the model writes them"
+    )
 
 
 def _case(source: Source, markers: Markers, answer: _Answer) -> Iterator[Case]:

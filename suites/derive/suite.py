@@ -6,7 +6,7 @@ from pathlib import Path
 from suites.derive.detokenize_cases import detokenize_cases
 from suites.derive.markers import find_markers
 from suites.derive.number_cases import chain_cases, logits_cases, sampling_cases, state_cases
-from suites.derive.parse_cases import NO_CALLS, parse_cases
+from suites.derive.parse_cases import parse_cases, why_unknown
 from suites.derive.prompts import prompt_cases
 from suites.derive.self_checks import self_checks
 from suites.derive.source import Source
@@ -100,5 +100,5 @@ def _unasked(source: Source, cases: Iterable[Case]) -> dict[Stage, str]:
         elif stage in ("stop", "detokenize"):
             found[stage] = _NO_END
         elif stage == "parse":
-            found[stage] = NO_CALLS
+            found[stage] = why_unknown(source)
     return found

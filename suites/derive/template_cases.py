@@ -17,40 +17,69 @@ from suites.derive.conversations import (
 )
 from suites.derive.source import Source
 from suites.derive.switches import switches
+from suites.rendering import Refused, Rendered
 from suites.suite import Case, Golden, JsonObject
+
+#: Refusals in a suite, and characters of the message by which an engine's own is known.
+_MOST_REFUSALS, _LONGEST_MESSAGE = 6, 120
 
 
 def shapes(source: Source) -> Iterator[Shape]:
-    """Yield the conversations that this model's template takes, each with another prompt.
-
-    What it refuses, or prints as if a part of it were not there, is noted and left out: engines
-    have nothing to agree on then.
-    """
-    seen: set[str] = set()
-    for shape in _asked(source):
-        prompt = source.prompt(shape.messages, shape.tools, shape.options)
-        if prompt is None:
-            found = source.files.rendering(shape.messages, shape.tools, shape.options)
-            source.note(f"the template refuses {shape.name}: {getattr(found, 'reason', '')}"[:300])
-        elif (key := repr((prompt, shape.messages, shape.tools))) not in seen:
-            seen.add(key)
+    """Yield the conversations that this model's template takes."""
+    for shape, found in _rendered(source):
+        if isinstance(found, Rendered):
             yield shape
 
 
 def template_cases(source: Source) -> Iterator[Case]:
-    """Yield a case for each shape."""
+    """Yield a case for each conversation, and one for each message with which one is refused."""
+    refusals: dict[str, list[str]] = {}
+    for shape, found in _rendered(source):
+        if isinstance(found, Rendered):
+            yield _case(shape, shape.name, Golden(prompt_text=found.text))
+            continue
+        message = (found.reason.splitlines() or [""])[0].strip()[:_LONGEST_MESSAGE]
+        named = refusals.setdefault(message, [])
+        named.append(shape.name)
+        if found.raised and message and len(named) == 1 and len(refusals) <= _MOST_REFUSALS:
+            shape = replace(shape, tags=("refused",))
+            yield _case(shape, f"refused-{shape.name}", Golden(refused=message))
+    for message, names in refusals.items():
+        source.note(f"the template refuses {', '.join(names)}: {message}")
+
+
+def _case(shape: Shape, name: str, golden: Golden) -> Case:
+    return Case(
+        id=f"template/{name}",
+        stage="template",
+        tags=shape.tags,
+        messages=shape.messages,
+        tools=shape.tools or None,
+        template_options=shape.options,
+        golden=golden,
+    )
+
+
+def _rendered(source: Source) -> Iterator[tuple[Shape, Rendered | Refused]]:
+    """Yield each conversation with its prompt or refusal, each prompt once.
+
+    What a template refuses with a system message is asked again without it.
+    """
     if not source.has_template:
         return
-    for shape in shapes(source):
-        yield Case(
-            id=f"template/{shape.name}",
-            stage="template",
-            tags=shape.tags,
-            messages=shape.messages,
-            tools=shape.tools or None,
-            template_options=shape.options,
-            golden=Golden(prompt_text=source.prompt(shape.messages, shape.tools, shape.options)),
-        )
+    seen: set[str] = set()
+    for shape in _asked(source):
+        found = source.files.rendering(shape.messages, shape.tools, shape.options)
+        if isinstance(found, Refused):
+            yield shape, found
+            if shape.messages[0]["role"] != "system":
+                continue
+            shape = replace(shape, messages=shape.messages[1:])
+            found = source.files.rendering(shape.messages, shape.tools, shape.options)
+        key = repr((found, shape.messages, shape.tools))
+        if isinstance(found, Rendered) and key not in seen:
+            seen.add(key)
+            yield shape, found
 
 
 def _asked(source: Source) -> Iterator[Shape]:

@@ -4,8 +4,9 @@ A chat template is a program written by a stranger. This file runs as a process 
 secrets in its environment and with limits of memory, processor time and output. It imports jinja2
 and the standard library only.
 
-A request is ``{"source": …, "variables": {…}}``. An answer is ``{"text": …}``, ``{"refused": …}``
-where the template itself ends with an error, or ``{"exceeded": …}`` where it reached a limit.
+A request is ``{"source": …, "variables": {…}}``. An answer is ``{"text": …}``; ``{"refused": …}``
+where the template itself ends with an error, ``raised`` if it did so with ``raise_exception``; or
+``{"exceeded": …}`` where it reached a limit.
 ``{"source": …}`` alone asks for ``{"names": […]}``, the variables that the template reads.
 """
 
@@ -37,6 +38,10 @@ class _Exceeded(BaseException):
     """A limit was reached. Templates catch no exception, and jinja2 only those of ``Exception``."""
 
 
+class _Raised(jinja2.exceptions.TemplateError):
+    """The template called ``raise_exception``."""
+
+
 class _Generation(jinja2.ext.Extension):
     """``{% generation %}`` marks what the model itself wrote; it changes nothing in the prompt."""
 
@@ -54,7 +59,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 def _raise_exception(message: str) -> None:
-    raise jinja2.exceptions.TemplateError(message)
+    raise _Raised(message)
 
 
 def _tojson(
@@ -118,7 +123,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"exceeded": str(error) or "needed too much memory"}
     except Exception as error:  # templates fail in every way that Python code fails
         kind = "" if isinstance(error, jinja2.exceptions.TemplateError) else type(error).__name__
-        return {"refused": ": ".join(filter(None, (kind, str(error))))}
+        raised = isinstance(error, _Raised)
+        return {"refused": ": ".join(filter(None, (kind, str(error)))), "raised": raised}
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 

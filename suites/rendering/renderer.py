@@ -33,6 +33,8 @@ class Refused:
 
     reason: str
     """The message, after the name of Python's exception if it is none of a template."""
+    raised: bool = False
+    """Whether it is the template's own message to the user (``raise_exception``)."""
 
 
 class Renderer:
@@ -61,7 +63,7 @@ class Renderer:
         """
         answer = self._asked({"source": source, "variables": variables})
         if "refused" in answer:
-            return Refused(str(answer["refused"]))
+            return Refused(str(answer["refused"]), bool(answer["raised"]))
         return Rendered(str(answer["text"]))
 
     def variables(self, source: str) -> frozenset[str]:

@@ -85,6 +85,9 @@ def read_object(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        what = f"not UTF-8 text: byte {error.start} is wrong"
+        raise UserError(what, where=str(path), fix="download the file again") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"not readable as JSON: {error}", where=str(path)) from error
     if not isinstance(found, dict):

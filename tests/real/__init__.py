@@ -10,7 +10,20 @@ def real_package(name: str) -> Path:
     Raises:
         FileNotFoundError: it is not installed.
     """
+    return _found(name)
+
+
+def real_source(name: str) -> Path:
+    """Return a downloaded source archive.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    return _found(name)
+
+
+def _found(name: str) -> Path:
     found = Path(sys.prefix, "real", name)
-    if not found.is_dir():
+    if not found.exists():
         raise FileNotFoundError(f"{name} is not installed: run `make test-real`")
     return found

@@ -317,3 +317,6 @@ def test_a_gguf_taken_as_the_model_has_no_weights_to_be_compared_with(
     (weights,) = (row for row in traces if row["stage"] == "weights")
     assert (weights["case_id"], weights["observed"]) == ("*", "absent")
     assert weights["error"] == "the GGUF was taken as the model: conversion was not checked"
+    rows = Store(str(tmp_path)).read("20260101-000000-test", "environment")
+    taken = [row["version"] for row in rows if row["name"] == "model_taken_from_gguf"]
+    assert taken == [order.variant.artifact_digest[:16]]

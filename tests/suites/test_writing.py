@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from suites.derive import derive_suite
+from suites.golden import main
 from suites.loading import SHIPPED, load_suite
 from suites.suite import Case, Golden, SamplingParameters, Scenario, Script, Suite
 from suites.writing import suite_text, write_suite
@@ -101,3 +102,18 @@ def test_a_derived_suite_comes_back_and_is_easy_to_read(tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) < 220
     assert "# ---- tokenize ----" in text
     assert '  messages:\n    - {role: user, content: "What is the capital of France?"}\n' in text
+
+
+def test_the_golden_program_completes_a_written_suite_after_a_change(tmp_path: Path) -> None:
+    model = SHIPPED / "models" / "tiny-chat"
+    suite = derive_suite(model, name="derived")
+    path = tmp_path / "mine.yaml"
+    write_suite(suite, path)
+    assert main([str(path), "--model", str(model)]) == 0
+    assert load_suite("./mine.yaml", tmp_path) == suite
+    changed = path.read_text().replace("What is the capital of France?", "What is the time?", 1)
+    path.write_text(changed)
+    assert main([str(path), "--model", str(model), "--check"]) == 1
+    assert main([str(path), "--model", str(model)]) == 0
+    (first, *_) = load_suite("./mine.yaml", tmp_path).cases
+    assert str(first.golden.prompt_text).count("What is the time?") == 1

@@ -55,12 +55,8 @@ SELECT
         WHEN s.error IS NOT NULL THEN s.error
         WHEN s.seen IS NULL THEN 'the engine does not state it'
         WHEN s.fact = 'not_compared'
-            THEN format(
-                '{} keys of this architecture are not compared: {}',
-                json_array_length(s.expected) + json_array_length(s.seen),
-                array_to_string(
-                    list_concat(TRY_CAST(s.expected AS VARCHAR[]), TRY_CAST(s.seen AS VARCHAR[])), ', '
-                )
+            THEN wording.not_understood(
+                list_concat(TRY_CAST(s.expected AS VARCHAR[]), TRY_CAST(s.seen AS VARCHAR[]))
             )
         WHEN s.difference IS NOT NULL THEN format('{}: {}', s.fact, s.difference)
         ELSE format(

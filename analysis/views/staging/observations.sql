@@ -23,8 +23,16 @@ joined AS (
         t.observed AS seen_how, t.repeat, t.payload_digest, t.error AS trace_error,
         s.observed AS stage_observed, s.error AS stage_error, u.reference_id AS frozen_id,
         t.case_digest IS DISTINCT FROM n.case_digest AS other_case,
+        -- An engine refuses a conversation with the template's own words; any other error is an error.
+        coalesce(
+            n.stage = 'template' AND n.golden_applies AND n.golden_prompt_text IS NULL
+            AND contains(t.error, n.golden_refusal), false
+        ) AS refused,
         CASE n.stage
-            WHEN 'template' THEN CASE WHEN n.golden_applies THEN n.golden_prompt_text END
+            WHEN 'template'
+                THEN CASE
+                    WHEN n.golden_applies THEN coalesce(n.golden_prompt_text, 'refused: ' || n.golden_refusal)
+                END
             WHEN 'tokenize' THEN CASE WHEN n.golden_applies THEN to_json(n.golden_prompt_ids)::VARCHAR END
             WHEN 'detokenize' THEN CASE WHEN n.golden_applies THEN n.golden_text END
             WHEN 'stop' THEN
@@ -139,7 +147,7 @@ texts AS (
                 END
         END) AS expected,
         CASE j.stage
-            WHEN 'template' THEN t.prompt_text
+            WHEN 'template' THEN CASE WHEN j.refused THEN j.golden ELSE t.prompt_text END
             WHEN 'tokenize' THEN to_json(t.prompt_ids)::VARCHAR
             WHEN 'detokenize' THEN t.text
             -- Only what the truth speaks of is compared: an aspect it leaves open is null on both sides.
@@ -219,7 +227,7 @@ SELECT
         WHEN trace_row IS NULL AND stage_observed IS NOT NULL THEN 'not_observed'
         WHEN trace_row IS NULL THEN 'missing'
         WHEN seen_how NOT IN ('path', 'endpoint', 'reenacted') THEN 'not_observed'
-        WHEN trace_error IS NOT NULL OR other_case THEN 'error'
+        WHEN other_case OR trace_error IS NOT NULL AND NOT refused THEN 'error'
         WHEN stage = 'logits' THEN
             CASE
                 WHEN truth_row IS NULL THEN 'no_truth'
@@ -234,7 +242,7 @@ SELECT
     CASE
         WHEN trace_row IS NULL AND stage_observed IS NOT NULL THEN stage_observed || coalesce(': ' || stage_error, '')
         WHEN trace_row IS NULL THEN 'the attempt recorded nothing of it'
-        WHEN trace_error IS NOT NULL THEN trace_error
+        WHEN trace_error IS NOT NULL AND NOT refused THEN trace_error
         WHEN other_case THEN 'the trace belongs to another version of this case'
         WHEN numeric_defect IS NOT NULL THEN numeric_defect
         WHEN stage <> 'logits' AND seen IS NULL THEN 'the probe returned nothing'

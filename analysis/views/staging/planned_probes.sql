@@ -41,7 +41,7 @@ asked AS (
 SELECT
     p.run_id, p.cell_id, p.node_id, c.case_id, c.case_digest, c.tags, c.stage, b.probe, b.repeats,
     p.function_digest, p.tokenizer_digest,
-    c.golden_prompt_text, c.golden_prompt_ids, c.golden_text, c.golden_message,
+    c.golden_prompt_text, c.golden_refusal, c.golden_prompt_ids, c.golden_text, c.golden_message,
     c.golden_finish_reason,
     coalesce(list_contains(string_split(c.golden_weights_digest, ' '), p.model_weights_digest), false)
         AS golden_applies

@@ -99,7 +99,9 @@ counted AS (
         min(ordinal) FILTER (WHERE is_culprit AND stage <> 'instrument') AS earliest_at,
         string_agg(format('{} ({} of {})', stage, mismatches, n), ', ' ORDER BY ordinal)
             FILTER (WHERE verdict = 'expected') AS declared,
-        max(explanation) FILTER (WHERE stage = 'chain') AS chain_says
+        max(explanation) FILTER (WHERE stage = 'chain') AS chain_says,
+        -- Where the artifact itself was taken as the model, the runner says so.
+        max(reason) FILTER (WHERE stage = 'weights' AND starts_with(reason, 'absent: ')) AS unchecked
     FROM whole
     GROUP BY run_id, cell_id, node_id
 ),

@@ -22,7 +22,7 @@ SELECT
                 ELSE wording.stage_differs(q.culprit, h.hints, coalesce(w.explanation, w.reason))
             END
         WHEN 'not_observed' THEN wording.timed_only()
-        WHEN 'qualified' THEN wording.agrees(q.declared)
+        WHEN 'qualified' THEN wording.agrees(q.declared, q.unchecked)
         ELSE wording.undecided(q.open, q.disagreement)
     END
     || coalesce(' (' || c.told || ')', '')

@@ -29,6 +29,11 @@ CREATE MACRO wording.first_answer(first_case, detail, failed, first_gap) AS
     format('{}: {}', first_case, coalesce(detail, 'the answer differs'))
     || CASE WHEN failed > 0 THEN format(' ({} failed; first: {})', failed, first_gap) ELSE '' END;
 
+-- Keys of a configuration that nothing here understands.
+CREATE MACRO wording.not_understood(keys) AS
+    CASE len(keys) WHEN 1 THEN '1 key of this architecture is' ELSE len(keys) || ' keys of this architecture are' END
+    || ' not compared: ' || array_to_string(keys, ', ');
+
 -- Tokens by id: {"0": "<|endoftext|>"} is `0 <|endoftext|>`.
 CREATE MACRO wording.tokens(ids) AS array_to_string(
     list_transform(
@@ -61,8 +66,9 @@ CREATE MACRO wording.stage_differs(culprit, hints, says) AS
 
 CREATE MACRO wording.timed_only() AS 'timed only: the other passes judge whether its answers are right';
 
-CREATE MACRO wording.agrees(declared) AS
-    'every required stage agrees' || coalesce(', except for declared differences: ' || declared, '');
+CREATE MACRO wording.agrees(declared, unchecked) AS
+    'every required stage agrees' || coalesce(', except for declared differences: ' || declared, '')
+    || coalesce('; ' || replace(unchecked, 'absent: ', ''), '');
 
 CREATE MACRO wording.undecided(open, disagreement) AS
     'could not judge ' || coalesce(open, 'the cell: ' || disagreement, 'anything: no stage is required');

@@ -37,6 +37,15 @@ _SHARED_OPTIONS = (
     "chat_format",
     "seed",
 )
+_OPTION_TYPES: dict[str, type[int | float | str]] = {
+    **dict.fromkeys(("n_ctx", "n_batch", "n_ubatch", "n_threads", "n_threads_batch"), int),
+    **dict.fromkeys(("n_gpu_layers", "type_k", "type_v", "seed", "cache_size"), int),
+    **dict.fromkeys(("draft_model_num_pred_tokens", "last_n_tokens_size"), int),
+    **dict.fromkeys(("rope_freq_base", "rope_freq_scale"), float),
+    **dict.fromkeys(("flash_attn", "use_mmap", "offload_kqv", "swa_full"), bool),
+    **dict.fromkeys(("cache", "interrupt_requests"), bool),
+    **dict.fromkeys(("chat_format", "draft_model"), str),
+}
 DECLARATION = Declaration(
     engine="llama_cpp",
     module="llama_cpp",
@@ -51,6 +60,7 @@ DECLARATION = Declaration(
         scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
     ),
     option_names=(*_SHARED_OPTIONS, "swa_full"),
+    option_types=_OPTION_TYPES,
     adapter="runner.engines.llama_cpp.adapter",
     own_server=OwnServer(
         dialect=LlamaCppPython,

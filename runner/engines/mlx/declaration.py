@@ -24,6 +24,14 @@ _CALLS = {
     "detokenize": "generate and stream_generate, forced by a logits processor",
     "chain": "apply_chat_template, generate, stream_generate",
 }
+_OPTION_TYPES: dict[str, type[int | float | str]] = {
+    **dict.fromkeys(LOOP_OPTIONS, int),
+    **dict.fromkeys(("decode_concurrency", "prompt_concurrency", "max_tokens", "top_k"), int),
+    **dict.fromkeys(("prompt_cache_size", "prompt_cache_bytes"), int),
+    **dict.fromkeys(("temp", "top_p", "min_p"), float),
+    **dict.fromkeys(("dtype", "chat_template"), str),
+    "use_default_chat_template": bool,
+}
 DECLARATION = Declaration(
     engine="mlx",
     module="mlx_lm",
@@ -38,6 +46,7 @@ DECLARATION = Declaration(
         scenarios=("batched", "chunked", "prefix", "reused", "concurrent"),
     ),
     option_names=("dtype", *LOOP_OPTIONS),
+    option_types=_OPTION_TYPES,
     adapter="runner.engines.mlx.adapter",
     own_server=OwnServer(
         dialect=MlxServer,

@@ -13,4 +13,5 @@ DECLARATION = Declaration(
     structure_types=(),
     shown=Plain.shown,
     option_names=("model", "request_timeout_s"),
+    option_types={"model": str, "request_timeout_s": float},
 )

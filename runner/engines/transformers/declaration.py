@@ -41,6 +41,11 @@ DECLARATION = Declaration(
         "mkldnn",
         "activations",
     ),
+    option_types={
+        **dict.fromkeys(("dtype", "attn_implementation", "activations"), str),
+        **dict.fromkeys(("threads", "padding", "prefill_chunk"), int),
+        **dict.fromkeys(("flush_denormal", "mkldnn"), bool),
+    },
     adapter="runner.engines.transformers.adapter",
     structure_options={"dtype": "f32"},
     thread_options=("threads",),

@@ -66,6 +66,8 @@ _GPTNEOX_OUTER = {
     "output_norm": "gpt_neox.final_layer_norm",
     "output": "embed_out",
 }
+_ATTENTION_BIAS = {"attention_bias": "blk.0.attn_q.bias"}
+_BIASES = _ATTENTION_BIAS | {"mlp_bias": "blk.0.ffn_up.bias"}
 _EXPERTS = {
     "expert_count": "num_experts",
     "expert_used_count": "num_experts_per_tok",
@@ -90,6 +92,8 @@ class Architecture:
     """Key of the metadata, below the architecture's name → key of config.json."""
     constants: Mapping[str, Any] = field(default_factory=dict)
     """Keys of config.json that no metadata state and that are equal in every such model."""
+    biases: Mapping[str, str] = field(default_factory=lambda: _ATTENTION_BIAS)
+    """Key of config.json → the tensor that exists if it is true."""
 
     def hugging_face_name(self, name: str) -> str | None:
         """Return the name of a GGUF's tensor; ``{}`` in it is the number of an expert."""
@@ -105,18 +109,22 @@ class Architecture:
 
 #: GGUF's name → architecture. A llama with experts is a Mixtral.
 ARCHITECTURES = {
-    "llama": Architecture("llama", "LlamaForCausalLM", constants={"hidden_act": "silu"}),
+    "llama": Architecture(
+        "llama", "LlamaForCausalLM", constants={"hidden_act": "silu"}, biases=_BIASES
+    ),
     "mixtral": Architecture(
         "mixtral",
         "MixtralForCausalLM",
         _MIXTRAL,
         keys={"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
         constants={"hidden_act": "silu", "sliding_window": None, "output_router_logits": False},
+        biases={},
     ),
     "qwen2": Architecture(
         "qwen2",
         "Qwen2ForCausalLM",
         constants={"hidden_act": "silu", "use_sliding_window": False, "sliding_window": None},
+        biases={},
     ),
     "qwen2moe": Architecture(
         "qwen2_moe",
@@ -131,6 +139,7 @@ ARCHITECTURES = {
             "mlp_only_layers": [],
             "qkv_bias": True,
         },
+        biases={},
     ),
     "qwen3": Architecture(
         "qwen3",
@@ -150,7 +159,6 @@ ARCHITECTURES = {
             "mlp_only_layers": [],
         },
     ),
-    "gemma": Architecture("gemma", "GemmaForCausalLM", constants=_GELU),
     "gemma2": Architecture(
         "gemma2",
         "Gemma2ForCausalLM",
@@ -193,6 +201,7 @@ ARCHITECTURES = {
         "gpt_neox.layers",
         keys={"attention.layer_norm_epsilon": "layer_norm_eps"},
         constants={"hidden_act": "gelu", "attention_bias": True},
+        biases={},
     ),
 }
 

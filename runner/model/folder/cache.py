@@ -8,6 +8,8 @@ from pathlib import Path
 
 from suites.errors import UserError
 
+#: Takes one line for the user.
+Say = Callable[[str], None]
 #: Free space that stays beside a made folder.
 _SPARE = 256 << 20
 
@@ -21,7 +23,13 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "fleetqual" / "models"
 
 
-def made_once(cache: Path, name: str, size: int, make: Callable[[Path], None]) -> Path:
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def made_once(
+    cache: Path, name: str, size: int, make: Callable[[Path], None], say: Say = silent
+) -> Path:
     """Return the folder ``name`` of the cache; ``make`` fills it if it is not there.
 
     It is filled under a temporary name and then renamed, so another process never sees half of it.
@@ -31,6 +39,7 @@ def made_once(cache: Path, name: str, size: int, make: Callable[[Path], None]) -
         name: says what is in it: the digest of what it is made from.
         size: bytes that it will take, about.
         make: writes into an empty folder.
+        say: is told that something is made, before it is.
 
     Raises:
         UserError: the cache cannot be written, or has too little space.
@@ -45,6 +54,8 @@ def made_once(cache: Path, name: str, size: int, make: Callable[[Path], None]) -
         if free < size + _SPARE:
             what = f"the model takes {_gigabytes(size)} here, {_gigabytes(free)} are free"
             raise UserError(what, where=str(cache), fix=fix)
+        large = f" ({_gigabytes(size)})" if size else ""
+        say(f"making a model folder, once: {done}{large}")
         with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as unfinished:
             body = Path(unfinished) / "made"
             body.mkdir()

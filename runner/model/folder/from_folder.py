@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.model.artifact import read_json
-from runner.model.folder.cache import made_once
+from runner.model.folder.cache import Say, made_once
 from runner.model.folder.vocabulary.made import tokenizer_json
 from runner.model.folder.vocabulary.of_folder import folder_tables
 from runner.model.tensors import read_safetensors
@@ -28,7 +28,7 @@ _DEFAULT = "default"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def completed_folder(folder: Path, cache: Path) -> tuple[Path, tuple[str, ...]]:
+def completed_folder(folder: Path, cache: Path, say: Say) -> tuple[Path, tuple[str, ...]]:
     """Return a complete folder of the model, and notes on what was made.
 
     Raises:
@@ -62,7 +62,7 @@ def completed_folder(folder: Path, cache: Path) -> tuple[Path, tuple[str, ...]]:
             (own / name).parent.mkdir(exist_ok=True)
             (own / name).write_text(text, encoding="utf-8")
 
-    whole = made_once(cache, f"hf-{_identity(folder)}-{_RULES}", 0, fill)
+    whole = made_once(cache, f"hf-{_identity(folder)}-{_RULES}", 0, fill, say)
     notes = []
     if lacks_tokenizer:
         notes.append("it has no tokenizer.json: one was made from its other tokenizer files")

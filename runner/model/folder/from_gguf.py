@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from runner.model.artifact import GgufFile, gguf_digest
-from runner.model.folder.cache import made_once
+from runner.model.folder.cache import Say, made_once
 from runner.model.folder.gguf_config import GgufConfig, token_ids
 from runner.model.folder.vocabulary.made import tokenizer_json
 from runner.model.folder.vocabulary.tables import Tables, gguf_tables
 from runner.model.folder.weights_writing import plain_size, write_weights
 from runner.model.gguf_parts import model_stem
-from suites.errors import UserError
 
 #: Changes when another folder is made from the same file, so that an old one is not taken for it.
-_RULES = "r1"
+_RULES = "r2"
 #: The name of a template becomes the name of a file.
 _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GENERATION = {
@@ -30,7 +29,7 @@ _GENERATION = {
 }
 
 
-def folder_of_gguf(path: Path, cache: Path) -> tuple[Path, tuple[str, ...]]:
+def folder_of_gguf(path: Path, cache: Path, say: Say) -> tuple[Path, tuple[str, ...]]:
     """Return the model folder made from a GGUF, and notes on it; it is made once.
 
     Raises:
@@ -47,7 +46,9 @@ def folder_of_gguf(path: Path, cache: Path) -> tuple[Path, tuple[str, ...]]:
         write_weights(artifact, stated.architecture, own)
 
     name = f"gguf-{gguf_digest(path)[:16]}-{_RULES}"
-    made = made_once(cache, name, plain_size(artifact), make)
+    # Read also where the folder is there: the notes say what was not read.
+    stated.config()
+    made = made_once(cache, name, plain_size(artifact), make, say)
     # The same file under two names is the same model: its folder keeps the first one.
     return next(entry for entry in made.iterdir() if entry.is_dir()), _notes(stated)
 
@@ -56,8 +57,8 @@ def _notes(stated: GgufConfig) -> tuple[str, ...]:
     notes = ["the GGUF was taken as the model: conversion was not checked"]
     if stated.unread:
         count = len(stated.unread)
-        keys = f"{count} keys" if count > 1 else "1 key"
-        notes.append(f"{keys} of the GGUF were not read: {', '.join(stated.unread)}")
+        keys = f"{count} keys of the GGUF were" if count > 1 else "1 key of the GGUF was"
+        notes.append(f"{keys} not read: {', '.join(stated.unread)}")
     return tuple(notes)
 
 
@@ -65,11 +66,7 @@ def _write_texts(artifact: GgufFile, stated: GgufConfig, folder: Path) -> None:
     reading = artifact.reading
     tables = gguf_tables(reading)
     ids = token_ids(reading, len(tables.tokens))
-    embedding = reading.tensors.get("token_embd.weight")
-    if embedding is None:
-        what = "it has no tensor token_embd.weight: it holds no language model"
-        raise UserError(what, where=str(artifact.path), fix="give a GGUF with weights")
-    config = stated.config(embedding.shape[0], ids)
+    config = stated.config() | ids
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", _generation(artifact, ids))
     (folder / "tokenizer.json").write_text(tokenizer_json(tables), encoding="utf-8")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from runner.model.folder.cache import Say, silent
 from runner.model.folder.from_folder import completed_folder
 from runner.model.folder.from_gguf import folder_of_gguf
 from runner.model.gguf_parts import gguf_parts
@@ -28,28 +29,29 @@ class ModelFolder:
     """The GGUF that was taken as the model: its first part."""
 
 
-def model_folder(path: Path, cache: Path) -> ModelFolder:
+def model_folder(path: Path, cache: Path, say: Say = silent) -> ModelFolder:
     """Return the model at ``path`` as a complete folder; what must be made is made in ``cache``.
 
     Args:
         path: a GGUF file (any part of it), a folder with one, or a folder in Hugging Face's layout.
         cache: folder for made models, see ``default_cache``.
+        say: is told what is made, before it is: a large GGUF takes minutes.
 
     Raises:
         UserError: there is no model, or it cannot be read; the message says why and what to do.
     """
     if path.is_file():
-        return _of_gguf(path, cache)
+        return _of_gguf(path, cache, say)
     if not path.is_dir():
         what = "there is no such file or folder"
         raise UserError(what, where=str(path), fix="check the path of the model")
     if (path / "config.json").exists():
-        return ModelFolder(*_of_folder(path, cache))
+        return ModelFolder(*_of_folder(path, cache, say))
     found = sorted(path.glob("*.gguf"))
     models = [file for file in found if _PROJECTOR not in file.name.lower()]
     firsts = list(dict.fromkeys(gguf_parts(file)[0] for file in models))
     if len(firsts) == 1:
-        made = _of_gguf(firsts[0], cache)
+        made = _of_gguf(firsts[0], cache, say)
         notes = tuple(
             f"{f.name} was ignored: images are not qualified" for f in found if f not in models
         )
@@ -69,15 +71,15 @@ def model_folder(path: Path, cache: Path) -> ModelFolder:
     )
 
 
-def _of_folder(path: Path, cache: Path) -> tuple[Path, Literal["hf"], tuple[str, ...]]:
-    found, notes = completed_folder(path, cache)
+def _of_folder(path: Path, cache: Path, say: Say) -> tuple[Path, Literal["hf"], tuple[str, ...]]:
+    found, notes = completed_folder(path, cache, say)
     return found, "hf", notes
 
 
-def _of_gguf(path: Path, cache: Path) -> ModelFolder:
+def _of_gguf(path: Path, cache: Path, say: Say) -> ModelFolder:
     if _PROJECTOR in path.name.lower():
         what = "this GGUF holds the part that reads images, not a language model"
         raise UserError(what, where=str(path), fix="give the model's own GGUF")
     first = gguf_parts(path)[0]
-    made, notes = folder_of_gguf(first, cache)
+    made, notes = folder_of_gguf(first, cache, say)
     return ModelFolder(made, "gguf", notes, first)

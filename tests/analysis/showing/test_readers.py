@@ -217,7 +217,9 @@ def test_explain_shows_both_sides_marked_and_the_command_that_reproduces_it(
     assert "rope_theta 10000, the model says 50000" in flat
     assert "turns messages and tools into the prompt text" in flat
     assert "margin δ 1e-07" in flat
-    assert "fleetqual run matrix.yaml --only cell=c1:bad,case=template/plain" in flat
+    again = "fleetqual explain c1:bad --case template/plain --reproduce --run " + RUN
+    assert f"{again} --results {mixed.results}" in flat
+    assert "fleetqual run matrix.yaml --only cell=c1:bad" in flat
     assert 'signature: "p1:' in flat
     assert "\x1b" not in text
 

@@ -124,6 +124,13 @@ def test_keys_that_nobody_understands_are_named_and_alarm_nothing(bench: Bench) 
 
 
 @arranged
+def test_one_key_is_named_as_one(bench: Bench) -> Halves:
+    fact(bench, "not_compared", seen=[], model=["logit_scale"])
+    told = "1 key of this architecture is not compared: logit_scale"
+    assert told in (yield).stage("config")["explanation"]
+
+
+@arranged
 def test_a_table_says_its_first_difference_in_words(bench: Bench) -> Halves:
     for trace in bench.attempt.find("config", "config/rms_eps"):
         value = {"seen": "0a", "model": "0b", "difference": "merge 7 is 'a b', the model has 'b a'"}

@@ -130,6 +130,22 @@ def test_a_required_stage_not_observed_makes_the_cell_inconclusive(bench: Bench)
 
 
 @arranged
+def test_a_gguf_taken_as_the_model_is_qualified_and_its_scope_says_what_was_not_checked(
+    bench: Bench,
+) -> Halves:
+    bench.cells = [Cell(required=[stage for stage in REQUIRED if stage != "weights"])]
+    attempt, why = bench.attempt, "the GGUF was taken as the model: conversion was not checked"
+    attempt.traces = [t for t in attempt.traces if t.columns["stage"] != "weights"]
+    star = {"case_id": "*", "stage": "weights", "probe": "none", "observed": "absent", "error": why}
+    attempt.traces.append(Trace(star))
+    found = yield
+    cell = found.cell()
+    assert (cell["verdict"], cell["observed_stages"]) == ("qualified", "8 of 11")
+    assert found.verdict("weights") == "not_observed"
+    assert cell["explanation"] == f"every required stage agrees; {why}"
+
+
+@arranged
 def test_reenacted_evidence_never_alone_qualifies_but_can_diverge(bench: Bench) -> Halves:
     bench.attempt.change("parse", "parse/call", observed="reenacted")
     bench.attempt.change("stop", "stop/eos", observed="reenacted", **WRONG["stop"])
@@ -258,6 +274,26 @@ def test_golden_text_of_a_suite_for_texts_is_truth_for_all_weights_that_it_names
     bench.golden_weights = f"w1:base {bench.golden_weights} w1:other"
     found = yield
     assert [found.verdict(stage) for stage in ISOLATES] == ["qualified"] * len(ISOLATES)
+
+
+@arranged
+def test_a_conversation_that_the_template_refuses_must_be_refused_with_its_words(
+    bench: Bench,
+) -> Halves:
+    bench.cells = [Cell("c1:same"), Cell("c1:renders"), Cell("c1:fails")]
+    refused = {"golden_prompt_text": None, "golden_refusal": "no system turn"}
+    bench.golden["template/plain"] = refused
+    for cell, error in (("c1:same", "no system turn"), ("c1:fails", "out of cheese")):
+        attempt = next(c for c in bench.cells if c.cell_id == cell).only
+        attempt.change(
+            "template", "template/plain", prompt_text=None, error=f"TemplateError: {error}"
+        )
+    found = yield
+    assert found.verdict("template", "c1:same") == "qualified"
+    assert found.verdict("template", "c1:renders") == "divergent"
+    assert "refused: no system turn" in found.stage("template", cell="c1:renders")["explanation"]
+    assert found.verdict("template", "c1:fails") == "inconclusive"
+    assert "out of cheese" in found.stage("template", cell="c1:fails")["reason"]
 
 
 @arranged

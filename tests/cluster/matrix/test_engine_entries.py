@@ -58,3 +58,41 @@ def test_an_entry_serves_only_the_variants_it_names(
     right_matrix["engines"][0]["variants"] = ["othr"]
     with pytest.raises(UserError, match=r"engines\[0\]\.variants\[0\]: unknown variant 'othr'"):
         resolve(write_matrix(right_matrix))
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "told"),
+    [
+        ("llama_cpp", {"n_ctx": "lots"}, "n_ctx is 'lots', but it takes a whole number"),
+        ("llama_cpp", {"n_ctx": True}, "n_ctx is True, but it takes a whole number"),
+        (
+            "llama_cpp",
+            {"rope_freq_base": "high"},
+            "rope_freq_base is 'high', but it takes a number",
+        ),
+        ("llama_cpp", {"flash_attn": 1}, "flash_attn is 1, but it takes true or false"),
+        ("llama_cpp", {"n_ctxx": 1}, "did you mean 'n_ctx'?"),
+        ("transformers", {"dtype": 32}, "dtype is 32, but it takes a text"),
+        ("vllm", {"max_model_len": 1.5}, "max_model_len is 1.5, but it takes a whole number"),
+    ],
+)
+def test_an_option_that_the_engine_cannot_take_is_told_with_its_key(
+    right_matrix: dict[str, Any],
+    write_matrix: Write,
+    engine: str,
+    options: dict[str, Any],
+    told: str,
+) -> None:
+    right_matrix["engines"] = [{"engine": engine, "options": options}]
+    (name,) = options
+    with pytest.raises(UserError) as error:
+        resolve(write_matrix(right_matrix))
+    assert told in str(error.value)
+    assert f"engines[0].options.{name}" in str(error.value)
+
+
+def test_a_whole_number_is_a_number_and_an_option_may_be_null(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    right_matrix["engines"][0]["options"] = {"rope_freq_base": 10000, "chat_format": None}
+    assert resolve(write_matrix(right_matrix)).matrix.engines[0].options["rope_freq_base"] == 10000

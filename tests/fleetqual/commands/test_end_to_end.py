@@ -51,6 +51,20 @@ def test_the_smoke_matrix_qualifies_and_says_its_scope(tmp_path: Path) -> None:
     }
 
 
+def test_a_declared_difference_is_reproduced_and_leaves_no_trace(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    path = matrix(tmp_path / "few.yaml", {"f32": F32}, suites=["smoke"])
+    done = fleetqual("run", path, "--results", results, "--only", "stage=parse")
+    assert "declared exceptions" not in done.out, "nothing is qualified without its numbers"
+    before = sorted(p for p in results.rglob("*") if "verdicts" not in p.parts)
+    again = fleetqual(
+        *("explain", "f32/structure", "--case", "parse/call", "--reproduce", "--results", results)
+    )
+    assert again.code == 1, again.out + again.err
+    assert "reproduced: 2 of 2 outputs differ again, with the same output" in again.out
+    assert sorted(p for p in results.rglob("*") if "verdicts" not in p.parts) == before
+
+
 def _smoke_of_before() -> list[dict[str, str]]:
     """Return what an earlier version said of the same matrix: its verdicts, stage by stage."""
     text = (ROOT / "tests" / "fixtures" / "smoke-verdicts.csv").read_text(encoding="utf-8")

@@ -37,5 +37,19 @@ def test_a_fault_of_the_template_is_noted(
 def test_what_a_template_refuses_is_noted_with_its_words(model: ModelMaker) -> None:
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     suite = derive_suite(model(strict + CHATML), name="strict")
-    assert "the template refuses system-and-user: no system" in suite.notes
-    assert "template/user-only" in {case.id for case in suite.cases}
+    (note,) = (note for note in suite.notes if "refuses" in note)
+    assert note.startswith("the template refuses system-and-user, many-turns, ")
+    assert note.endswith(": no system")
+    cases = {case.id: case for case in suite.cases}
+    assert cases["template/refused-system-and-user"].golden.refused == "no system"
+    assert "template/refused-many-turns" not in cases, "one case for each message"
+    asked = cases["template/many-turns"].messages
+    assert asked is not None
+    assert asked[0]["role"] == "user", "what is refused with a system turn is asked without it"
+
+
+def test_an_error_in_a_template_is_noted_and_is_no_case(model: ModelMaker) -> None:
+    broken = CHATML.replace("m.content", "m.content + (1 if loop.length > 3 else '')")
+    suite = derive_suite(model(broken), name="broken")
+    assert not any(case.golden.refused for case in suite.cases)
+    assert any("can only concatenate str" in note for note in suite.notes)

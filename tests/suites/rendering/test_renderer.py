@@ -18,7 +18,7 @@ def renderer() -> Renderer:
 
 def test_a_refusal_is_a_result_with_the_templates_own_words(renderer: Renderer) -> None:
     asked = "{{ raise_exception('roles must alternate') }}"
-    assert renderer.render(asked, {}) == Refused("roles must alternate")
+    assert renderer.render(asked, {}) == Refused("roles must alternate", True)
 
 
 def test_an_error_of_the_template_is_a_refusal_that_names_it(renderer: Renderer) -> None:

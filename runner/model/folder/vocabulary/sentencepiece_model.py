@@ -67,7 +67,7 @@ def _tables(path: Path, message: list[Field]) -> Tables:
     found = Tables(
         where=str(path),
         model=_MODELS[kind],
-        tokens=[_body(piece.get(_TEXT, b"")).decode() for piece in pieces],
+        tokens=[_text(number, piece) for number, piece in enumerate(pieces)],
         kinds=[_number(piece.get(_KIND, NORMAL)) for piece in pieces],
         scores=[_score(piece.get(_SCORE, b"\0\0\0\0")) for piece in pieces],
         special={name: i for name, i in special.items() if 0 <= i < len(pieces)},
@@ -123,6 +123,13 @@ def _body(value: int | bytes) -> bytes:
     if isinstance(value, int):
         raise ValueError("a number stands where a text is expected")
     return value
+
+
+def _text(number: int, piece: dict[int, int | bytes]) -> str:
+    try:
+        return _body(piece.get(_TEXT, b"")).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"piece {number} is not UTF-8") from error
 
 
 def _number(value: int | bytes) -> int:

@@ -135,16 +135,13 @@ _SAME = {
     "llama3": "llama-bpe",
     "llama-v3": "llama-bpe",
     "falcon3": "llama-bpe",
-    "pixtral": "llama-bpe",
     "lfm2": "llama-bpe",
     "deepseek-r1-qwen": "qwen2",
-    "megrez": "qwen2",
     "glm5": "glm4",
     "llama4": "gpt-4o",
     "poro-chat": "bloom",
     "gpt3-finnish": "bloom",
     "phi-2": "gpt-2",
-    "exaone4": "gpt-2",
 }
 #: Every name that is known.
 NAMES = tuple(sorted([*_RULES, *_SAME]))

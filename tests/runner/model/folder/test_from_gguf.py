@@ -1,10 +1,14 @@
 """A GGUF alone becomes a complete model folder: the same model as the one that it was made from."""
 
 import json
+import random
 import struct
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from fleetqual.selftest.files.gguf import faulty_gguf
@@ -102,3 +106,25 @@ def test_a_pre_tokenizer_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'kimi-k9', a rule that is not known"):
         model_folder(path, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(min_value=0, max_value=1 << 32), st.integers(min_value=1, max_value=4))
+def test_a_damaged_gguf_ends_in_a_message_or_a_model(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
+) -> None:
+    draw, root = random.Random(seed), tmp_path_factory.mktemp("damaged")
+    damaged = bytearray(Q8.read_bytes())
+    for _ in range(count):
+        # The metadata, the template with the keys near it, or the list of tensors.
+        low, high = draw.choice([(0, 1500), (43_000, 47_000), (0, 47_000)])
+        damaged[draw.randrange(low, high)] = draw.randrange(256)
+    path = root / "damaged.gguf"
+    path.write_bytes(damaged)
+    began, refused = time.process_time(), None
+    try:
+        model_facts(model_folder(path, root / "cache").path, "structure", {})
+    except UserError as error:
+        refused = error
+    assert time.process_time() - began < 2
+    assert refused is None or refused.where

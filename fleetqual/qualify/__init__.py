@@ -1,0 +1,1 @@
+"""Your own model: from a path to a verdict, with nothing written by hand."""
