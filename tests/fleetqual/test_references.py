@@ -12,7 +12,7 @@ from rich.console import Console
 from cluster.planning.plan import Plan
 from cluster.running.run import plan_matrix
 from fleetqual.references import make_missing, reference_notes
-from runner.freeze import verify
+from runner.frozen_sets import verify
 from suites.errors import UserError
 from tests.paths import TINY_CHAT
 
