@@ -188,7 +188,11 @@ def _frozen_cells(
         runnable = order
         if order.variant.format == "gguf":
             copy = Path(folder) / "dequantised"
-            with_weights(order.model.hf, order.variant.path, "gguf", copy)
+            if order.variant.is_model(order.model):
+                # The model's folder was made from this file: it has these weights.
+                copy = order.model.hf
+            else:
+                with_weights(order.model.hf, order.variant.path, "gguf", copy)
             variant = {"format": "hf", "path": copy, "weights_type": "f32"}
             runnable = order.model_copy(
                 update={"variant": order.variant.model_copy(update=variant)}

@@ -77,6 +77,7 @@ class Prepared:
             ways,
             self.backend,
             self.context,
+            self.suite.requires,
             expected,
         )
         made.write(matrix, self.suite, expected)

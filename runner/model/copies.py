@@ -21,6 +21,8 @@ _KEYS = {
     "final_softcap": ("final_logit_softcapping",),
     "experts_used": ("num_experts_per_tok",),
 }
+#: In a copy of a GGUF: Hugging Face tensor name → type of that tensor in the GGUF.
+TYPES_FILE = "ggml_types.json"
 _ROPE = {"rope_theta", "rope_scaling"}
 #: Types of rope scaling whose parameters a fact holds all → parameter of the fact → HF's name.
 _SCALINGS = {
@@ -46,6 +48,9 @@ def is_portable(fact: str, value: Any) -> bool:
 def with_weights(hf: Path, artifact: Path, form: str, out: Path) -> None:
     """Write a folder like ``hf`` with the weights of another artifact, dequantised to fp32.
 
+    Of a GGUF it also says the type that each tensor had (``TYPES_FILE``): a floor rounds
+    activations by it.
+
     Raises:
         UserError: the artifact lacks a tensor of the model, or cannot be dequantised.
     """
@@ -59,6 +64,9 @@ def with_weights(hf: Path, artifact: Path, form: str, out: Path) -> None:
     common = {name: tensors[name].values() for name in {p.name for p in places.values()}}
     values = {name: place.taken_from(common[place.name]) for name, place in places.items()}
     save_file(values, out / "model.safetensors", metadata={"format": "pt"})
+    if form == "gguf":
+        types = {name: tensors[place.name].kind for name, place in places.items()}
+        (out / TYPES_FILE).write_text(json.dumps(types), encoding="utf-8")
 
 
 def with_facts(hf: Path, facts: Mapping[str, Any], out: Path) -> None:
