@@ -1,8 +1,8 @@
 """vLLM rewrites messages before the template gets them.
 
-In process, ``reasoning_content`` of an earlier turn is dropped. The role developer becomes system where the
-template does not name it, and arguments that are a text are parsed, so the template writes them
-again.
+In process, ``reasoning_content`` of an earlier turn is dropped. The role developer becomes system
+where the template does not name it. Arguments that are a text are parsed, so the template writes
+them again.
 """
 
 import json
