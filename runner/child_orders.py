@@ -32,6 +32,7 @@ def candidate_order(order: WorkOrder, cells: Iterable[CellInput]) -> ChildOrder:
         ),
         cells=list(cells),
         freeze=order.freeze,
+        floor=order.floor,
     )
 
 

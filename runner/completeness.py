@@ -75,7 +75,7 @@ class Completeness:
     def ending(self) -> Ending:
         """Return ``ok``, or the error that planned cases have no trace."""
         planned = [case.id for case in self.planned]
-        if "config" in self.stages and not self._order.freeze:
+        if "config" in self.stages and not (self._order.freeze or self._order.floor):
             planned += [f"config/{fact}" for fact in FACTS]
         missing = [case_id for case_id in planned if case_id not in self._answered]
         if not missing:

@@ -4,6 +4,7 @@ An order names no Ray and no cluster: ``python -m runner order.json`` executes i
 """
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -67,6 +68,8 @@ class CellOrder(Frozen):
     cell_id: str
     series_id: str
     suite: Suite
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Benign options that the loaded engine takes on for this cell (``floor``)."""
 
 
 class WorkOrder(Frozen):
@@ -94,6 +97,8 @@ class WorkOrder(Frozen):
     """The reference engine on this node, for swaps; None where it is not installed."""
     freeze: bool = False
     """Whether to make the truth: each stage takes what the engine itself made before it."""
+    floor: bool = False
+    """Whether its cells are benign configurations of one load: only forced logits are asked."""
     source_digest: str | None = None
     """Digest of the runner's source that must execute this order; checked when given."""
 

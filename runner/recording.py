@@ -58,6 +58,11 @@ class AttemptRecord:
                 self._add(case_id="*", stage=stage, probe="none", observed=how, error=why)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Return the benign options of this cell."""
+        return self._cell.options
+
+    @property
     def done(self) -> bool:
         """Whether the child said that it had served this cell."""
         return self.duration_s is not None

@@ -153,7 +153,7 @@ def _attempt(order: WorkOrder, records: Records, report: _ChildReport, watch: Wa
 
 def _has_weights(order: WorkOrder, records: Records) -> bool:
     shown = any("weights" in record.completeness.stages for record in records.values())
-    return shown and order.engine.serving != "external" and not order.freeze
+    return shown and order.engine.serving != "external" and not (order.freeze or order.floor)
 
 
 def _follow(
@@ -210,7 +210,8 @@ def _cases(order: WorkOrder, records: Records) -> list[CellInput]:
                 why = f"no truth to ask with: {lacking} is neither golden nor frozen"
                 why += f" ({references.refused})" if references.refused else ""
                 record.miss(planned, why)
-        cells.append(CellInput(cell_id, asked, [] if order.freeze else record.completeness.stages))
+        stages = [] if order.freeze or order.floor else record.completeness.stages
+        cells.append(CellInput(cell_id, asked, stages, record.options))
     return cells
 
 

@@ -1,87 +1,95 @@
 """Benign configurations of the reference engine: what they differ by is noise, and makes the floor.
 
 How far they lie from the reference says how far an equal computation may lie. The engine declares
-them.
+them. All configurations of one weights and one compute dtype are measured in one load.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cluster.matrix.resolve import Resolved, resolve
+from cluster.matrix.resolve import Resolved
 from cluster.matrix.resolved_models import ResolvedModel
-from cluster.running.run import FinishedRun
 from runner.engines.registry import DECLARATIONS
 from runner.model.copies import with_weights
+from runner.order import Variant
 from suites.errors import UserError
 
 
-def benign_matrices(path: Path, folder: Path) -> Iterator[Path]:
-    """Write a matrix of benign configurations for every reference that a matrix needs.
+@dataclass(frozen=True)
+class Floor:
+    """A floor to measure: the function of one variant, computed in one dtype."""
 
-    Args:
-        path: the matrix whose variants need floors.
-        folder: receives the matrices and the models with dequantised weights.
+    model: ResolvedModel
+    variant: Variant | None
+    """A quantised variant; None for the model's own weights."""
+    dtype: str
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        name = f"{self.model.name}/{self.variant.name}" if self.variant else self.model.name
+        return f"{name} in {self.dtype}"
+
+
+def floors_of(resolved: Resolved) -> list[Floor]:
+    """Return every floor that the deployed variants of a matrix need.
 
     Raises:
-        UserError: the matrix is wrong, or its reference engine has no benign configurations.
+        UserError: its reference engine has no benign configurations.
     """
-    resolved = resolve(path)
     engine = resolved.matrix.reference.engine
-    declared = DECLARATIONS[engine]
-    if declared.floors is None:
+    if DECLARATIONS[engine].floors is None:
         able = ", ".join(name for name, own in DECLARATIONS.items() if own.floors)
         raise UserError(
             f"{engine} has no known benign configurations",
-            where=f"{path}: reference",
+            where=f"{resolved.path}: reference",
             known=able,
             fix=f"measure floors with {able} as the reference engine",
         )
+    found = []
     for model in resolved.models:
-        own = sorted({v.variant.weights_type for v in model.variants if not v.variant.quantised})
-        yield _write(resolved, model, model.model.hf, own or ["f32"], folder / model.name)
+        own = {v.variant.weights_type for v in model.variants if not v.variant.quantised}
+        found += [Floor(model, None, dtype) for dtype in sorted(own or {"f32"})]
         for entry in model.variants:
-            rounded = declared.rounded_types.get(entry.variant.weights_type)
-            if entry.variant.quantised and entry.variant.format == "gguf" and rounded:
-                copy = folder / f"{model.name}-{entry.variant.name}"
-                with_weights(model.model.hf, entry.variant.path, "gguf", copy / "model")
-                yield _write(resolved, model, copy / "model", [rounded], copy)
+            if dtype := rounded_dtype(engine, entry.variant):
+                found.append(Floor(model, entry.variant, dtype))
+    return found
 
 
-def configurations(engine: str, dtype: str) -> list[dict[str, Any]]:
-    """Return an engine's benign configurations that compute in ``dtype``."""
-    floors = DECLARATIONS[engine].floors
-    return floors(dtype) if floors else []
+def rounded_dtype(engine: str, variant: Variant) -> str | None:
+    """Return the compute dtype of a quantised GGUF whose kernels round activations too."""
+    if not variant.quantised or variant.format != "gguf":
+        return None
+    return DECLARATIONS[engine].rounded_types.get(variant.weights_type)
 
 
-def require_all(ran: FinishedRun) -> None:
-    """Refuse a run in which a benign configuration is not ok: the floor needs all of them.
-
-    Raises:
-        UserError: with each such configuration and its error.
-    """
-    errors = {p.cell.cell_id: p.reason or "never ran" for p in (*ran.plan.pairs, *ran.plan.skips)}
-    for outcome in ran.outcomes:
-        because = outcome.error or "no reason given"
-        text = "" if outcome.status == "ok" else f"{outcome.status}: {because}"
-        errors[outcome.cell_id] = text
-    labels = {p.cell.cell_id: p.cell.entry.label for p in (*ran.plan.pairs, *ran.plan.skips)}
-    failed = sorted(f"{labels[cell]} {text}" for cell, text in errors.items() if text)
-    if failed:
-        raise UserError(
-            f"{len(failed)} of {len(errors)} benign configurations did not end ok",
-            where=str(ran.plan.resolved.path),
-            known="; ".join(failed),
-            fix="repair the reference engine's environment; no floor was written",
-        )
-
-
-def _write(
-    resolved: Resolved, model: ResolvedModel, hf: Path, dtypes: list[str], folder: Path
+def benign_matrix(
+    resolved: Resolved,
+    floor: Floor,
+    folder: Path,
+    *,
+    few: bool,
+    suites: Collection[str] | None = None,
 ) -> Path:
+    """Write the matrix of a floor's benign configurations.
+
+    Args:
+        resolved: the matrix whose variants need floors.
+        floor: what to measure.
+        folder: receives the matrix, and the model with dequantised weights.
+        few: take the few configurations that a prior completes, not all.
+        suites: names in the matrix of the suites to take; all when None.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    hf = floor.model.model.hf
+    quantised = floor.variant is not None and floor.variant.quantised
+    if floor.variant is not None and quantised:
+        hf = folder / "model"
+        with_weights(floor.model.model.hf, floor.variant.path, "gguf", hf)
     reference = resolved.matrix.reference
     named = [e for e in resolved.matrix.engines if e.engine == reference.engine]
     where = {}
@@ -91,20 +99,27 @@ def _write(
         where["version"] = named[0].version
     body = {
         "name": "floors",
-        "suites": [_suite_reference(resolved, s.name) for s in resolved.suites],
+        "suites": [
+            _suite_reference(resolved, s.name)
+            for s in resolved.suites
+            if suites is None or s.name in suites
+        ],
         "models": [
-            {"name": model.name, "hf": str(hf), "variants": [{"name": "f32", "hf": str(hf)}]}
+            {
+                "name": floor.model.name,
+                "hf": str(hf),
+                "variants": [{"name": "f32", "hf": str(hf)}],
+            }
         ],
         "engines": [
             {
                 "engine": reference.engine,
-                "name": f"{dtype}-{number:02d}",
+                "name": f"{floor.dtype}-{number:02d}",
                 "passes": ["deployed"],
                 "options": options,
                 **where,
             }
-            for dtype in dtypes
-            for number, options in enumerate(configurations(reference.engine, dtype))
+            for number, options in enumerate(configurations(reference.engine, floor.dtype, few=few))
         ],
         "backends": [reference.backend],
         "reference": {"engine": reference.engine, "backend": reference.backend},
@@ -113,6 +128,13 @@ def _write(
     matrix = folder / "floors.yaml"
     matrix.write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
     return matrix
+
+
+def configurations(engine: str, dtype: str, *, few: bool = False) -> list[dict[str, Any]]:
+    """Return an engine's benign configurations that compute in ``dtype``."""
+    declared = DECLARATIONS[engine]
+    floors = declared.few_floors if few else declared.floors
+    return floors(dtype) if floors else []
 
 
 def _suite_reference(resolved: Resolved, suite: str) -> str:

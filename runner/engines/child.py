@@ -27,6 +27,7 @@ from runner.engines.events import (
 from runner.engines.failures import error_line, is_out_of_memory
 from runner.engines.faults.adapter import mutated
 from runner.engines.orders import CellInput, ChildOrder, read_order
+from runner.engines.probes.floor import probe_floor
 from runner.engines.probes.infections import probe_infections
 from runner.engines.probes.run import probe_cell, probe_engine
 from runner.engines.probes.subject import Subject
@@ -143,6 +144,9 @@ def _traces(
     if order.infect:
         for case in cell.cases:
             yield from probe_infections(adapter, case)
+        return
+    if order.floor:
+        yield from probe_floor(adapter, cell.options, cell.cases, start)
         return
     subject = Subject(adapter, freeze=order.freeze, timed=order.load.pass_ == "timed")
     yield from probe_engine(subject, cell.cases, set(cell.stages), start)

@@ -61,6 +61,9 @@ class Declaration:
     """Options that change only the order of additions, each with values to try."""
     floors: Callable[[str], list[dict[str, Any]]] | None = None
     """Compute dtype → 20 benign configurations, from which a floor is measured."""
+    few_floors: Callable[[str], list[dict[str, Any]]] | None = None
+    """Compute dtype → a few of them, for a floor that a prior completes. All of one dtype differ
+    only in options that a loaded model can take on."""
     rounded_types: Mapping[str, str] = field(default_factory=dict)
     """Quantisation whose kernels round activations too → the compute dtype that does the same."""
 

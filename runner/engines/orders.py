@@ -155,6 +155,8 @@ class CellInput:
     cases: list[CaseInput]
     stages: list[str] = field(default_factory=list)
     """Stages without cases of their own that are probed too: instrument and config."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Benign options that the loaded engine takes on for this cell (``floor``)."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ class ChildOrder:
     cells: list[CellInput]
     freeze: bool = False
     """Each stage takes what the engine itself made before it: its answers become the truth."""
+    floor: bool = False
+    """Each cell is one benign configuration of the loaded engine: only forced logits are asked."""
     infect: bool = False
     """Ask only the infections of each case."""
 

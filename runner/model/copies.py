@@ -18,12 +18,17 @@ _KEYS = {
     "sliding_window": ("sliding_window",),
     "eos_ids": ("eos_token_id",),
 }
+#: In a copy of a GGUF: Hugging Face tensor name → type of that tensor in the GGUF.
+TYPES_FILE = "ggml_types.json"
 #: Facts that another engine takes over from its model's files.
 PORTABLE = frozenset(_KEYS)
 
 
 def with_weights(hf: Path, artifact: Path, form: str, out: Path) -> None:
     """Write a folder like ``hf`` with the weights of another artifact, dequantised to fp32.
+
+    Of a GGUF it also says the type that each tensor had (``TYPES_FILE``): a floor rounds
+    activations by it.
 
     Raises:
         UserError: the artifact lacks a tensor of the model, or cannot be dequantised.
@@ -38,6 +43,9 @@ def with_weights(hf: Path, artifact: Path, form: str, out: Path) -> None:
     common = {name: tensors[name].values() for name in {p.name for p in places.values()}}
     values = {name: place.taken_from(common[place.name]) for name, place in places.items()}
     save_file(values, out / "model.safetensors", metadata={"format": "pt"})
+    if form == "gguf":
+        types = {name: tensors[place.name].kind for name, place in places.items()}
+        (out / TYPES_FILE).write_text(json.dumps(types), encoding="utf-8")
 
 
 def with_facts(hf: Path, facts: Mapping[str, Any], out: Path) -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from runner.stored.frozen_tables import ReferenceRow
+from runner.stored.frozen_tables import FloorRow, ReferenceRow
 from runner.stored.store import Store
 from runner.stored.tables import arrow_schema
 from suites.errors import UserError
@@ -99,4 +99,21 @@ def frozen_keys(roots: Sequence[str]) -> set[Key]:
             except KeyedByWeights:
                 continue  # An earlier version wrote it: nothing can be found there.
             found |= set(zip(*(table[name].to_pylist() for name in names), strict=True))
+    return found
+
+
+def floor_keys(roots: Sequence[str]) -> set[Key]:
+    """Return (function digest, compute dtype, backend) of every floor."""
+    found = set[Key]()
+    for root in roots:
+        store = Store(root)
+        for path in store.parquet_files("floors"):
+            try:
+                rows = frozen_table(store, path, FloorRow).to_pylist()
+            except KeyedByWeights:
+                continue
+            found |= {
+                (row["function_digest"], row["compute_dtype"].lower(), row["backend"])
+                for row in rows
+            }
     return found

@@ -90,6 +90,8 @@ SELECT
         r.top_ids,
         CASE WHEN c.first IS NULL THEN f.top_ids ELSE f.top_ids[c.first:c.first + len(t.tail_logprob) - 1] END
     ) AS p_ids,
+    -- The positions that a long sequence keeps, as its truth says; null for all.
+    TRY_CAST(TRY_CAST(coalesce(r.value, t.value) AS JSON) -> '$.positions' AS BIGINT[]) AS kept,
     t.ref_topk_logprobs AS q_topk,
     t.tail_logprob AS q_tail,
     t.top_ids AS q_ids

@@ -21,12 +21,12 @@ WITH family AS (
 
 tests AS (
     SELECT
-        b.*, o.floor_id, f.configurations, o.max_flip_margin, NOT starts_with(b.case_group, '*') AS is_slice,
+        b.*, o.floor_id, f.configurations, f.degrees, o.max_flip_margin, NOT starts_with(b.case_group, '*') AS is_slice,
         CASE
-            WHEN f.configurations >= r.min_floor_configurations AND b.mean_kl IS NOT NULL
+            WHEN f.degrees IS NOT NULL AND b.mean_kl IS NOT NULL
                 THEN t_upper_tail(
                     (ln(greatest(b.mean_kl, 0) + r.kl_offset) - f.mean_x) / (f.sd_x * sqrt(1 + 1.0 / f.configurations)),
-                    f.configurations - 1.0
+                    f.degrees
                 )
         END AS p_value
     FROM numeric.bounds AS b

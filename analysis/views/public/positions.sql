@@ -7,7 +7,7 @@
 WITH unrolled AS (
     SELECT
         kind, run_id, cell_id, node_id, attempt, stage, probe, case_id, repeat, other, trace_row, other_row,
-        generate_subscripts(p_topk, 1) - 1 AS position,
+        unnest(CASE WHEN len(kept) = len(p_topk) THEN kept ELSE range(len(p_topk)) END) AS position,
         unnest(p_topk) AS p_top,
         unnest(p_tail) AS p_rest,
         unnest(p_ids) AS p_id,

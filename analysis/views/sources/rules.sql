@@ -2,7 +2,7 @@
 --
 -- Every threshold of the judgement, in one row. A change of meaning here raises rules_version.
 SELECT
-    'r4' AS rules_version,
+    'r5' AS rules_version,
 
     -- Numeric rule. x = ln(mean KL + kl_offset): the offset keeps bitwise equality finite and lies at
     -- the fp32 floor measured between four engines on CPUs (2e-12 to 6e-12 nats).
@@ -23,6 +23,9 @@ SELECT
 
     -- Floor: prediction t with B - 1 degrees of freedom (Geisser 1993), needs this many configurations.
     20 AS min_floor_configurations,
+    -- With fewer, but at least so many, the prior of other models' floors joins them (`sources.floor_priors`):
+    -- their own mean is then known to half a standard deviation.
+    4 AS min_prior_configurations,
     -- Benign configurations may agree bitwise; 0.05 nats (5 % of mean KL) is the least spread assumed.
     -- It widens the prediction, so it can only lower the rate of alarms.
     0.05 AS min_floor_sd,

@@ -123,6 +123,10 @@ CREATE MACRO wording.floor_too_small(probe, floor_id, configurations, needed) AS
     )
 };
 
+CREATE MACRO wording.floor_with_prior(configurations, degrees) AS format(
+    ' (floor: {} configurations and the floors of other models, {:.0f} degrees of freedom)', configurations, degrees
+);
+
 CREATE MACRO wording.within_floor(probe, p_value, adjusted_p) AS {
     'code': 'within_floor',
     'text': format(

@@ -7,12 +7,13 @@ from typing import Any
 from runner.engines.abilities import Adapter
 from runner.engines.base import Load, Loaded
 from runner.engines.shared.names import LONG_DTYPES, dtype_name
+from runner.engines.transformers.benign import ROUNDED_TYPES, Settings
 from runner.engines.transformers.chat_path import ChatPath
 from runner.engines.transformers.declaration import DECLARATION
 from runner.engines.transformers.devices import described, device_of, uuids
 from runner.engines.transformers.distribution import ForwardPasses
 from runner.engines.transformers.facts import loaded_facts
-from runner.engines.transformers.q8_activations import round_activations
+from runner.engines.transformers.rounded_activations import round_activations
 from runner.engines.transformers.sampling import TorchSampler
 from runner.engines.transformers.state import TorchScenarios
 from runner.engines.transformers.summaries import TorchSummaries
@@ -24,7 +25,8 @@ def make_adapter(load: Load) -> Adapter:
     Options: ``dtype`` (f32, f16, bf16), ``attn_implementation`` (sdpa, eager), ``threads``,
     ``padding`` (left padding tokens in each forward), ``prefill_chunk`` (tokens per forward of a
     prompt), ``flush_denormal``, ``mkldnn``, ``activations: q8_0`` (inputs of every linear layer
-    rounded as ggml's CPU kernels round them). All except the first are benign: they make floors.
+    rounded as ggml's CPU kernels round them for this quantisation). All except the first are
+    benign: they make floors.
     """
     torch, lib = importlib.import_module("torch"), importlib.import_module("transformers")
     options, overrides = dict(load.engine.options), dict[str, Any]()
@@ -44,9 +46,9 @@ def make_adapter(load: Load) -> Adapter:
             options["attn_implementation"] = overrides["attn_implementation"] = "eager"
     model = _model(torch, lib, load.path, dtype, options)
     model.to(device).eval()
-    rounded = options.get("activations") == "q8_0"
+    rounded = _activations_asked(options)
     if rounded:
-        round_activations(torch, model)
+        round_activations(torch, model, Path(load.path), rounded)
     tokenizer = lib.AutoTokenizer.from_pretrained(
         load.path, local_files_only=True, trust_remote_code=False
     )
@@ -57,7 +59,7 @@ def make_adapter(load: Load) -> Adapter:
     loaded = Loaded(
         engine_version=lib.__version__,
         engine_build=f"torch {torch.__version__}",
-        compute_dtype="q8_0" if rounded else found,
+        compute_dtype=rounded or found,
         kv_dtype=found,
         device_uuids=uuids(torch, load.backend),
         overrides=overrides,
@@ -77,6 +79,7 @@ def make_adapter(load: Load) -> Adapter:
             torch, lib, model, passes.forward, path.eos_ids, padding=padding, chunk=chunk
         ).scenarios(),
         summaries=TorchSummaries(torch, model, passes, path.eos_ids),
+        reconfigure=Settings(torch, model, passes, options).set,
     )
 
 
@@ -105,3 +108,10 @@ def _dtype_asked(options: dict[str, Any]) -> str | None:
     if asked is None or asked in LONG_DTYPES:
         return asked
     raise ValueError(f"option dtype is {asked!r}; choose one of {', '.join(sorted(LONG_DTYPES))}")
+
+
+def _activations_asked(options: dict[str, Any]) -> str | None:
+    asked, known = options.get("activations"), set(ROUNDED_TYPES.values())
+    if asked is None or asked in known:
+        return asked
+    raise ValueError(f"option activations is {asked!r}; choose one of {', '.join(sorted(known))}")

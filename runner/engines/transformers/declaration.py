@@ -2,7 +2,7 @@
 
 from runner.engines.declaration import Declaration
 from runner.engines.shown import Shown, all_stages
-from runner.engines.transformers.benign import OPTIONS, ROUNDED_TYPES, floors
+from runner.engines.transformers.benign import OPTIONS, ROUNDED_TYPES, few_floors, floors
 
 _CALLS = {
     "instrument": "forward of the model",
@@ -51,5 +51,6 @@ DECLARATION = Declaration(
     thread_options=("threads",),
     benign_options=OPTIONS,
     floors=floors,
+    few_floors=few_floors,
     rounded_types=ROUNDED_TYPES,
 )
