@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.engines.shared.tokenizer_tables import flags_digest, tokens_digest
-from runner.model.architectures.gguf_metadata import gguf_facts, uncompared_metadata
+from runner.model.architectures.gguf_metadata import gguf_facts, uncompared_metadata, with_options
 from runner.model.architectures.hf_config import ARCHITECTURE_FACTS
 from runner.model.architectures.table import of_gguf
 from runner.model.artifact import GgufFile, read_json
@@ -85,7 +85,7 @@ def known_facts(
     if any(known.cut_embeddings for known in of_gguf(gguf.architecture)):
         # The converter drops the rows of the embedding that no token has.
         model["vocab_size"] = min(model["vocab_size"] or 0, len(tables.tokens)) or None
-    facts = gguf_facts(gguf.field, gguf.factors(), model)
+    facts = gguf_facts(with_options(gguf.field, options), gguf.factors(), model)
     facts["not_compared"] = uncompared_metadata(gguf.keys())
     if not gguf.has_head() or not model.get("tied_head"):
         facts["tied_head"] = not gguf.has_head()

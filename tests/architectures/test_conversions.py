@@ -173,7 +173,7 @@ def test_rows_that_no_token_has_may_be_left_out(tmp_path: Path) -> None:
     (hf / "config.json").write_text(json.dumps(config))
     tensors = load_file(hf / "model.safetensors")
     name = "model.embed_tokens.weight"
-    tensors[name] = np.concatenate([tensors[name], np.ones((64, 64), np.float32)])
+    tensors[name] = np.concatenate([tensors[name], np.ones((64, 128), np.float32)])
     save_file(tensors, hf / "model.safetensors")
     assert _wrong(_tensors(hf, path)) == []
     assert known_facts(hf, "structure", {}, path).model["vocab_size"] == 1536
@@ -215,7 +215,7 @@ LOST: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "the soft caps": (
         "gemma2",
         {"attn_logit_softcapping": 30.0},
-        {"attention_softcap": 50.0},
+        {"attention_softcap": 20.0},
     ),
     "the pattern of windows": (
         "gemma3",
@@ -224,7 +224,7 @@ LOST: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "the window": ("mistral", {"sliding_window": 32}, {"sliding_window": None}),
     "the number of experts": ("mixtral", {"num_experts_per_tok": 3}, {"experts_used": 2}),
-    "the rotated part": ("gpt-neox", {"rotary_pct": 0.5}, {"rope_dims": 4}),
+    "the rotated part": ("gpt-neox", {"rotary_pct": 0.5}, {"rope_dims": 8}),
     "the parallel residual": (
         "gpt-neox",
         {"use_parallel_residual": False},
@@ -262,3 +262,21 @@ def test_factors_of_llama_3_that_are_wrong_are_seen(models: Models, tmp_path: Pa
     )
     assert honest.artifact["rope_scaling"] == honest.model["rope_scaling"]
     assert wrong.artifact["rope_scaling"] != wrong.model["rope_scaling"]
+
+
+def test_scaling_that_is_set_by_options_counts(models: Models) -> None:
+    """llama.cpp can be started with the scaling that a file lacks, and without the one it has."""
+    hf, yarn, plain = models.hf["qwen2-yarn"], models.gguf["qwen2-yarn"], models.gguf["qwen2"]
+    given = {"rope_scaling_type": 2, "rope_freq_scale": 0.25, "yarn_orig_ctx": 64}
+    for path, options, agrees in (
+        (yarn, {}, True),
+        (plain, {}, False),
+        (plain, given, True),
+        (yarn, {"rope_scaling_type": 0}, False),
+        (yarn, {"rope_freq_scale": 0.5}, False),
+    ):
+        known = known_facts(hf, "structure", options, path)
+        stated, wanted = (
+            known_side["rope_scaling"] for known_side in (known.artifact, known.model)
+        )
+        assert (stated == wanted) == agrees, options

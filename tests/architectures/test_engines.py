@@ -26,6 +26,7 @@ FINDINGS: dict[tuple[str, str], tuple[str, set[str], float, float]] = {
     ("llama_cpp", "mistral-window"): ("A4", {"sliding_window", "windowed_layers"}, 0.1, 50),
     ("mlx", "mistral-window"): ("A4", {"sliding_window", "windowed_layers"}, 0.1, 50),
     ("mlx", "gemma2"): ("A5", {"sliding_window", "windowed_layers"}, 0.01, 50),
+    ("mlx", "gemma3"): ("A10", set(), 1e-9, 1e-5),
     ("mlx", "phi-longrope"): ("A6", {"rope_scaling"}, 0.1, 50),
     ("llama_cpp", "llama-dynamic"): ("A7", {"rope_scaling"}, 0.1, 50),
     ("mlx", "llama-dynamic"): ("A8", set(), 1e-5, 0.1),

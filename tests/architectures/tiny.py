@@ -16,8 +16,10 @@ from safetensors.numpy import save_file
 
 from tests.paths import TINY_CHAT
 
-HIDDEN, HEADS, KV_HEADS, VOCABULARY, CONTEXT = 64, 4, 2, 1536, 256
-SIZE, FEED_FORWARD, EXPERTS = 16, 96, 4
+HIDDEN, HEADS, KV_HEADS, VOCABULARY, CONTEXT = 128, 4, 2, 1536, 256
+#: Rows of a head: the fewest that vLLM computes on CPUs.
+SIZE = 32
+FEED_FORWARD, EXPERTS = 96, 4
 _EXPERTS = {"num_experts_per_tok": 2}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 _LLAMA3 = {
@@ -122,7 +124,7 @@ TINY: dict[str, Tiny] = {
     "gemma2": Tiny(
         "gemma2",
         "Gemma2ForCausalLM",
-        _GEMMA | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        _GEMMA | {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 30.0},
         norms=_GEMMA_NORMS,
         tied=True,
     ),
@@ -216,19 +218,26 @@ def write_tiny(name: str, folder: Path) -> Path:
     (folder / "generation_config.json").write_text(json.dumps(generation))
     rng = np.random.default_rng(sum(map(ord, name)))
     shapes = _neox() if tiny.model_type == "gpt_neox" else _llama_like(tiny)
-    tensors = {key: _values(rng, key, shape) for key, shape in shapes}
+    gemma = tiny.model_type.startswith("gemma")
+    tensors = {key: _values(rng, key, shape, gemma=gemma) for key, shape in shapes}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _values(
+    rng: np.random.Generator, name: str, shape: tuple[int, ...], *, gemma: bool
+) -> np.ndarray:
+    """Return random values; Gemma multiplies the embedding by √hidden and keeps norms minus one.
+
+    Its embedding is small here, so that the layers have a part in the answer.
+    """
     if "norm.weight" in name:
-        # Norms are near one; Gemma keeps them as what is added to one.
-        return (0.9 + 0.2 * rng.random(shape)).astype(np.float32)
+        last = gemma and name == "model.norm.weight"
+        return ((1.7 if last else 0.9 - gemma) + 0.2 * rng.random(shape)).astype(np.float32)
     if name.endswith(".bias"):
         return (0.1 * rng.standard_normal(shape)).astype(np.float32)
     is_outer = "embed" in name or "lm_head" in name
-    deviation = 0.4 if is_outer else 1.5 / np.sqrt(shape[-1])
+    deviation = (0.08 if gemma else 0.4) if is_outer else 1.5 / np.sqrt(shape[-1])
     return (deviation * rng.standard_normal(shape)).astype(np.float32)
 
 

@@ -110,6 +110,35 @@ def gguf_facts(
     return facts
 
 
+def with_options(read: Read, options: Mapping[str, Any]) -> Read:
+    """Return a reader of the metadata as llama.cpp takes them when it is started with options.
+
+    Args:
+        read: reads the file's own metadata.
+        options: of ``llama_cpp.Llama``; those of rope take the place of the file's values.
+    """
+    name = str(read("general.architecture") or "")
+    stated = {key: options[option] for option, key in _ROPE_OPTIONS.items() if options.get(option)}
+    if scale := options.get("rope_freq_scale"):
+        stated["rope.scaling.factor"] = 1 / scale
+    if (kind := options.get("rope_scaling_type")) in _SCALING_TYPES:
+        stated["rope.scaling.type"] = _SCALING_TYPES[kind]
+    changed = {f"{name}.{key}": value for key, value in stated.items()}
+    return lambda key: changed[key] if key in changed else read(key)
+
+
+#: Option of llama-cpp-python → key that it overrides.
+_ROPE_OPTIONS = {
+    "rope_freq_base": "rope.freq_base",
+    "yarn_orig_ctx": "rope.scaling.original_context_length",
+    "yarn_beta_fast": "rope.scaling.yarn_beta_fast",
+    "yarn_beta_slow": "rope.scaling.yarn_beta_slow",
+    "yarn_attn_factor": "rope.scaling.yarn_attn_factor",
+}
+#: llama.cpp's numbers of the types of scaling (``enum llama_rope_scaling_type``).
+_SCALING_TYPES = {0: "none", 1: "linear", 2: "yarn"}
+
+
 def uncompared_metadata(keys: Sequence[str]) -> list[str]:
     """Return the keys that say something of the architecture and are not read here, sorted."""
     general = ("general.", "tokenizer.", "GGUF.", "split.", "quantize.", "imatrix.")
