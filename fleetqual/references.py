@@ -71,7 +71,7 @@ def _make_floors(
 
 
 def reference_notes(plan: Plan, results: str) -> list[str]:
-    """Return a line for each model variant without a complete reference or floor: what a run does."""
+    """Return a line for each reference or floor that is missing: what a run does about it."""
     wanted, notes = missing_references(plan, roots(results)), _refused(plan)
     cannot = ""
     try:

@@ -30,7 +30,7 @@ def kl() -> Iterator[Kl]:
                 "CREATE OR REPLACE TABLE numeric.inputs AS SELECT 'reference' AS kind, "
                 "'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
                 "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
-                "0 AS trace_row, NULL::BIGINT AS other_row, "
+                "0 AS trace_row, NULL::BIGINT AS other_row, [7] AS kept, "
                 "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
                 "[?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
                 [p[:-1], p[-1], q[:-1], q[-1]],
@@ -43,6 +43,10 @@ def kl() -> Iterator[Kl]:
 
 logs = st.lists(st.floats(-30, 0, width=32), min_size=4, max_size=4)
 relaxed = settings(max_examples=25, deadline=None)
+
+
+def test_a_kept_position_is_counted_in_the_whole_sequence(kl: Kl) -> None:
+    assert kl([-0.5, -1.0], [-0.5, -1.0])["position"] == 7
 
 
 @relaxed
@@ -137,13 +141,22 @@ def test_above_the_margin_there_is_no_verdict_without_a_good_floor(bench: Bench)
     bench.cells.append(other)
     for cell in bench.cells:
         cell.only.logits(0.3)
-    bench.floors = 19
+    bench.floors = 3
     found = yield
     few, none = found.stage("logits"), found.stage("logits", cell="c1:0002")
     assert few["verdict"] == none["verdict"] == "inconclusive"
-    assert "19 configurations; 20 are needed" in few["reason"]
+    assert "3 configurations; 4 are needed" in few["reason"]
     assert "no floor" in none["reason"]
     assert "bf16" in none["reason"]
+
+
+@arranged
+def test_few_configurations_judge_with_the_floors_of_other_models(bench: Bench) -> Halves:
+    bench.floors = 5
+    bench.attempt.logits(0.3)
+    row = (yield).stage("logits")
+    assert row["verdict"] == "divergent"
+    assert "5 configurations and the floors of other models, 12 degrees" in row["explanation"]
 
 
 @arranged
