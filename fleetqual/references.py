@@ -41,7 +41,8 @@ def make_missing(plan: Plan, results: str, console: Console | None = None) -> li
         orders = orders_of(plan.resolved, wanted)
         reference_engine(plan.resolved)
     except UserError as error:
-        lacking = ", ".join(dict.fromkeys(each.title for each in (*wanted, *floors)))
+        titles = [each.title for each in wanted] + [each.title for each in floors]
+        lacking = ", ".join(dict.fromkeys(titles))
         _say(console, f"no reference or no floor for {lacking}: {error.line}")
         return []
     written: list[str] = []
@@ -71,7 +72,7 @@ def _make_floors(
 
 
 def reference_notes(plan: Plan, results: str) -> list[str]:
-    """Return a line for each reference or floor that is missing: what a run does about it."""
+    """Return a line for each reference and floor that is missing: what a run does about it."""
     wanted, notes = missing_references(plan, roots(results)), _refused(plan)
     cannot = ""
     try:

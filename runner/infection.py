@@ -91,8 +91,10 @@ def _hosts(
         return made
 
     def base() -> Path:
-        # The truth of a quantised variant was made over its own weights, dequantised.
-        return own_weights() if order.variant.quantised else order.model.hf
+        # The truth of a quantised variant was made over its own weights, dequantised; a GGUF that
+        # was taken as the model has them in the folder that was made from it.
+        has_own = order.variant.quantised and not order.variant.is_model(order.model)
+        return own_weights() if has_own else order.model.hf
 
     def own_facts() -> Path:
         with_facts(base(), swaps.facts, folder / "config")

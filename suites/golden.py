@@ -20,7 +20,7 @@ from suites.errors import UserError
 from suites.exit_codes import USAGE
 from suites.golden_fields import with_fields
 from suites.loading import SHIPPED, load_suite, load_yaml
-from suites.model_files import ModelFiles
+from suites.model_files import ModelFiles, is_texts_digest
 from suites.suite import Suite
 
 
@@ -44,6 +44,28 @@ def stale(path: Path, truth: ModelFiles) -> list[str]:
     return found
 
 
+def _truth(suite: Suite, path: Path, model: Path | None) -> ModelFiles:
+    """Return the files of the model for which a suite was written.
+
+    Raises:
+        UserError: nobody said where they are, or the folder has other texts.
+    """
+    named = suite.golden_for or ""
+    if not is_texts_digest(named):
+        return ModelFiles(model or SHIPPED / named)
+    if model is None:
+        what = f"the suite was written for a model with the texts {named}, and no folder is given"
+        raise UserError(what, where=str(path), fix="add --model FOLDER")
+    truth = ModelFiles(model)
+    if truth.digest != named:
+        raise UserError(
+            f"{model} has the texts {truth.digest}, and the suite was written for {named}",
+            where=str(path),
+            fix="give the folder of that model, or write this one's digest into `golden_for:`",
+        )
+    return truth
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the computed fields of a suite file; with ``--check`` print the outdated cases."""
     parser = argparse.ArgumentParser(prog="python -m suites.golden", description=__doc__)
@@ -59,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Only the suite's own cases: taken cases are completed in their own file.
         suite = load_suite(f"./{options.suite.name}", options.suite.parent)
-        truth = ModelFiles(options.model or SHIPPED / (suite.golden_for or ""))
+        truth = _truth(suite, options.suite, options.model)
         text = completed(options.suite, truth)
         if not options.check:
             options.suite.write_text(text, encoding="utf-8")

@@ -17,6 +17,9 @@ from suites.rendering import ChatTemplates, Refused, Rendered, Renderer
 from suites.rendering.templates import read_object
 from suites.suite import Case, Script
 
+#: Kind and rule of the digest of a model's texts.
+_TAG = "x1"
+
 
 class ModelFiles:
     """The texts of one model folder (Hugging Face layout)."""
@@ -47,7 +50,7 @@ class ModelFiles:
             "tokenizer": self.tokenizer_json,
             "ends": self.ends,
         }
-        return tagged_digest("x1", parts)
+        return tagged_digest(_TAG, parts)
 
     def rendering(
         self,
@@ -184,6 +187,11 @@ class ModelFiles:
                 return sorted(set(ids))
         named = self._tokenizer.token_to_id(self.templates.specials.get("eos_token", ""))
         return [] if named is None else [named]
+
+
+def is_texts_digest(golden_for: str) -> bool:
+    """Whether a suite's ``golden_for`` names texts, and not a folder in ``suites/``."""
+    return golden_for.startswith(f"{_TAG}:")
 
 
 def texts_digest(folder: Path) -> str:

@@ -74,7 +74,7 @@ def _shares(x: Floats, sampler: dict[str, Any]) -> Iterator[Floats]:
             x = x / given if given > 0 else np.where(np.arange(len(x)) == 0, 0.0, -np.inf)
         elif name == "top_k" and given > 0:
             low, high = min(low, int(given)), min(high, int(given))
-        elif name == "top_p":
+        elif name == "top_p" and given < 1:
             low = min(low, _holding(x[:low], given - _SLACK))
             high = min(high, _holding(x[:high], given + _SLACK))
         elif name == "min_p":
@@ -82,7 +82,8 @@ def _shares(x: Floats, sampler: dict[str, Any]) -> Iterator[Floats]:
             low = min(low, int(np.count_nonzero(odds >= given * (1 + _SLACK))))
             high = min(high, int(np.count_nonzero(odds >= given * (1 - _SLACK))))
     odds = np.exp(x - x[0])
-    for kept in range(max(1, low), min(max(1, high), max(1, low) + _MOST_CUTS) + 1):
+    places = np.linspace(max(1, low), max(1, high), _MOST_CUTS).astype(int)
+    for kept in np.unique(places):
         share = np.where(np.arange(len(x)) < kept, odds, 0.0)
         yield share / share.sum()
 

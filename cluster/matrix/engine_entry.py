@@ -22,7 +22,7 @@ from cluster.matrix.injected_faults import AdapterFault, ProxyFault
 from cluster.matrix.secret_names import secret_names
 from runner.engines.registry import DECLARATIONS
 from suites.mistakes import Mistake
-from suites.stages import Pass, Serving
+from suites.stages import Pass, Serving, Stage
 from suites.suite import Frozen
 
 EngineKind = Annotated[str, AfterValidator(known_engine)]
@@ -55,6 +55,9 @@ class EngineEntry(Frozen):
     """Options of the engine itself."""
     variants: tuple[str, ...] = ()
     """Names of the variants that it serves; all by default."""
+    require: tuple[Stage, ...] | None = Field(default=None, min_length=1)
+    """Stages that must be qualified on this entry, such as those that a server shows; by default
+    those of the matrix."""
     fault: AdapterFault | None = None
     """A known fault in its adapter, to test the detection (``fleetqual selftest``)."""
     proxy: ProxyFault | None = None
@@ -138,6 +141,7 @@ class EngineEntry(Frozen):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         refuse_duplicates("pass", "passes", self.passes)
+        refuse_duplicates("stage", "require", self.require or ())
         if self.served == "external" and self.base_url is None:
             raise Mistake(
                 (),

@@ -19,7 +19,7 @@ from runner.order import Model
 from suites.errors import UserError
 from suites.loading import SHIPPED, load_suite
 from suites.mistakes import KeyPath, Mistake
-from suites.model_files import texts_digest
+from suites.model_files import is_texts_digest, texts_digest
 from suites.stages import CASELESS
 from suites.suite import Suite
 from suites.yaml_document import Document
@@ -165,7 +165,7 @@ def _resolved_suite(name: str, suite: Suite) -> ResolvedSuite:
 
 def golden_truth(written_for: str) -> GoldenTruth:
     """Return the model for which answers were written: a folder in ``suites/``, or texts."""
-    if written_for.startswith("x1:"):
+    if is_texts_digest(written_for):
         return GoldenTruth(None, written_for, f"a model with other texts ({written_for})")
     folder = SHIPPED / written_for
     weights = model_digests(folder)[0] if folder.is_dir() else None

@@ -10,6 +10,7 @@ from cluster.matrix.model_entry import ModelEntry, VariantEntry
 from cluster.matrix.schema import Matrix
 from runner.model.artifact import describe_variant, model_digests, tokenizer_digest
 from runner.model.computation import computation_digest
+from runner.model.described import describe_gguf
 from runner.model.folder import default_cache, model_folder
 from runner.model.gguf_parts import gguf_parts
 from runner.order import Model, Variant
@@ -113,7 +114,7 @@ def _described(path: Path, form: str) -> _Described:
 
 @lru_cache(maxsize=8)
 def _described_gguf(path: Path, _size: int, _changed: int) -> _Described:
-    return _Described(*describe_variant(path, "gguf"))
+    return _Described(*describe_gguf(path, default_cache()))
 
 
 def _resolved(

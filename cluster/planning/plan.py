@@ -94,7 +94,7 @@ def plan_row(planned: PlannedCell, resolved: Resolved, run_id: str) -> PlanRow:
         hardware=planned.hardware,
         reason=planned.reason,
         margin=margin,
-        required=_required(resolved.matrix.require or suite.requires, cell),
+        required=_required(cell.entry.require or resolved.matrix.require or suite.requires, cell),
         weights_type=variant.weights_type,
         weights_digest=weights,
         function_digest=model.function_over(weights),

@@ -89,32 +89,21 @@ def run(
 
     References and floors that are missing are made first. It prints the verdicts and the path of
     the report; exit codes as for `fleetqual check`."""
-    from cluster.running.run import RunOptions, run_matrix
+    from cluster.running.run import RunOptions
+    from fleetqual.judged_run import run_and_judge
     from fleetqual.references import make_missing
 
-    ran = run_matrix(
-        RunOptions(
-            matrix=matrix,
-            results=results,
-            run_id=run_id,
-            resume=resume,
-            address=address,
-            only=only,
-            tier=tier,
-            prepare=None if no_reference else make_missing,
-        )
+    options = RunOptions(
+        matrix=matrix,
+        results=results,
+        run_id=run_id,
+        resume=resume,
+        address=address,
+        only=only,
+        tier=tier,
+        prepare=None if no_reference else make_missing,
     )
-    from analysis.judging.judge import open_judged
-    from analysis.showing.check import print_verdicts
-    from analysis.showing.report import write_page
-    from runner.stored.store import Store
-
-    store = Store(results)
-    with open_judged(store, ran.run_id) as catalog:
-        code = print_verdicts(store, catalog, ran.run_id, as_json=as_json)
-        written = write_page(store, catalog, ran.run_id)
-    typer.echo(f"run {ran.run_id} · report {written}", err=as_json)
-    raise typer.Exit(code)
+    raise typer.Exit(run_and_judge(options, as_json=as_json))
 
 
 def _show_plan(made: "Plan") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from fleetqual.qualify.serving import Served
-from runner.engines.registry import DECLARATIONS, REFERENCE_ENGINE
+from runner.engines.registry import DECLARATIONS, REFERENCE_ENGINE, shown_as
 from suites.errors import UserError
 from suites.suite import Suite
 from suites.writing import write_suite
@@ -27,6 +27,9 @@ _EXPECTED = Path(__file__).resolve().parents[2] / "infra" / "expected"
 #: computes at fp32 over the variant's own dequantised weights, so this is what kernels may lose.
 _MARGINS = {"f32": 1e-4, "f16": 1e-4, "bf16": 2e-3, "q8_0": 0.01}
 _QUANTISED_MARGIN = 0.03
+
+#: How a stage must be observed to qualify it.
+_QUALIFYING = ("path", "endpoint")
 
 _HEADER = """\
 # Made by `fleetqual qualify` for this model. Edit it, and run
@@ -59,6 +62,7 @@ def matrix_of(
     ways: Sequence[Served],
     backend: str,
     context: int,
+    required: Sequence[str],
     expected: Sequence[str],
 ) -> dict[str, Any]:
     """Return the matrix that serves every artifact in every way, as it is written."""
@@ -66,7 +70,7 @@ def matrix_of(
         "name": name,
         "suites": [f"./{SUITE}"],
         "models": [{"name": name, **model, "variants": [a.entry for a in artifacts]}],
-        "engines": [_entry(way, context) for way in ways],
+        "engines": [_entry(way, context, required) for way in ways],
         "backends": [backend],
         "coverage": "any",
         "reference": {
@@ -82,11 +86,15 @@ def _reference_backend(backend: str) -> str:
     return backend if backend in DECLARATIONS[REFERENCE_ENGINE].backends else "cpu"
 
 
-def _entry(way: Served, context: int) -> dict[str, Any]:
+def _entry(way: Served, context: int, required: Sequence[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"engine": way.engine, "name": way.name}
     if way.serving != "in_process":
         # A server computes as it is served; the fp32 comparison of the same build is in process.
+        # What it hides cannot be required of it, and the verdict's scope says so.
+        shown = shown_as(way.engine, way.serving)
+        seen = {s for s, how in (shown.stages if shown else {}).items() if how in _QUALIFYING}
         entry |= {"serving": way.serving, "passes": ["deployed"]}
+        entry["require"] = [stage for stage in required if stage in seen] or ["chain"]
     if way.engine == "llama_cpp":
         entry["options"] = {"n_ctx": context}
     return entry

@@ -9,7 +9,14 @@ from cluster.running.run import absolute_results
 from fleetqual.qualify.files import Artifact, MadeFiles, expected_files, matrix_of
 from fleetqual.qualify.serving import Say, Served, backend_here, ways_to_serve
 from runner.model.artifact import open_artifact, read_json, weights_type
-from runner.model.folder import ModelFolder, default_cache, model_folder, model_path
+from runner.model.folder import (
+    FoundArtifact,
+    ModelFolder,
+    default_cache,
+    find_artifact,
+    model_folder,
+    model_path,
+)
 from suites.derive import derive_suite
 from suites.suite import Suite
 
@@ -77,6 +84,7 @@ class Prepared:
             ways,
             self.backend,
             self.context,
+            self.suite.requires,
             expected,
         )
         made.write(matrix, self.suite, expected)
@@ -90,8 +98,10 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         UserError: the model cannot be read, or nothing here can serve it.
     """
     backend = backend_here(asked.backend)
-    folder = _folder(asked.model, asked, say)
-    served = [_folder(text, asked, say) for text in asked.variants] or [folder]
+    path = model_path(asked.model, download=asked.may_download)
+    folder = model_folder(path, default_cache(), lambda line: say(f"model    {line}"))
+    texts = asked.variants or (asked.model,)
+    served = [find_artifact(model_path(t, download=asked.may_download)) for t in texts]
     artifacts = tuple(_artifacts(served))
     formats = list(dict.fromkeys(a.form for a in artifacts))
     ways = ways_to_serve(formats, asked.engines, backend, may_install=asked.may_install, say=say)
@@ -105,7 +115,7 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     )
     kinds = ", ".join(f"{a.name} ({a.form})" for a in artifacts)
     say(f"model    {name}: {kinds}")
-    for note in dict.fromkeys(n for f in (folder, *served) for n in f.notes):
+    for note in dict.fromkeys((*folder.notes, *(n for one in served for n in one.notes))):
         say(f"         {note}")
     stages = dict.fromkeys(case.stage for case in suite.cases)
     say(f"suite    {len(suite.cases)} cases derived from the model's files: {', '.join(stages)}")
@@ -113,19 +123,13 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     return Prepared(asked, name, folder, artifacts, tuple(ways), backend, context, suite)
 
 
-def _folder(text: str, asked: Asked, say: Say) -> ModelFolder:
-    path = model_path(text, download=asked.may_download)
-    return model_folder(path, default_cache(), lambda line: say(f"model    {line}"))
-
-
-def _artifacts(served: Sequence[ModelFolder]) -> list[Artifact]:
+def _artifacts(served: Sequence[FoundArtifact]) -> list[Artifact]:
     found: list[Artifact] = []
     for one in served:
-        path, form = (one.gguf, "gguf") if one.gguf is not None else (one.path, "hf")
-        kind = weights_type(open_artifact(path, form))
+        kind = weights_type(open_artifact(one.path, one.form))
         same = sum(a.weights_type == kind for a in found)
         name = kind.lower() if not same else f"{kind.lower()}-{same + 1}"
-        found.append(Artifact(name, path, form, kind))
+        found.append(Artifact(name, one.path, one.form, kind))
     return found
 
 

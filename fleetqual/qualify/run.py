@@ -7,12 +7,15 @@ from tempfile import TemporaryDirectory
 
 import typer
 
+from cluster.reference.freeze_orders import estimate_s, roots
+from cluster.reference.missing import missing_references
 from cluster.running.run import RunOptions, plan_matrix
 from fleetqual.judged_run import run_and_judge
 from fleetqual.qualify.budget import fit, seconds_of
 from fleetqual.qualify.files import MadeFiles
 from fleetqual.qualify.prepare import Asked, Prepared, prepare
 from fleetqual.qualify.serving import Served
+from fleetqual.references import make_missing
 
 
 def say(text: str) -> None:
@@ -31,7 +34,8 @@ def qualify_model(asked: Asked, budget: str | None, *, as_json: bool) -> int:
     prepared = prepare(asked, say)
     matrix = _matrix(prepared, limit, time.monotonic() - started)
     say(f"matrix   {matrix}")
-    return run_and_judge(RunOptions(matrix=matrix, results=asked.results), as_json=as_json)
+    options = RunOptions(matrix=matrix, results=asked.results, prepare=make_missing)
+    return run_and_judge(options, as_json=as_json)
 
 
 def _matrix(prepared: Prepared, limit: float | None, spent: float) -> Path:
@@ -49,7 +53,8 @@ def _matrix(prepared: Prepared, limit: float | None, spent: float) -> Path:
 
 
 def _estimate(prepared: Prepared, ways: Sequence[Served]) -> float:
-    """Return the seconds of a run that serves the model in these ways."""
+    """Return the seconds of a run that serves the model in these ways, its reference included."""
     with TemporaryDirectory(prefix="fleetqual-qualify-") as folder:
         plan = plan_matrix(prepared.write(ways, MadeFiles(Path(folder))), None, None)
-    return plan.seconds
+        wanted = missing_references(plan, roots(prepared.asked.results))
+        return plan.seconds + sum(estimate_s(plan.resolved, each) for each in wanted)

@@ -203,9 +203,18 @@ def describe_variant(path: Path, form: str) -> tuple[str, str, str]:
     Raises:
         UserError: the artifact cannot be read.
     """
-    artifact = open_artifact(path, form)
     digest = gguf_digest(path) if form == "gguf" else _folder_digest(path)
-    return digest, weights_type(artifact), _weights_digest(artifact)
+    return digest, *describe_weights(path, form)
+
+
+def describe_weights(path: Path, form: str) -> tuple[str, str]:
+    """Return an artifact's weights type and weights digest (``w1:``); reads all its values.
+
+    Raises:
+        UserError: the artifact cannot be read.
+    """
+    artifact = open_artifact(path, form)
+    return weights_type(artifact), _weights_digest(artifact)
 
 
 def gguf_digest(path: Path) -> str:

@@ -22,8 +22,12 @@ def weight_files(folder: Path) -> list[Path]:
     if listed is not None and not isinstance(listed, dict):
         what = "weight_map is not an object of tensors and files"
         raise UserError(what, where=str(index), fix="download the folder again")
-    names = sorted({str(name) for name in listed.values()}) if listed else []
-    found = [folder / name for name in names if Path(name).name == name]
+    names = sorted({str(name) for name in (listed or {}).values()})
+    elsewhere = [name for name in names if Path(name).name != name]
+    if elsewhere:
+        what = f"it names {elsewhere[0]!r}, which is not a file beside it"
+        raise UserError(what, where=str(index), fix="put all weights into the model's folder")
+    found = [folder / name for name in names]
     if listed is None:
         found = sorted(folder.glob("*.safetensors"))
     missing = [path.name for path in found if not path.is_file()]

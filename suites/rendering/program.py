@@ -10,6 +10,7 @@ where the template itself ends with an error, ``raised`` if it did so with ``rai
 ``{"source": …}`` alone asks for ``{"names": […]}``, the variables that the template reads.
 """
 
+import contextlib
 import datetime
 import functools
 import json
@@ -132,7 +133,9 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 def _limit(kind: int, most: int) -> None:
     _, hard = resource.getrlimit(kind)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(kind, (most, most))
+    # macOS knows no limit of a process's memory: there the other limits must do.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (most, most))
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from tests.architectures.tiny import TINY, write_tiny
 Edit = Callable[[dict[str, np.ndarray]], None]
 
 
-def _tensors(hf: Path, path: Path, form: str = "gguf") -> dict[str, dict[str, Any]]:
+def compared_tensors(hf: Path, path: Path, form: str = "gguf") -> dict[str, dict[str, Any]]:
     model = Model(name="m", hf=hf, weights_digest="", computation_digest="", tokenizer_digest="")
     variant = Variant(
         name="v", format=form, path=path, artifact_digest="", weights_type="f32", weights_digest=""
@@ -31,7 +31,7 @@ def _tensors(hf: Path, path: Path, form: str = "gguf") -> dict[str, dict[str, An
     return dict(tensor_facts(model, variant))
 
 
-def _wrong(facts: dict[str, dict[str, Any]]) -> list[str]:
+def wrong(facts: dict[str, dict[str, Any]]) -> list[str]:
     """Return the tensors of which shape or values are not those of the model."""
     return [
         name
@@ -68,9 +68,9 @@ def _edited(path: Path, out: Path, edit: Edit) -> Path:
 def test_an_honest_conversion_has_the_tensors_and_facts_of_the_model(
     name: str, models: Models
 ) -> None:
-    facts = _tensors(models.hf[name], models.gguf[name])
+    facts = compared_tensors(models.hf[name], models.gguf[name])
     assert len(facts) >= 15
-    assert _wrong(facts) == []
+    assert wrong(facts) == []
     known = known_facts(models.hf[name], "structure", {"n_ctx": 256}, models.gguf[name])
     assert known.differences == {}
     assert known.model["not_compared"] == known.artifact["not_compared"] == []
@@ -80,7 +80,7 @@ def test_an_honest_conversion_has_the_tensors_and_facts_of_the_model(
 def test_a_dequantised_copy_is_the_model_again(name: str, models: Models, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     with_weights(models.hf[name], models.gguf[name], "gguf", copy)
-    assert _wrong(_tensors(models.hf[name], copy, "hf")) == []
+    assert wrong(compared_tensors(models.hf[name], copy, "hf")) == []
 
 
 def _scrambled(tensors: dict[str, np.ndarray], name: str, heads: int) -> None:
@@ -154,7 +154,7 @@ def test_a_wrong_conversion_is_seen_at_its_tensor(
 ) -> None:
     name, edit, tensor = WRONG[what]
     path = _edited(models.gguf[name], tmp_path / "wrong.gguf", edit)
-    assert _wrong(_tensors(models.hf[name], path)) == [tensor]
+    assert wrong(compared_tensors(models.hf[name], path)) == [tensor]
 
 
 def test_a_tied_head_that_is_written_too_is_no_difference(models: Models, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_tied_head_that_is_written_too_is_no_difference(models: Models, tmp_pa
         tensors["output.weight"] = tensors["token_embd.weight"]
 
     path = _edited(models.gguf["gemma2"], tmp_path / "two.gguf", edit)
-    assert _wrong(_tensors(models.hf["gemma2"], path)) == []
+    assert wrong(compared_tensors(models.hf["gemma2"], path)) == []
 
 
 def test_rows_that_no_token_has_may_be_left_out(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_rows_that_no_token_has_may_be_left_out(tmp_path: Path) -> None:
     name = "model.embed_tokens.weight"
     tensors[name] = np.concatenate([tensors[name], np.ones((64, 128), np.float32)])
     save_file(tensors, hf / "model.safetensors")
-    assert _wrong(_tensors(hf, path)) == []
+    assert wrong(compared_tensors(hf, path)) == []
     assert known_facts(hf, "structure", {}, path).model["vocab_size"] == 1536
 
 
@@ -187,8 +187,8 @@ def test_tensors_of_an_unknown_architecture_are_not_compared_and_it_is_said(
     config = json.loads((hf / "config.json").read_text()) | {"model_type": "novel", "twist": 3}
     (hf / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnknownLayout, match="the architecture novel is not known"):
-        _tensors(hf, models.gguf["llama"])
-    assert _wrong(_tensors(hf, hf, "hf")) == []
+        compared_tensors(hf, models.gguf["llama"])
+    assert wrong(compared_tensors(hf, hf, "hf")) == []
     facts = known_facts(hf, "structure", {}).model
     assert facts["not_compared"] == ["hidden_act", "twist"]
     assert (facts["layers"], facts["rope_theta"]) == (2, 50000.0)

@@ -187,10 +187,7 @@ def write_tiny(name: str, folder: Path) -> Path:
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(TINY_CHAT / file, folder / file)
     if tiny.model_type == "qwen2":
-        # transformers splits text as Qwen 2 does for every model of this type.
-        tokenizer = folder / "tokenizer.json"
-        split = tokenizer.read_text(encoding="utf-8").replace(r"\\p{N}{1,3}", r"\\p{N}")
-        tokenizer.write_text(split, encoding="utf-8")
+        _as_qwen2_tokenizes(folder)
     config = {
         "architectures": [tiny.class_name],
         "model_type": tiny.model_type,
@@ -239,6 +236,18 @@ def _values(
     is_outer = "embed" in name or "lm_head" in name
     deviation = (0.08 if gemma else 0.4) if is_outer else 1.5 / np.sqrt(shape[-1])
     return (deviation * rng.standard_normal(shape)).astype(np.float32)
+
+
+def _as_qwen2_tokenizes(folder: Path) -> None:
+    """Split text as Qwen 2 does: transformers does so for every model of this type.
+
+    It also adds the token for unknown text that Qwen 2 has, unless the folder names another.
+    """
+    tokenizer, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    split = tokenizer.read_text(encoding="utf-8").replace(r"\\p{N}{1,3}", r"\\p{N}")
+    tokenizer.write_text(split, encoding="utf-8")
+    body = json.loads(config.read_text(encoding="utf-8")) | {"unk_token": "<|document_end|>"}
+    config.write_text(json.dumps(body), encoding="utf-8")
 
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from suites.derive import derive_suite
+from suites.exit_codes import USAGE
 from suites.golden import main
 from suites.loading import SHIPPED, load_suite
 from suites.suite import Case, Golden, SamplingParameters, Scenario, Script, Suite
@@ -117,3 +119,17 @@ def test_the_golden_program_completes_a_written_suite_after_a_change(tmp_path: P
     assert main([str(path), "--model", str(model)]) == 0
     (first, *_) = load_suite("./mine.yaml", tmp_path).cases
     assert str(first.golden.prompt_text).count("What is the time?") == 1
+
+
+def test_the_golden_program_asks_for_the_model_of_a_suite_for_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = SHIPPED / "models" / "tiny-chat"
+    suite = derive_suite(model, name="derived")
+    path = tmp_path / "mine.yaml"
+    write_suite(suite, path)
+    assert main([str(path)]) == USAGE
+    assert "add --model FOLDER" in capsys.readouterr().err
+    write_suite(suite.model_copy(update={"golden_for": "x1:other"}), path)
+    assert main([str(path), "--model", str(model)]) == USAGE
+    assert "the suite was written for x1:other" in capsys.readouterr().err

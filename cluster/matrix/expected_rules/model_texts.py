@@ -57,6 +57,29 @@ class ModelTexts:
         """The end token that the tokenizer's configuration names; empty if it names none."""
         return self._files.templates.specials.get("eos_token", "")
 
+    @property
+    def bos_text(self) -> str:
+        """The token that begins a text, as the configuration names it; empty if it names none."""
+        return self._files.templates.specials.get("bos_token", "")
+
+    @cached_property
+    def byte_level(self) -> bool:
+        """Whether the tokenizer is byte-level BPE."""
+        return _is_byte_level(self._tokenizer)
+
+    def visible(self, ids: Sequence[int]) -> str:
+        """Return the text of ids without control tokens."""
+        return self._files.visible(ids)
+
+    def spelled_bytes(self, token: int) -> bytes:
+        """Return what a token's spelling stands for, character by character, in byte-level BPE.
+
+        Raises:
+            KeyError: there is no such token.
+        """
+        spelling = self._spelling[token]
+        return b"".join(bytes([_BYTES[c]]) if _BYTES.get(c) else c.encode() for c in spelling)
+
     @cached_property
     def _raw(self) -> Tokenizer | None:
         """The tokenizer without Unicode normalisation; None if it has none to leave out."""
@@ -109,7 +132,7 @@ class ModelTexts:
         spelling = self._spelling[token]
         if token in self._added:
             return spelling.encode()
-        if _is_byte_level(self._tokenizer):
+        if self.byte_level:
             return bytes(_BYTES[character] for character in spelling)
         if len(spelling) == 6 and spelling.startswith("<0x") and spelling.endswith(">"):
             return bytes([int(spelling[3:5], 16)])

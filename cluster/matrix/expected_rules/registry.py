@@ -6,15 +6,22 @@ from cluster.matrix.expected_rules.asked import Rule
 
 #: Files of rules; an entry of a matrix names one as ``rule:``.
 _RULES = (
+    "bos_not_doubled",
     "calls_as_text",
+    "calls_without_reason",
     "content_parts_as_list",
+    "control_tokens_kept",
     "eog_by_name",
     "first_stop_string_wins",
     "held_back_character",
+    "leading_space_dropped",
     "no_normaliser",
     "prompt_not_penalised",
     "reasoning_in_content",
     "sampler_defaults",
+    "sampler_order",
+    "stop_string_kept",
+    "thinking_opened",
 )
 
 

@@ -18,7 +18,7 @@ from runner.model.folder.weights_writing import plain_size, write_weights
 from runner.model.gguf_parts import model_stem
 
 #: Changes when another folder is made from the same file, so that an old one is not taken for it.
-_RULES = "r1"
+_RULES = "r2"
 #: The name of a template becomes the name of a file.
 _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GENERATION = {

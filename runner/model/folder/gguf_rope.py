@@ -39,7 +39,8 @@ def rotary(keys: GgufKeys, head_dim: int, context: int) -> dict[str, Any]:
     if size != head_dim:
         found["partial_rotary_factor"] = parameters["partial_rotary_factor"] = size / head_dim
     if scaling:
-        found["rope_scaling"] = scaling
+        # Engines read one or the other name of the type, and of the whole.
+        found["rope_scaling"] = {**scaling, "type": scaling["rope_type"]}
     return found
 
 

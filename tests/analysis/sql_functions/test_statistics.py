@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from runner.stored.references import SHIPPED_REFERENCES
-from tests.analysis.bare import bare, view
+from tests.analysis.bare import bare, floor_fits, view
 
 
 @pytest.fixture
@@ -78,11 +77,11 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
     )
     con.execute(
         "CREATE TABLE numeric.pair_floors AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
-        "'f1' AS floor_id, 0.0 AS max_flip_margin FROM bounds"
+        "'f1' AS floor_id, 'fn' AS function_digest, 0.0 AS max_flip_margin FROM bounds"
     )
     con.execute(
         "CREATE TABLE numeric.floor_fits AS SELECT 'r' AS run_id, 'f1' AS floor_id, "
-        "unnest(['prefill', 'decode']) AS probe, 24 AS configurations, "
+        "'fn' AS function_digest, unnest(['prefill', 'decode']) AS probe, 24 AS configurations, "
         "unnest([-10.0, -30.0]) AS mean_x, 0.5 AS sd_x, 23.0 AS degrees, 20 AS needed"
     )
     con.execute(
@@ -101,41 +100,10 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
     assert np.allclose(rows["adjusted_p"].to_numpy(), truth, rtol=1e-6)
 
 
-def fitted(
-    con: duckdb.DuckDBPyConnection,
-    kls: np.ndarray,
-    dtype: str = "F32",
-    engine: str = "transformers",
-) -> pa.Table:
-    """Fit floors; ``kls`` has one row per floor and one column per configuration."""
-    con.execute(
-        "CREATE OR REPLACE TABLE sources.reference_roots AS "
-        "SELECT 'r' AS run_id, 0 AS rank, 'x' AS root"
-    )
-    floors, configurations = np.indices(kls.shape)
-    con.register(
-        "kls",
-        pa.table({"f": floors.ravel(), "i": configurations.ravel(), "mean_kl": kls.ravel()}),
-    )
-    con.execute(
-        "CREATE OR REPLACE TABLE sources.floors AS SELECT 'x' AS root, f::VARCHAR AS floor_id, "
-        f"'fn' AS function_digest, 'w' AS weights_digest, '{dtype}' AS compute_dtype, "
-        f"'cpu' AS backend, 'smoke' AS suite, 'decode' AS probe, '{engine}' AS engine, "
-        "TIMESTAMP '2026-01-01' AS created, i::VARCHAR AS configuration, mean_kl, "
-        "0.0 AS max_flip_margin FROM kls"
-    )
-    con.execute(
-        "CREATE OR REPLACE TABLE staging.truth_keys AS SELECT 'r' AS run_id, "
-        "'fn' AS function_digest, 'w' AS weights_digest, 'fn' AS found_by"
-    )
-    query = f"SELECT * FROM ({view('numeric.floor_fits')}) ORDER BY floor_id::INT"
-    return con.sql(query).to_arrow_table()
-
-
 def test_a_floor_of_equal_configurations_still_has_a_spread(
     con: duckdb.DuckDBPyConnection,
 ) -> None:
-    (row,) = fitted(con, np.zeros((1, 24))).to_pylist()
+    (row,) = floor_fits(con, np.zeros((1, 24))).to_pylist()
     assert row["configurations"] == 24
     assert row["sd_x"] == 0.05
     assert row["degrees"] == 23
@@ -154,56 +122,9 @@ def test_a_floor_of_equal_configurations_still_has_a_spread(
 def test_few_configurations_make_a_floor_only_where_a_prior_is_known(
     con: duckdb.DuckDBPyConnection, engine: str, count: int, needed: int, judges: bool
 ) -> None:
-    (row,) = fitted(con, np.full((1, count), 1e-9), engine=engine).to_pylist()
+    (row,) = floor_fits(con, np.full((1, count), 1e-9), engine=engine).to_pylist()
     assert row["needed"] == needed
     assert (row["degrees"] is not None) is (row["sd_x"] is not None) is judges
-
-
-PRIORS = [("f32", "f32"), ("f16", "f16"), ("bf16", "bf16"), ("q8_0", "q8_0"), ("q4_1", "*")]
-
-
-@pytest.mark.parametrize(("dtype", "known_as"), PRIORS)
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_a_floor_with_a_prior_alarms_at_most_at_the_nominal_rate_and_sees_defects(
-    con: duckdb.DuckDBPyConnection, dtype: str, known_as: str, share: float
-) -> None:
-    """4000 models; the spread of each is a share of the prior's, up to all of it."""
-    (prior,) = con.execute(
-        "SELECT sd, weight FROM sources.floor_priors WHERE compute_dtype = ?", [known_as]
-    ).fetchall()
-    random, models, count, level = np.random.default_rng(11), 4000, 5, 0.05
-    spread = share * prior[0]
-    mean = random.normal(-9, 3, (models, 1))
-    fits = fitted(con, np.exp(random.normal(mean, spread, (models, count))), dtype)
-    sd, degrees, own = (fits[name].to_numpy() for name in ("sd_x", "degrees", "mean_x"))
-    assert np.all(degrees == prior[1] + count - 1)
-
-    def alarm_rate(raised: float) -> float:
-        x = random.normal(mean[:, 0] + raised, spread)
-        t = (x - own) / (sd * np.sqrt(1 + 1 / count))
-        return float(np.mean(stats.t.sf(t, degrees) <= level))
-
-    # Up to the nominal rate, plus three standard errors of the simulation.
-    assert alarm_rate(0.0) <= level + 3 * np.sqrt(level * (1 - level) / models)
-    # A defect raises the mean KL a hundredfold and more: it is seen in 19 of 20 models.
-    assert alarm_rate(np.log(100)) >= 0.95
-
-
-def test_priors_are_as_wide_as_they_say(con: duckdb.DuckDBPyConnection) -> None:
-    """Twice the pooled spread of the shipped floors of a dtype, and at least 0.5."""
-    pooled = dict(
-        con.execute(
-            "SELECT compute_dtype, sqrt(avg(own)) FROM ("
-            "SELECT compute_dtype, probe, var_samp(ln(greatest(mean_kl, 0) + 1e-12)) AS own "
-            f"FROM read_parquet('{SHIPPED_REFERENCES}/floors/*.parquet') GROUP BY ALL"
-            ") GROUP BY ALL"
-        ).fetchall()
-    )
-    priors = dict(con.sql("SELECT compute_dtype, sd FROM sources.floor_priors").fetchall())
-    assert priors.keys() - {"*"} == pooled.keys()
-    for dtype, spread in pooled.items():
-        assert priors[dtype] == pytest.approx(max(0.5, 2 * spread), abs=0.01)
-    assert priors["*"] == max(priors.values())
 
 
 def alarms(

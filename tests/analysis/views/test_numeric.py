@@ -30,7 +30,8 @@ def kl() -> Iterator[Kl]:
                 "CREATE OR REPLACE TABLE numeric.inputs AS SELECT 'reference' AS kind, "
                 "'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
                 "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
-                "0 AS trace_row, NULL::BIGINT AS other_row, [7] AS kept, "
+                "0 AS trace_row, NULL::BIGINT AS other_row, "
+                "[7] AS kept, "
                 "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
                 "[?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
                 [p[:-1], p[-1], q[:-1], q[-1]],

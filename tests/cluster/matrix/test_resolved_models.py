@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.matrix.resolve import resolve
+from cluster.planning.node import Node
+from cluster.planning.planner import make_plan
 from runner.model.artifact import describe_variant
 from tests.paths import TINY_CHAT
 from tests.runner.model.split_gguf import split_gguf
@@ -63,3 +65,28 @@ def test_any_part_of_a_split_gguf_is_the_model_and_the_first_is_served(
     assert split.variant.path == first
     assert split.variant.is_model(found.model)
     assert split.size == first.stat().st_size + second.stat().st_size
+
+
+def test_a_gguf_taken_as_the_model_has_no_weights_to_be_compared_with(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    f32 = str(TINY_CHAT / "tiny-chat-f32.gguf")
+    variants = [{"name": "whole", "gguf": f32}, {"name": "small", "gguf": str(Q8), "margin": 1}]
+    right_matrix["require"] = ["weights", "tokenize"]
+    right_matrix["models"] = [{"name": "mine", "gguf": f32, "variants": variants}]
+    here = Node(id="a", hardware={"cpu": "amd-epyc"}, cpus=4)
+    rows = make_plan(resolve(write_matrix(right_matrix)), [here]).rows("r")
+    required = {row.variant: row.required for row in rows if row.reason is None}
+    assert required == {"whole": ["tokenize"], "small": ["weights", "tokenize"]}
+
+
+def test_a_cell_of_a_made_folder_is_another_than_of_the_model_s_own(
+    right_matrix: dict[str, Any], write_matrix: Write
+) -> None:
+    here = Node(id="a", hardware={"cpu": "amd-epyc"}, cpus=4)
+    own = make_plan(resolve(write_matrix(right_matrix)), [here])
+    (entry,) = right_matrix["models"]
+    entry["gguf"] = entry["variants"][0]["gguf"]
+    del entry["hf"]
+    made = make_plan(resolve(write_matrix(right_matrix)), [here])
+    assert {p.cell.cell_id for p in own.pairs}.isdisjoint(p.cell.cell_id for p in made.pairs)

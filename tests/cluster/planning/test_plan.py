@@ -1,7 +1,6 @@
 """The planner leaves nothing out, says why, and gives ids that mean something."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -398,14 +397,3 @@ def test_the_reference_engine_has_a_healthy_entry_s_environment(
     assert (reference.name, reference.version) == ("transformers", version)
     assert reference.options == options
     assert reference.fault is None
-
-
-def test_a_gguf_taken_as_the_model_has_no_weights_to_be_compared_with() -> None:
-    made = resolved(names=("f32", "q8_0"), require=["weights", "tokenize"])
-    taken = made.models[0].model.model_copy(update={"gguf_digest": "digest of q8_0"})
-    changed = replace(made, models=(replace(made.models[0], model=taken),))
-    rows = make_plan(changed, [node("a")]).rows("r")
-    required = {(row.variant, tuple(row.required)) for row in rows if row.reason is None}
-    assert required == {("f32", ("weights", "tokenize")), ("q8_0", ("tokenize",))}
-    before = {row.cell_id for row in make_plan(made, [node("a")]).rows("r")}
-    assert before.isdisjoint(row.cell_id for row in rows)

@@ -51,16 +51,17 @@ def test_a_configuration_that_failed_is_named_and_not_dropped(plan: Plan) -> Non
 
 @pytest.mark.parametrize(("few", "count"), [(False, 20), (True, 5)])
 def test_the_reference_engine_runs_in_the_version_that_the_matrix_names(
+    few: bool,
+    count: int,
     right_matrix: dict[str, Any],
     write_matrix: Callable[[dict[str, Any] | str], Path],
     tmp_path: Path,
-    few: bool,
-    count: int,
 ) -> None:
     right_matrix["engines"].append({"engine": "transformers", "version": "5.1.0"})
-    found = resolve(write_matrix(right_matrix))
-    (floor,) = floors_of(found)
-    made = benign_matrix(found, floor, tmp_path / "floors", few=few)
+    resolved = resolve(write_matrix(right_matrix))
+    (floor,) = floors_of(resolved)
+    made = benign_matrix(resolved, floor, tmp_path / "floors", few=few)
     entries = yaml.safe_load(made.read_text())["engines"]
     assert len(entries) == count
     assert {entry["version"] for entry in entries} == {"5.1.0"}
+    assert {entry["options"]["dtype"] for entry in entries} == {"f32"}

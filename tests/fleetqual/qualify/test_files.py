@@ -34,6 +34,7 @@ def _made(folder: Path) -> MadeFiles:
         WAYS,
         "cpu",
         512,
+        ["config", "template", "logits", "state"],
         expected,
     )
     made.write(matrix, SUITE, expected)
@@ -46,6 +47,7 @@ def test_the_matrix_is_one_that_run_reads(tmp_path: Path) -> None:
     assert [entry.label for entry in matrix.engines] == ["llama_cpp", "llama_cpp-server"]
     assert [entry.served for entry in matrix.engines] == ["in_process", "managed"]
     assert {entry.options["n_ctx"] for entry in matrix.engines} == {512}
+    assert [entry.require for entry in matrix.engines] == [None, ("state",)]
     (model,) = matrix.models
     assert {v.name: v.margin for v in model.variants} == {"q8_0": 0.01, "f32": 1e-4}
     assert matrix.expected_from == ("./expected-llama_cpp.yaml",)
