@@ -12,7 +12,7 @@ from typing import Any
 from runner.engines.orders import CaseInput, Infection
 from runner.engines.protocol import ProtocolError
 from runner.engines.trace import Trace
-from runner.model.copies import PORTABLE
+from runner.model.copies import is_portable
 from runner.stored.canonical import canonical_fact
 from runner.truth import question
 from suites.stages import CHAIN
@@ -53,7 +53,7 @@ class SwapCandidates:
     def note_fact(self, fact: str, seen: Any, model: Any) -> None:
         """Keep a portable fact of which the model's files state another value."""
         stated, wanted = (canonical_fact(fact, json.dumps(value)) for value in (seen, model))
-        if fact in PORTABLE and model is not None and stated != wanted:
+        if is_portable(fact, seen) and model is not None and stated != wanted:
             self.facts[fact] = seen
 
     def note_tensor(self, facts: Mapping[str, Any]) -> None:

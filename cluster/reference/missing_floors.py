@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cluster.matrix.resolve import ResolvedSuite
+from cluster.planning.estimate import freeze_seconds
 from cluster.planning.plan import Plan, PlannedCell
 from cluster.reference.floor_matrices import Floor, rounded_dtype
 from cluster.reference.freeze_orders import truth_variant
@@ -13,6 +14,8 @@ from suites.suite import Case
 #: A floor with a prior is measured on so many cases and about so many tokens, short and long ones.
 _CASES, _TOKENS, _CHARACTERS = 12, 1500, 4
 _PLAIN = ("f32", "f16", "bf16")
+#: The suite on which floors are measured, and its cases.
+Taken = tuple[ResolvedSuite, tuple[str, ...]]
 
 
 def missing_floors(plan: Plan, roots: Sequence[str]) -> list[Floor]:
@@ -56,7 +59,17 @@ def compute_dtype(pair: PlannedCell, reference: str) -> str | None:
     return rounded_dtype(reference, cell.variant.variant)
 
 
-def floor_cases(plan: Plan) -> tuple[ResolvedSuite, tuple[str, ...]] | None:
+def floor_seconds(plan: Plan, floor: Floor, taken: Taken) -> float:
+    """Return about how many seconds a floor takes: a load, and each case once per configuration."""
+    reference, (suite, cases) = plan.resolved.matrix.reference, taken
+    few = DECLARATIONS[reference.engine].few_floors
+    size = sum(file.stat().st_size for file in floor.model.model.hf.glob("*.safetensors"))
+    forced = [case for case in suite.suite.cases if case.id in cases]
+    every = [case for _ in (few(floor.dtype) if few else ()) for case in forced]
+    return freeze_seconds(every, size, reference.backend, dequantise=floor.variant is not None)
+
+
+def floor_cases(plan: Plan) -> Taken | None:
     """Return the suite and the cases that floors with a prior are measured on; None if none fits.
 
     It is the suite with the most ``logits`` cases; of these, some of every length are taken.

@@ -41,8 +41,8 @@ def plan(
 ) -> None:
     """Show what would run where.
 
-    It prints the cells for each node, what is skipped and why, which references are missing, and
-    the estimated time."""
+    It prints the cells for each node, what is skipped and why, which references and floors are
+    missing, and the estimated time."""
     from cluster.running.run import plan_matrix
 
     made = plan_matrix(matrix, only, tier, address)
@@ -79,15 +79,16 @@ def run(
     no_reference: Annotated[
         bool,
         typer.Option(
-            "--no-reference", help="Make no missing reference: what has none is not judged."
+            "--no-reference",
+            help="Make no missing reference or floor: what has none is not judged.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a matrix and judge it.
 
-    References that are missing are made first. It prints the verdicts and the path of the report;
-    exit codes as for `fleetqual check`."""
+    References and floors that are missing are made first. It prints the verdicts and the path of
+    the report; exit codes as for `fleetqual check`."""
     from cluster.running.run import RunOptions
     from fleetqual.judged_run import run_and_judge
     from fleetqual.references import make_missing

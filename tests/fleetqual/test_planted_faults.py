@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 
 from fleetqual.selftest.files.gguf import faulty_gguf
@@ -41,6 +42,7 @@ def _copies(folder: Path) -> dict[str, Path]:
         "eos-set-incomplete": {"without": ("tokenizer.ggml.eot_token_id",)},
         "tensor-scaled": {"tensors": [{"name": "blk.2.ffn_up.weight", "op": "scale", "by": 1.01}]},
         "permutation-skipped": {"tensors": [{"name": "blk.*.attn_[qk].weight", "op": "unpermute"}]},
+        "merges-swapped": {"fields": {"tokenizer.ggml.merges": _swapped_merges()}},
         "template-comment": {"template": ("{{- bos_token }}", "{#- x -#}{{- bos_token }}")},
         "renamed-model": {"fields": {"general.name": "another name"}},
     }
@@ -48,6 +50,14 @@ def _copies(folder: Path) -> dict[str, Path]:
         name: faulty_gguf(F32, folder / f"{name}.gguf", GgufInjection.model_validate(edit))
         for name, edit in edits.items()
     }
+
+
+def _swapped_merges() -> list[str]:
+    """Return the model's merges with the last two in the other order: few texts show that."""
+    found = gguf.GGUFReader(F32).get_field("tokenizer.ggml.merges")
+    assert found is not None
+    merges: list[str] = found.contents()
+    return [*merges[:-2], merges[-1], merges[-2]]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +131,18 @@ def test_a_loaded_fact_that_differs_explains_the_stage_it_breaks(
     assert "10000" in found["wrong-rope-theta"]["explanation"]
     assert "500000" in found["wrong-rope-theta"]["explanation"]
     assert "eos_ids" in found["eos-set-incomplete"]["explanation"]
+
+
+def test_two_swapped_merges_are_named(
+    found: dict[str, dict[str, Any]], stages: dict[tuple[str, str], str], expected_in_force: bool
+) -> None:
+    merges = _swapped_merges()
+    assert found["merges-swapped"]["verdict"] == stages["merges-swapped", "config"] == "divergent"
+    # Where something else differs in tokenize too, the fact explains that stage.
+    culprit = "config" if expected_in_force else "tokenize"
+    assert found["merges-swapped"]["culprit"] == culprit
+    told = f"merges_digest: merge {len(merges) - 2} is '{merges[-2]}', the model has '{merges[-1]}'"
+    assert told in found["merges-swapped"]["explanation"]
 
 
 @pytest.mark.parametrize("edit", BENIGN)

@@ -27,6 +27,8 @@ def candidates() -> SwapCandidates:
         ("eos_ids", [3, 2], [2, 3], False),
         ("eos_ids", [2], [2, 3], True),
         ("rope_theta", 10000.0, None, False),
+        ("rope_scaling", {"type": "none"}, {"type": "linear", "factor": 4.0}, True),
+        ("rope_scaling", {"type": "llama3"}, {"type": "none"}, False),
         # No model file can carry it into another engine.
         ("layers", 2, 3, False),
     ],

@@ -34,7 +34,8 @@ tests AS (
     LEFT JOIN numeric.pair_floors AS o
         ON o.run_id = b.run_id AND o.cell_id = b.cell_id AND o.node_id = b.node_id
     LEFT JOIN numeric.floor_fits AS f
-        ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.probe = b.probe
+        ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.function_digest = o.function_digest
+        AND f.probe = b.probe
 ),
 
 ranked AS (

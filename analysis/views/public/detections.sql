@@ -34,7 +34,8 @@ WITH probed AS (
     LEFT JOIN numeric.pair_floors AS o
         ON o.run_id = a.run_id AND o.cell_id = a.cell_id AND o.node_id = a.node_id
     LEFT JOIN numeric.floor_fits AS f
-        ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.probe = a.probe
+        ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.function_digest = o.function_digest
+        AND f.probe = a.probe
     LEFT JOIN verdicts AS i
         ON i.run_id = a.run_id AND i.cell_id = a.cell_id AND i.node_id = a.node_id
         AND i.stage = 'instrument' AND i.case_group = '*'

@@ -7,7 +7,7 @@
 -- false alarms than the nominal rate. A dtype without a shipped floor (`*`) takes the widest.
 --
 -- Where from: suites/references/floors, 20 configurations of one model each, prefill and decode.
-SELECT engine, compute_dtype, sd, weight::DOUBLE AS weight
+SELECT engine, compute_dtype, sd::DOUBLE AS sd, weight::DOUBLE AS weight
 FROM (
     VALUES
     ('transformers', 'f32', 0.59, 8),

@@ -31,6 +31,7 @@ def kl() -> Iterator[Kl]:
                 "'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
                 "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
                 "0 AS trace_row, NULL::BIGINT AS other_row, "
+                "NULL::BIGINT[] AS kept, "
                 "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
                 "[?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
                 [p[:-1], p[-1], q[:-1], q[-1]],
@@ -137,11 +138,11 @@ def test_above_the_margin_there_is_no_verdict_without_a_good_floor(bench: Bench)
     bench.cells.append(other)
     for cell in bench.cells:
         cell.only.logits(0.3)
-    bench.floors = 19
+    bench.floors = 3
     found = yield
     few, none = found.stage("logits"), found.stage("logits", cell="c1:0002")
     assert few["verdict"] == none["verdict"] == "inconclusive"
-    assert "19 configurations; 20 are needed" in few["reason"]
+    assert "3 configurations; 4 are needed" in few["reason"]
     assert "no floor" in none["reason"]
     assert "bf16" in none["reason"]
 

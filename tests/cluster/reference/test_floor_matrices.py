@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.matrix.resolve import resolve
 from cluster.planning.plan import Plan
 from cluster.planning.planner import make_plan
-from cluster.reference.floor_matrices import benign_matrices, require_all
+from cluster.reference.floor_matrices import benign_matrix, floors_of
+from cluster.reference.floor_run import require_all
 from cluster.running.run import FinishedRun
 from runner.supervisor import Outcome
 from suites.errors import UserError
@@ -47,13 +49,19 @@ def test_a_configuration_that_failed_is_named_and_not_dropped(plan: Plan) -> Non
     assert "llama_cpp never ran" in str(told.value)
 
 
+@pytest.mark.parametrize(("few", "count"), [(False, 20), (True, 5)])
 def test_the_reference_engine_runs_in_the_version_that_the_matrix_names(
+    few: bool,
+    count: int,
     right_matrix: dict[str, Any],
     write_matrix: Callable[[dict[str, Any] | str], Path],
     tmp_path: Path,
 ) -> None:
     right_matrix["engines"].append({"engine": "transformers", "version": "5.1.0"})
-    (made,) = benign_matrices(write_matrix(right_matrix), tmp_path / "floors")
+    resolved = resolve(write_matrix(right_matrix))
+    (floor,) = floors_of(resolved)
+    made = benign_matrix(resolved, floor, tmp_path / "floors", few=few)
     entries = yaml.safe_load(made.read_text())["engines"]
-    assert len(entries) == 20
+    assert len(entries) == count
     assert {entry["version"] for entry in entries} == {"5.1.0"}
+    assert {entry["options"]["dtype"] for entry in entries} == {"f32"}

@@ -1,7 +1,9 @@
 """Copies of a model folder carry what was asked for and nothing else."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,3 +49,35 @@ def test_an_artifact_that_lacks_a_tensor_makes_no_copy(tmp_path: Path) -> None:
     save_file(values, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="is missing"):
         with_weights(TINY_CHAT, other, "hf", tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("config", "scaling"),
+    [
+        ({}, {"type": "linear", "factor": 4.0}),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, {"type": "none"}),
+        (
+            {"rope_parameters": None, "rope_theta": 7.0},
+            {
+                "type": "yarn",
+                "factor": 4.0,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "attention_factor": 1.5,
+                "original_context": 256,
+            },
+        ),
+    ],
+)
+def test_a_copy_takes_the_scaling_of_rope_and_keeps_its_base(
+    config: dict[str, Any], scaling: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(TINY_CHAT, tmp_path / "m", ignore=shutil.ignore_patterns("*.gguf", "*.py"))
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    before = model_facts(tmp_path / "m", "structure", {})
+    with_facts(tmp_path / "m", {"rope_scaling": scaling}, tmp_path / "copy")
+    after = model_facts(tmp_path / "copy", "structure", {})
+    assert after["rope_scaling"] == scaling != before["rope_scaling"]
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"rope_scaling", "model_name"}

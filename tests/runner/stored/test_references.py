@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from runner.freeze import show, verify
+from runner.frozen_sets import show, verify
 from runner.model.artifact import describe_variant
 from runner.order import WorkOrder
 from runner.stored.references import SHIPPED_REFERENCES, References
