@@ -1,5 +1,6 @@
 """Look at a model, choose what serves it, derive its suite, and write the matrix."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,10 +99,11 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         UserError: the model cannot be read, or nothing here can serve it.
     """
     backend = backend_here(asked.backend)
-    path = model_path(asked.model, download=asked.may_download)
-    folder = model_folder(path, default_cache(), lambda line: say(f"model    {line}"))
+    folder = model_folder(
+        _path(asked.model, asked), default_cache(), lambda line: say(f"model    {line}")
+    )
     texts = asked.variants or (asked.model,)
-    served = [find_artifact(model_path(t, download=asked.may_download)) for t in texts]
+    served = [find_artifact(_path(text, asked)) for text in texts]
     artifacts = tuple(_artifacts(served))
     formats = list(dict.fromkeys(a.form for a in artifacts))
     ways = ways_to_serve(formats, asked.engines, backend, may_install=asked.may_install, say=say)
@@ -123,12 +125,17 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     return Prepared(asked, name, folder, artifacts, tuple(ways), backend, context, suite)
 
 
+def _path(text: str, asked: Asked) -> Path:
+    return Path(os.path.abspath(model_path(text, download=asked.may_download)))
+
+
 def _artifacts(served: Sequence[FoundArtifact]) -> list[Artifact]:
     found: list[Artifact] = []
     for one in served:
         kind = weights_type(open_artifact(one.path, one.form))
-        same = sum(a.weights_type == kind for a in found)
-        name = kind.lower() if not same else f"{kind.lower()}-{same + 1}"
+        taken = {a.name for a in found}
+        names = (kind.lower(), f"{kind.lower()}-{one.form}", f"{kind.lower()}-{len(found)}")
+        name = next(name for name in names if name not in taken)
         found.append(Artifact(name, one.path, one.form, kind))
     return found
 
