@@ -1,7 +1,7 @@
 """Faults in a real model's files and options are found and placed; benign changes alarm nothing.
 
-The model is SmolLM2-135M-Instruct as a public package ships it; its suite is derived from its files.
-It takes about half an hour on two cores. ``FLEETQUAL_REAL_RESULTS`` keeps the results in a folder.
+The model is SmolLM2-135M-Instruct as a public package ships it; its suite is derived from its
+files. It takes about half an hour on two cores. ``FLEETQUAL_REAL_RESULTS`` keeps the results.
 """
 
 import os
