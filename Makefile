@@ -16,7 +16,7 @@ RECIPES := $(wildcard runner/engines/*/recipe.yaml runner/engines/*/pins/*)
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: qualify test coverage test-engines test-real mutants lint variants engines setup clean help
+.PHONY: qualify test bench coverage test-engines test-real mutants lint variants engines setup clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,6 +35,9 @@ test-engines: $(VENV)/.dev $(TESTED) $(VLLM)/.done $(EARLIER_LLAMA)/.done varian
 
 test-real: $(VENV)/.dev $(TESTED) $(VENV)/real/.done variants ## also the tests on real models and templates
 	$(BIN)/pytest -m real
+
+bench: $(VENV)/.dev ## what a position of a reference costs, by vocabulary (ratios, seconds)
+	$(BIN)/python -m tests.benchmarks.reference_numbers
 
 mutants: $(VENV)/.dev ## change the judging code a little: does a test fail? (minutes; not in .ci/run)
 	$(BIN)/python -m tests.mutants

@@ -27,21 +27,17 @@ class ModelFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tokenizer_json = read_object(folder / "tokenizer.json")
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the tokenizers library raises plain Exception
+        if not self.tokenizer_json:
             raise UserError(
-                f"the model's files cannot be read: {error}",
+                "there is no tokenizer",
                 where=str(folder / "tokenizer.json"),
                 fix="give a folder with tokenizer.json and its configuration",
-            ) from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+            )
         self.templates = ChatTemplates.of(folder)
         self.ends = self._end_ids()
         self._renderer = Renderer()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """``x1:…`` over everything that makes the texts; models that share it share the answers."""
         parts = {
@@ -168,6 +164,21 @@ class ModelFiles:
             found["prompt_ids"] = self.encode(case.text, add_special=True)
         if case.script is not None:
             found["script_ids"] = self.script_ids(case.script)
+        return found
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        path = self.folder / "tokenizer.json"
+        try:
+            found = Tokenizer.from_file(str(path))
+        except Exception as error:  # the tokenizers library raises plain Exception
+            raise UserError(
+                f"the tokenizer cannot be read: {error}",
+                where=str(path),
+                fix="give a tokenizer.json that the tokenizers library reads",
+            ) from error
+        found.no_truncation()
+        found.no_padding()
         return found
 
     @cached_property

@@ -15,6 +15,7 @@ from cluster.matrix.expected_entry import Expected
 from cluster.matrix.expected_rules.asked import Asked
 from cluster.matrix.expected_rules.model_texts import ModelTexts
 from cluster.matrix.expected_rules.registry import RULES
+from cluster.matrix.expected_rules.truths import right_outputs
 from cluster.matrix.resolve import ResolvedSuite, golden_truth
 from cluster.matrix.resolved_models import ResolvedModel
 from cluster.planning.plan import Plan
@@ -168,11 +169,14 @@ def _computed(entry: Expected, asked: Asked) -> list[Any]:
     """
     try:
         outputs = list(RULES[entry.rule or ""].outputs(asked))
+        if entry.stage == "sampling":
+            return outputs
+        right = {output_digest(entry.stage, output) for output in right_outputs(asked)}
     except Exception:
         return []
-    if entry.stage == "sampling":
-        return outputs
-    return [output_digest(entry.stage, output) for output in outputs]
+    digests = [output_digest(entry.stage, output) for output in outputs]
+    # What is right in one probe may be wrong in another, as long as there are several truths.
+    return [digest for digest in digests if right != {digest}]
 
 
 def _nothing(_stage: str, _probe: str) -> list[dict[str, Any]]:

@@ -19,6 +19,11 @@ from runner.stored.store import Store
 from suites.digest import tagged_digest
 from suites.errors import UserError
 
+#: What a freeze has done is lost at its deadline, and it shows its progress: so it is given time.
+_LEAST_ESTIMATE_S = 240.0
+#: A freeze that is cut short is lost whole, so its deadline is this much more patient.
+_SLOWER = 4.0
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -195,7 +200,8 @@ def _order(
         pass_="structure",
         cells=tuple(cells),
         deadline_s=resolved.timeout_s(
-            EngineEntry(engine=resolved.matrix.reference.engine), estimate_s(resolved, wanted)
+            EngineEntry(engine=resolved.matrix.reference.engine),
+            max(_LEAST_ESTIMATE_S, _SLOWER * estimate_s(resolved, wanted)),
         ),
         golden_model=golden,
         only_cases=tuple(dict.fromkeys(chosen)),

@@ -50,7 +50,7 @@ def show_reference(results: Results = "results", as_json: Json = False) -> None:
 
     These are the references that a run with these results uses."""
     from cluster.reference.freeze_orders import roots
-    from runner.freeze import show
+    from runner.frozen_sets import show
 
     rows = show(roots(results))
     if as_json:
@@ -67,7 +67,7 @@ def verify_reference(results: Results = "results", as_json: Json = False) -> Non
 
     It checks that they are complete and unchanged. Exit codes: 0 or 3."""
     from cluster.reference.freeze_orders import roots
-    from runner.freeze import verify
+    from runner.frozen_sets import verify
 
     problems = verify(roots(results))
     if as_json:
@@ -77,3 +77,40 @@ def verify_reference(results: Results = "results", as_json: Json = False) -> Non
             typer.echo(problem, err=True)
         typer.echo(f"{len(problems)} problems" if problems else "all references are intact")
     raise typer.Exit(UNJUDGED if problems else QUALIFIED)
+
+
+Root = Annotated[
+    str, typer.Argument(metavar="URI", help="The other reference root: a folder or a URI.")
+]
+
+
+@reference.command("push")
+def push_references(uri: Root, results: Results = "results", as_json: Json = False) -> None:
+    """Copy references and floors of a results root to another reference root.
+
+    What is there already is left alone; every file is verified before and after it is copied."""
+    from cluster.reference.freeze_orders import roots
+
+    _copy(roots(results)[0], uri, as_json=as_json)
+
+
+@reference.command("pull")
+def pull_references(uri: Root, results: Results = "results", as_json: Json = False) -> None:
+    """Copy references and floors of another reference root into a results root.
+
+    A run with these results then uses them. Files are verified as by `push`."""
+    from cluster.reference.freeze_orders import roots
+
+    _copy(uri, roots(results)[0], as_json=as_json)
+
+
+def _copy(source: str, target: str, *, as_json: bool) -> None:
+    from runner.sharing import share
+
+    done = share(source, target)
+    if as_json:
+        print_json([{"path": each.path, "done": each.done} for each in done])
+        return
+    for each in done:
+        typer.echo(f"{each.done}: {each.path}")
+    typer.echo(f"{sum(each.is_new for each in done)} of {len(done)} files copied to {target}")

@@ -1,5 +1,6 @@
 """Look at a model, choose what serves it, derive its suite, and write the matrix."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,14 @@ from cluster.running.run import absolute_results
 from fleetqual.qualify.files import Artifact, MadeFiles, expected_files, matrix_of
 from fleetqual.qualify.serving import Say, Served, backend_here, ways_to_serve
 from runner.model.artifact import open_artifact, read_json, weights_type
-from runner.model.folder import ModelFolder, default_cache, model_folder, model_path
+from runner.model.folder import (
+    FoundArtifact,
+    ModelFolder,
+    default_cache,
+    find_artifact,
+    model_folder,
+    model_path,
+)
 from suites.derive import derive_suite
 from suites.suite import Suite
 
@@ -91,8 +99,11 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         UserError: the model cannot be read, or nothing here can serve it.
     """
     backend = backend_here(asked.backend)
-    folder = _folder(asked.model, asked, say)
-    served = [_folder(text, asked, say) for text in asked.variants] or [folder]
+    folder = model_folder(
+        _path(asked.model, asked), default_cache(), lambda line: say(f"model    {line}")
+    )
+    texts = asked.variants or (asked.model,)
+    served = [find_artifact(_path(text, asked)) for text in texts]
     artifacts = tuple(_artifacts(served))
     formats = list(dict.fromkeys(a.form for a in artifacts))
     ways = ways_to_serve(formats, asked.engines, backend, may_install=asked.may_install, say=say)
@@ -106,7 +117,7 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     )
     kinds = ", ".join(f"{a.name} ({a.form})" for a in artifacts)
     say(f"model    {name}: {kinds}")
-    for note in dict.fromkeys(n for f in (folder, *served) for n in f.notes):
+    for note in dict.fromkeys((*folder.notes, *(n for one in served for n in one.notes))):
         say(f"         {note}")
     stages = dict.fromkeys(case.stage for case in suite.cases)
     say(f"suite    {len(suite.cases)} cases derived from the model's files: {', '.join(stages)}")
@@ -114,19 +125,18 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     return Prepared(asked, name, folder, artifacts, tuple(ways), backend, context, suite)
 
 
-def _folder(text: str, asked: Asked, say: Say) -> ModelFolder:
-    path = model_path(text, download=asked.may_download)
-    return model_folder(path, default_cache(), lambda line: say(f"model    {line}"))
+def _path(text: str, asked: Asked) -> Path:
+    return Path(os.path.abspath(model_path(text, download=asked.may_download)))
 
 
-def _artifacts(served: Sequence[ModelFolder]) -> list[Artifact]:
+def _artifacts(served: Sequence[FoundArtifact]) -> list[Artifact]:
     found: list[Artifact] = []
     for one in served:
-        path, form = (one.gguf, "gguf") if one.gguf is not None else (one.path, "hf")
-        kind = weights_type(open_artifact(path, form))
-        same = sum(a.weights_type == kind for a in found)
-        name = kind.lower() if not same else f"{kind.lower()}-{same + 1}"
-        found.append(Artifact(name, path, form, kind))
+        kind = weights_type(open_artifact(one.path, one.form))
+        taken = {a.name for a in found}
+        names = (kind.lower(), f"{kind.lower()}-{one.form}", f"{kind.lower()}-{len(found)}")
+        name = next(name for name in names if name not in taken)
+        found.append(Artifact(name, one.path, one.form, kind))
     return found
 
 

@@ -19,6 +19,7 @@ from suites.errors import UserError
 #: Limits far above any real file: they bound time and memory for a damaged one.
 _MOST_KEYS, _MOST_TENSORS, _MOST_ITEMS = 1 << 16, 1 << 20, 1 << 24
 _MOST_DIMENSIONS = 4
+_LONGEST_NAME = 256
 _LEAST_KEY_BYTES, _LEAST_TENSOR_BYTES = 8 + 4 + 1, 8 + 4 + 8 + 4 + 8
 #: What to do with a damaged file.
 DAMAGED: Final = "download or convert the file again; compare its sha256 with the publisher's"
@@ -93,13 +94,13 @@ class Head:
 
     def entry(self) -> tuple[str, Any]:
         """Return the next key and its value."""
-        key = self._string("a key")
+        key = self._name("a key")
         kind = self._kind(key)
         return key, self._array(key) if kind is _KIND.ARRAY else self._value(kind, key)
 
     def tensor(self) -> StoredTensor:
         """Return the next tensor; its ``start`` counts from the first tensor's byte."""
-        name = self._string("a tensor's name")
+        name = self._name("a tensor's name")
         about = f"tensor {name!r}"
         count = self._number("<I", f"the dimensions of {about}")
         if not 0 < count <= _MOST_DIMENSIONS:
@@ -116,33 +117,42 @@ class Head:
             raise self.wrong(f"{about} has the shape {list(shape)}, impossible for {kind.name}")
         return StoredTensor(name, kind, shape, start, math.prod(shape) // block * bytes_of_block)
 
+    def _name(self, about: str) -> str:
+        """Return a name that can be shown: it is short and has no control characters."""
+        found = self._string(about)
+        if len(found) > _LONGEST_NAME or not found.isprintable():
+            raise self.wrong(f"{about} is {found!r:.80}")
+        return found
+
     def _kind(self, key: str) -> gguf.GGUFValueType:
-        number = self._number("<I", f"the type of {key!r}")
+        number = self._number("<I", f"the type of {key!r:.80}")
         try:
             return _KIND(number)
         except ValueError as error:
-            raise self.wrong(f"{key!r} has the value type {number}, which is not known") from error
+            raise self.wrong(
+                f"{key!r:.80} has the value type {number}, which is not known"
+            ) from error
 
     def _value(self, kind: gguf.GGUFValueType, key: str) -> Any:
         if kind is _KIND.STRING:
-            return self._string(f"{key!r}")
+            return self._string(f"{key!r:.80}")
         return self._numbers(kind, 1, key)[0].item()
 
     def _array(self, key: str) -> Any:
         kind = self._kind(key)
-        length = self._number("<Q", f"the length of {key!r}")
+        length = self._number("<Q", f"the length of {key!r:.80}")
         if length > _MOST_ITEMS:
-            raise self.wrong(f"{key!r} says that it has {length} items")
+            raise self.wrong(f"{key!r:.80} says that it has {length} items")
         if kind is _KIND.ARRAY:
-            raise self.wrong(f"{key!r} is an array of arrays, which no known key is")
+            raise self.wrong(f"{key!r:.80} is an array of arrays, which no known key is")
         if kind is not _KIND.STRING:
             return self._numbers(kind, length, key)
-        self.refuse_beyond(f"{key!r}", self.at + length * 8)
-        return [self._string(f"an item of {key!r}") for _ in range(length)]
+        self.refuse_beyond(f"{key!r:.80}", self.at + length * 8)
+        return [self._string(f"an item of {key!r:.80}") for _ in range(length)]
 
     def _numbers(self, kind: gguf.GGUFValueType, count: int, key: str) -> npt.NDArray[Any]:
         dtype = np.dtype(_NUMBERS[kind])
-        return np.frombuffer(self._take(count * dtype.itemsize, f"{key!r}"), dtype)
+        return np.frombuffer(self._take(count * dtype.itemsize, f"{key!r:.80}"), dtype)
 
     def _string(self, about: str) -> str:
         size = self._number("<Q", about)

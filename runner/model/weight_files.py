@@ -25,7 +25,7 @@ def weight_files(folder: Path) -> list[Path]:
     names = sorted({str(name) for name in (listed or {}).values()})
     elsewhere = [name for name in names if Path(name).name != name]
     if elsewhere:
-        what = f"it names {elsewhere[0]!r}, which is not a file beside it"
+        what = f"it names {elsewhere[0]!r:.80}, which is not a file beside it"
         raise UserError(what, where=str(index), fix="put all weights into the model's folder")
     found = [folder / name for name in names]
     if listed is None:

@@ -61,14 +61,17 @@ def frozen_table(store: Store, path: str, row: type[BaseModel] = ReferenceRow) -
 
 
 class References:
-    """Reference traces of one function and tokenizer, by (case digest, stage, probe)."""
+    """Reference traces of one function and tokenizer, by (case digest, stage, probe).
+
+    The first root that has a trace wins, and within a root the newest: so does the judgement.
+    """
 
     def __init__(self, roots: tuple[str, ...], function_digest: str, tokenizer_digest: str) -> None:
         self._rows: dict[Key, dict[str, Any]] = {}
         self.refused: str | None = None
         """Why a file was not used, and what to do; None if all were."""
         for root in roots:
-            store = Store(root)
+            store, newest = Store(root), dict[Key, dict[str, Any]]()
             for path in store.parquet_files(""):
                 try:
                     table = frozen_table(store, path)
@@ -81,7 +84,9 @@ class References:
                 )
                 for row in table.filter(fits).to_pylist():
                     key = (row["case_digest"], row["stage"], row["probe"])
-                    self._rows.setdefault(key, row)
+                    if key not in newest or newest[key]["created"] <= row["created"]:
+                        newest[key] = row
+            self._rows = newest | self._rows
 
     def find(self, case: Case, stage: str, probe: str) -> dict[str, Any]:
         """Return the frozen trace of a case's probe; empty when there is none."""

@@ -52,6 +52,8 @@ class RunRow(Row):
 class CaseRow(Row):
     """A case of a suite of the run, so that results explain themselves without the suite file."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("golden_refusal",)
+
     suite: str
     suite_version: Int32
     suite_digest: str

@@ -43,7 +43,8 @@ def _texts(source: Source) -> Iterator[str]:
 
 def _balance(source: Source, markers: Markers) -> Iterator[str]:
     """What opens is closed: markup tokens in pairs."""
-    texts = {token["content"] for token in added_tokens(source.files)}
+    named = set(source.files.templates.specials.values())
+    texts = {token["content"] for token in added_tokens(source.files)} - named
     pairs = [(t, f"</{t[1:]}") for t in texts if t.startswith("<") and f"</{t[1:]}" in texts]
     for shape in (*plain_shapes(), *map(source.fitted, tool_shapes())):
         prompt = source.prompt(shape.messages, shape.tools, open_turn=False) or ""

@@ -52,7 +52,7 @@ def _added(source: Source) -> Iterator[Case]:
     most = _TOGETHER * _GROUPS
     step = max(1, -(-len(texts) // most))
     if step > 1:
-        source.note(f"{len(texts)} added tokens: the cases ask every {step}th of them")
+        source.note(f"{len(texts)} added tokens: the cases ask one of each {step}")
     chosen = texts[::step]
     for at in range(0, len(chosen), _TOGETHER):
         group = chosen[at : at + _TOGETHER]

@@ -11,7 +11,8 @@ import pytest
 
 import suites
 from runner import recording
-from runner.freeze import freeze, show, verify
+from runner.freeze import freeze
+from runner.frozen_sets import show, verify
 from runner.order import CellOrder, WorkOrder
 from runner.stored.frozen_tables import FloorRow, ReferenceRow
 from runner.stored.references import References

@@ -176,7 +176,7 @@ def test_a_folder_that_is_no_model_is_told(
     suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(suite_file), "--model", str(tmp_path)]) == 2
-    assert "model's files cannot be read" in capsys.readouterr().err
+    assert "there is no tokenizer" in capsys.readouterr().err
 
 
 def test_content_in_one_part_of_text_is_that_text(truth: ModelFiles) -> None:

@@ -22,8 +22,13 @@ WITH measured AS (
 ),
 
 known AS (
-    SELECT m.*, p.sd AS prior_sd, p.weight
+    SELECT
+        m.*, p.sd AS prior_sd,
+        CASE WHEN m.configurations >= r.min_floor_configurations THEN 0 ELSE p.weight END AS prior_degrees,
+        CASE WHEN p.weight IS NULL THEN r.min_floor_configurations ELSE r.min_prior_configurations END AS needed,
+        r.min_floor_sd
     FROM measured AS m
+    CROSS JOIN sources.rules AS r
     LEFT JOIN sources.floor_priors AS p
         ON m.engine = p.engine AND (m.compute_dtype = p.compute_dtype OR p.compute_dtype = '*')
     QUALIFY row_number() OVER (
@@ -32,19 +37,14 @@ known AS (
 )
 
 SELECT
-    k.* EXCLUDE (engine, own_sd, prior_sd, weight),
+    * EXCLUDE (engine, own_sd, min_floor_sd),
     CASE
-        WHEN k.configurations >= r.min_floor_configurations THEN greatest(k.own_sd, r.min_floor_sd)
-        WHEN k.configurations >= r.min_prior_configurations
-            THEN
-                sqrt(
-                    (k.weight * k.prior_sd ^ 2 + (k.configurations - 1) * k.own_sd ^ 2)
-                    / (k.weight + k.configurations - 1)
-                )
+        WHEN configurations < needed THEN NULL
+        WHEN prior_degrees = 0 THEN greatest(own_sd, min_floor_sd)
+        ELSE
+            sqrt(
+                (prior_degrees * prior_sd ^ 2 + (configurations - 1) * own_sd ^ 2) / (prior_degrees + configurations - 1)
+            )
     END AS sd_x,
-    CASE
-        WHEN k.configurations >= r.min_floor_configurations THEN k.configurations - 1.0
-        WHEN k.configurations >= r.min_prior_configurations THEN k.weight + k.configurations - 1
-    END AS degrees
-FROM known AS k
-CROSS JOIN sources.rules AS r
+    CASE WHEN configurations >= needed THEN prior_degrees + configurations - 1 END AS degrees
+FROM known

@@ -3,8 +3,9 @@
 -- The reference against itself: how often the numeric rule would call a benign configuration divergent.
 --
 -- Each configuration of a floor is left out in turn and judged by what remains, with the margin of the
--- cells that use the floor: mean KL > δ, and a leave-one-out prediction t at the false discovery rate. Its
--- own mean stands for its lower bound, and no family corrects its p: both make alarms likelier, not rarer.
+-- cells that use the floor: mean KL > δ, and a leave-one-out prediction t (with the prior that the floor has)
+-- at the false discovery rate. Its own mean stands for its lower bound, and no family corrects its p: both make
+-- alarms likelier, not rarer.
 -- `upper` is the one-sided Clopper–Pearson bound (`rate_confidence`). It takes configurations for independent draws,
 -- which those of one engine are only roughly.
 WITH used AS (
@@ -41,13 +42,23 @@ predicted AS (
         o.*,
         t_upper_tail(
             (o.d - o.mean_d) / (
-                greatest(sqrt(greatest(o.squares - (o.b - 1) * o.mean_d ^ 2, 0) / (o.b - 2)), r.min_floor_sd)
+                greatest(
+                    sqrt(
+                        (
+                            coalesce(f.prior_degrees * f.prior_sd ^ 2, 0)
+                            + greatest(o.squares - (o.b - 1) * o.mean_d ^ 2, 0)
+                        ) / (coalesce(f.prior_degrees, 0) + o.b - 2)
+                    ),
+                    r.min_floor_sd
+                )
                 * sqrt(1 + 1.0 / (o.b - 1))
             ),
-            o.b - 2.0
+            coalesce(f.prior_degrees, 0) + o.b - 2.0
         ) AS p_value
     FROM others AS o
     CROSS JOIN sources.rules AS r
+    INNER JOIN (SELECT DISTINCT run_id, floor_id, probe, prior_degrees, prior_sd FROM numeric.floor_fits) AS f
+        ON f.run_id = o.run_id AND f.floor_id = o.floor_id AND f.probe = o.probe
 )
 
 SELECT

@@ -34,7 +34,7 @@ tested AS (
         coalesce(t.ci_low > p.margin, false) AS above,
         coalesce(t.adjusted_p <= r.false_discovery_rate, false) AS beyond_floor,
         CASE WHEN starts_with(c.case_group, '*') AND s.shape <> 'flat' THEN s.told END AS profile,
-        r.min_floor_configurations, r.min_prior_configurations
+        r.min_floor_configurations
     FROM coverage AS c
     CROSS JOIN sources.rules AS r
     INNER JOIN staging.pairs AS p
@@ -80,7 +80,7 @@ explained AS (
             WHEN gaps > 0
                 THEN wording.not_compared(probe, gaps, planned, missing, failed, without_truth, first_gap, lost_traces)
             WHEN floor_id IS NULL THEN wording.no_floor(probe, function_digest, compute_dtype, backend)
-            WHEN p_value IS NULL THEN wording.floor_too_small(probe, floor_id, configurations, min_prior_configurations)
+            WHEN p_value IS NULL THEN wording.floor_too_small(probe, floor_id, configurations, needed)
             WHEN above THEN wording.within_floor(probe, p_value, adjusted_p)
             WHEN reenacted > 0 THEN wording.reenacted(probe, reenacted, planned)
             ELSE wording.margin_inside_interval(probe)

@@ -123,6 +123,14 @@ class ModelTexts:
         )
         return found.text if isinstance(found, Rendered) else None
 
+    def template(self, *, tools: bool) -> str:
+        """Return the source of the template for a conversation with or without tools.
+
+        Raises:
+            UserError: the model has none.
+        """
+        return self._files.templates.choose(tools=tools)
+
     def bytes_of(self, token: int) -> bytes:
         """Return the bytes of an ordinary token, and the text of an added one.
 

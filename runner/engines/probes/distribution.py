@@ -13,7 +13,7 @@ OWN_TOP_K = 5
 #: Rows that are held in float64 at a time: the whole of a long prompt would need gigabytes.
 _ROWS = 16
 #: Up to so many largest values are found one after the other.
-_FEW = 8
+_FEW = 32
 
 
 def distribution_payload(

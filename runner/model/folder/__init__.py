@@ -2,6 +2,13 @@
 
 from runner.model.folder.cache import default_cache
 from runner.model.folder.hub import model_path
-from runner.model.folder.model_folder import ModelFolder, model_folder
+from runner.model.folder.model_folder import FoundArtifact, ModelFolder, find_artifact, model_folder
 
-__all__ = ["ModelFolder", "default_cache", "model_folder", "model_path"]
+__all__ = [
+    "FoundArtifact",
+    "ModelFolder",
+    "default_cache",
+    "find_artifact",
+    "model_folder",
+    "model_path",
+]

@@ -41,7 +41,7 @@ class GgufConfig:
         found = architecture_of(name, self._keys.plain("expert_count"))
         if found is None:
             raise UserError(
-                f"the architecture {name!r} cannot be read from a GGUF alone",
+                f"the architecture {name!r:.80} cannot be read from a GGUF alone",
                 where=str(reading.path),
                 known=", ".join(sorted(ARCHITECTURES)),
                 fix="give the model's Hugging Face folder; the GGUF is then one of its variants",
@@ -67,8 +67,8 @@ class GgufConfig:
             keys.has(key)
         for key in _CHANGING:
             if key not in architecture.keys and keys.plain(key):
-                what = f"{key} is {keys.plain(key)!r}, which {architecture.model_type} has not here"
-                raise keys.wrong(what)
+                kind = architecture.model_type
+                raise keys.wrong(f"{key} is {keys.plain(key)!r:.80}: it is not read for {kind} yet")
         heads, hidden = keys.count("attention.head_count"), keys.count("embedding_length")
         config: dict[str, Any] = {
             "architectures": [architecture.class_name],

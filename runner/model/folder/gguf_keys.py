@@ -49,7 +49,7 @@ class GgufKeys:
         if found is None:
             raise self._missing(key)
         if type(found) is not int or not 0 < found < 1 << 31:
-            raise self.wrong(f"{self._prefix}{key} is {found!r}, expected a count")
+            raise self.wrong(f"{self._prefix}{key} is {found!r:.80}, expected a count")
         return found
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -60,7 +60,7 @@ class GgufKeys:
         if found is None:
             raise self._missing(key)
         if type(found) not in (int, float) or not 0 < found < 1e12:
-            raise self.wrong(f"{self._prefix}{key} is {found!r}, expected a number above 0")
+            raise self.wrong(f"{self._prefix}{key} is {found!r:.80}, expected a number above 0")
         return float(found)
 
     def wrong(self, what: str) -> UserError:

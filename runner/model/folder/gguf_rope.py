@@ -65,7 +65,7 @@ def _scaling(keys: GgufKeys, theta: float, size: int, context: int) -> dict[str,
         return {"rope_type": "linear", "factor": keys.number("rope.scaling.factor")}
     if kind == "yarn":
         return _yarn(keys)
-    raise keys.wrong(f"rope.scaling.type is {kind!r}, which is not known")
+    raise keys.wrong(f"rope.scaling.type is {kind!r:.80}, which is not known")
 
 
 def _yarn(keys: GgufKeys) -> dict[str, Any]:

@@ -29,39 +29,47 @@ class ModelFolder:
     """The GGUF that was taken as the model: its first part."""
 
 
-def model_folder(path: Path, cache: Path, say: Say = silent) -> ModelFolder:
-    """Return the model at ``path`` as a complete folder; what must be made is made in ``cache``.
+@dataclass(frozen=True)
+class FoundArtifact:
+    """A file or folder as an engine opens it."""
+
+    path: Path
+    """The first part of a GGUF model, or a folder with config.json."""
+    form: Literal["hf", "gguf"]
+    notes: tuple[str, ...] = ()
+
+
+def find_artifact(path: Path) -> FoundArtifact:
+    """Return what a path holds; nothing is made and no weights are read.
 
     Args:
         path: a GGUF file (any part of it), a folder with one, or a folder in Hugging Face's layout.
-        cache: folder for made models, see ``default_cache``.
-        say: is told what is made, before it is: a large GGUF takes minutes.
 
     Raises:
-        UserError: there is no model, or it cannot be read; the message says why and what to do.
+        UserError: there is no model; the message says why and what to do.
     """
     if path.is_file():
-        return _of_gguf(path, cache, say)
+        if _PROJECTOR in path.name.lower():
+            what = "this GGUF holds the part that reads images, not a language model"
+            raise UserError(what, where=str(path), fix="give the model's own GGUF")
+        return FoundArtifact(gguf_parts(path)[0], "gguf")
     if not path.is_dir():
         what = "there is no such file or folder"
         raise UserError(what, where=str(path), fix="check the path of the model")
     if (path / "config.json").exists():
-        return ModelFolder(*_of_folder(path, cache, say))
+        return FoundArtifact(path, "hf")
     found = sorted(path.glob("*.gguf"))
     models = [file for file in found if _PROJECTOR not in file.name.lower()]
     firsts = list(dict.fromkeys(gguf_parts(file)[0] for file in models))
     if len(firsts) == 1:
-        made = _of_gguf(firsts[0], cache, say)
-        notes = tuple(
-            f"{f.name} was ignored: images are not qualified" for f in found if f not in models
-        )
-        return ModelFolder(made.path, made.taken_from, (*made.notes, *notes), made.gguf)
+        ignored = (file.name for file in found if file not in models)
+        notes = tuple(f"{name} was ignored: images are not qualified" for name in ignored)
+        return FoundArtifact(firsts[0], "gguf", notes)
     if firsts:
-        known = ", ".join(file.name for file in firsts)
         raise UserError(
             f"the folder holds {len(firsts)} GGUF models",
             where=str(path),
-            known=known,
+            known=", ".join(file.name for file in firsts),
             fix="give the path of one of them",
         )
     raise UserError(
@@ -71,15 +79,20 @@ def model_folder(path: Path, cache: Path, say: Say = silent) -> ModelFolder:
     )
 
 
-def _of_folder(path: Path, cache: Path, say: Say) -> tuple[Path, Literal["hf"], tuple[str, ...]]:
-    found, notes = completed_folder(path, cache, say)
-    return found, "hf", notes
+def model_folder(path: Path, cache: Path, say: Say = silent) -> ModelFolder:
+    """Return the model at ``path`` as a complete folder; what must be made is made in ``cache``.
 
+    Args:
+        path: as of ``find_artifact``.
+        cache: folder for made models, see ``default_cache``.
+        say: is told what is made, before it is: a large GGUF takes minutes.
 
-def _of_gguf(path: Path, cache: Path, say: Say) -> ModelFolder:
-    if _PROJECTOR in path.name.lower():
-        what = "this GGUF holds the part that reads images, not a language model"
-        raise UserError(what, where=str(path), fix="give the model's own GGUF")
-    first = gguf_parts(path)[0]
-    made, notes = folder_of_gguf(first, cache, say)
-    return ModelFolder(made, "gguf", notes, first)
+    Raises:
+        UserError: there is no model, or it cannot be read; the message says why and what to do.
+    """
+    found = find_artifact(path)
+    if found.form == "hf":
+        whole, notes = completed_folder(found.path, cache, say)
+        return ModelFolder(whole, "hf", notes)
+    made, notes = folder_of_gguf(found.path, cache, say)
+    return ModelFolder(made, "gguf", (*notes, *found.notes), found.path)

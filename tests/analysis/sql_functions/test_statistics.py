@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from tests.analysis.bare import bare, view
+from tests.analysis.bare import bare, floor_fits, view
 
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    with bare("sources.rules") as con:
+    with bare("sources.rules", "sources.floor_priors") as con:
         con.execute("CREATE TABLE sources.judging AS SELECT 'r' AS run_id")
         yield con
 
@@ -77,12 +77,12 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
     )
     con.execute(
         "CREATE TABLE numeric.pair_floors AS SELECT 'r' AS run_id, cell_id, 'n' AS node_id, "
-        "'f1' AS floor_id, 0.0 AS max_flip_margin FROM bounds"
+        "'f1' AS floor_id, 'fn' AS function_digest, 0.0 AS max_flip_margin FROM bounds"
     )
     con.execute(
         "CREATE TABLE numeric.floor_fits AS SELECT 'r' AS run_id, 'f1' AS floor_id, "
-        "unnest(['prefill', 'decode']) AS probe, 24 AS configurations, "
-        "unnest([-10.0, -30.0]) AS mean_x, 0.5 AS sd_x"
+        "'fn' AS function_digest, unnest(['prefill', 'decode']) AS probe, 24 AS configurations, "
+        "unnest([-10.0, -30.0]) AS mean_x, 0.5 AS sd_x, 23.0 AS degrees, 20 AS needed"
     )
     con.execute(
         "CREATE TABLE staging.planned_probes AS SELECT 'r' AS run_id, 'c' || i AS cell_id, "
@@ -103,27 +103,33 @@ def test_benjamini_hochberg_agrees_with_scipy_over_the_planned_family(
 def test_a_floor_of_equal_configurations_still_has_a_spread(
     con: duckdb.DuckDBPyConnection,
 ) -> None:
-    con.execute(
-        "CREATE TABLE sources.reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root"
-    )
-    con.execute(
-        "CREATE TABLE sources.floors AS SELECT 'x' AS root, 'f1' AS floor_id, "
-        "'fn' AS function_digest, 'w' AS weights_digest, 'F32' AS compute_dtype, 'cpu' AS backend, "
-        "'smoke' AS suite, 'decode' AS probe, "
-        "TIMESTAMP '2026-01-01' AS created, i::VARCHAR AS configuration, 0.0 AS mean_kl, "
-        "0.0 AS max_flip_margin FROM range(24) AS x (i)"
-    )
-    con.execute(
-        "CREATE TABLE staging.truth_keys AS SELECT 'r' AS run_id, 'fn' AS function_digest, "
-        "'w' AS weights_digest, 'fn' AS found_by"
-    )
-    (row,) = con.sql(view("numeric.floor_fits")).to_arrow_table().to_pylist()
+    (row,) = floor_fits(con, np.zeros((1, 24))).to_pylist()
     assert row["configurations"] == 24
     assert row["sd_x"] == 0.05
+    assert row["degrees"] == 23
     assert row["compute_dtype"] == "f32"
 
 
-def alarms(con: duckdb.DuckDBPyConnection, kls: np.ndarray, margin: float) -> dict[str, float]:
+@pytest.mark.parametrize(
+    ("engine", "count", "needed", "judges"),
+    [
+        ("transformers", 3, 4, False),
+        ("transformers", 4, 4, True),
+        ("other", 19, 20, False),
+        ("other", 20, 20, True),
+    ],
+)
+def test_few_configurations_make_a_floor_only_where_a_prior_is_known(
+    con: duckdb.DuckDBPyConnection, engine: str, count: int, needed: int, judges: bool
+) -> None:
+    (row,) = floor_fits(con, np.full((1, count), 1e-9), engine=engine).to_pylist()
+    assert row["needed"] == needed
+    assert (row["degrees"] is not None) is (row["sd_x"] is not None) is judges
+
+
+def alarms(
+    con: duckdb.DuckDBPyConnection, kls: np.ndarray, margin: float, prior_degrees: float = 0
+) -> dict[str, float]:
     """Judge the configurations of a floor against each other."""
     con.execute(
         "CREATE TABLE sources.reference_roots AS SELECT 'r' AS run_id, 0 AS rank, 'x' AS root"
@@ -142,23 +148,31 @@ def alarms(con: duckdb.DuckDBPyConnection, kls: np.ndarray, margin: float) -> di
         "CREATE TABLE sources.floors AS SELECT 'x' AS root, 'f1' AS floor_id, 'prefill' AS probe, "
         "i::VARCHAR AS configuration, mean_kl FROM kls"
     )
+    con.execute(
+        "CREATE TABLE numeric.floor_fits AS SELECT 'r' AS run_id, 'f1' AS floor_id, "
+        "'prefill' AS probe, ?::DOUBLE AS prior_degrees, 0.5 AS prior_sd",
+        [prior_degrees],
+    )
     (row,) = con.sql(view("alarm_rates")).to_arrow_table().to_pylist()
     return dict(row)
 
 
 @pytest.mark.parametrize("margin", [0.0, 1e-3])
+@pytest.mark.parametrize("prior", [0, 8])
 def test_benign_configurations_judge_each_other_as_scipy_would(
-    con: duckdb.DuckDBPyConnection, margin: float
+    con: duckdb.DuckDBPyConnection, margin: float, prior: int
 ) -> None:
     kls = np.exp(np.random.default_rng(2).normal(-7, 0.8, 40))
     x = np.log(kls + 1e-12)
     expected = 0
     for i, value in enumerate(x):
         rest = np.delete(x, i)
-        t = (value - rest.mean()) / (rest.std(ddof=1) * np.sqrt(1 + 1 / len(rest)))
-        expected += int(stats.t.sf(t, len(rest) - 1) <= 0.05 and kls[i] > margin)
+        degrees = prior + len(rest) - 1
+        spread = np.sqrt((prior * 0.5**2 + (len(rest) - 1) * rest.var(ddof=1)) / degrees)
+        t = (value - rest.mean()) / (spread * np.sqrt(1 + 1 / len(rest)))
+        expected += int(stats.t.sf(t, degrees) <= 0.05 and kls[i] > margin)
     assert expected > 0
-    row = alarms(con, kls, margin)
+    row = alarms(con, kls, margin, prior)
     assert (row["configurations"], row["alarms"]) == (40, expected)
     told = stats.binomtest(expected, 40).proportion_ci(0.9, "exact")
     assert row["upper"] == pytest.approx(told.high)

@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 
 from suites.loading import SHIPPED
-from tests.analysis.bare import bare
+from tests.analysis.bare import bare, floor_fits
 
 ALPHA = 0.05
 CONFIGURATIONS = 5
-REPEATS = 20_000
+MODELS = 10_000
 
 
 def priors() -> dict[str, tuple[float, float]]:
@@ -40,16 +40,16 @@ def test_an_unknown_dtype_takes_the_widest() -> None:
     assert found["*"][0] == max(sd for sd, _ in found.values())
 
 
-def alarms(spread: float, shift: float, prior: tuple[float, float]) -> float:
+def alarms(dtype: str, spread: float, shift: float) -> float:
     """How often the rule alarms for a cell that lies ``shift`` (in x) from its model's floor."""
     rng = np.random.default_rng(20_261_128)
-    sd, weight = prior
-    own = rng.normal(0, spread, (REPEATS, CONFIGURATIONS))
-    cell = rng.normal(shift, spread, REPEATS)
-    degrees = weight + CONFIGURATIONS - 1
-    squares = weight * sd**2 + (CONFIGURATIONS - 1) * own.var(axis=1, ddof=1)
-    scale = np.sqrt(squares / degrees * (1 + 1 / CONFIGURATIONS))
-    p = stats.t.sf((cell - own.mean(axis=1)) / scale, degrees)
+    mean = rng.normal(-9, 3, (MODELS, 1))
+    own = rng.normal(mean, spread, (MODELS, CONFIGURATIONS))
+    with bare("sources.rules", "sources.floor_priors") as con:
+        fits = floor_fits(con, np.exp(own), dtype)
+        sd, degrees, center = (fits[n].to_numpy() for n in ("sd_x", "degrees", "mean_x"))
+    cell = rng.normal(mean[:, 0] + shift, spread)
+    p = stats.t.sf((cell - center) / (sd * np.sqrt(1 + 1 / CONFIGURATIONS)), degrees)
     return float(np.mean(p < ALPHA))
 
 
@@ -60,13 +60,13 @@ def test_a_model_up_to_twice_as_noisy_raises_no_more_alarms_than_nominal(
 ) -> None:
     prior = priors()[dtype]
     # Three standard errors of the simulated rate.
-    slack = 3 * np.sqrt(ALPHA * (1 - ALPHA) / REPEATS)
-    assert alarms(noisier * prior[0] / 2, 0.0, prior) <= ALPHA + slack
+    slack = 3 * np.sqrt(ALPHA * (1 - ALPHA) / MODELS)
+    assert alarms(dtype, noisier * prior[0] / 2, 0.0) <= ALPHA + slack
 
 
 def test_a_tenfold_error_is_seen() -> None:
     found = priors()
-    power = {dtype: alarms(prior[0] / 2, np.log(10), prior) for dtype, prior in found.items()}
+    power = {dtype: alarms(dtype, found[dtype][0] / 2, np.log(10)) for dtype in found}
     assert power["q8_0"] > 0.99
     assert power["f32"] > 0.95
     assert 0.2 < power["bf16"] < 0.9, "a wide floor hides it more often: the docs say so"

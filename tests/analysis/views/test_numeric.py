@@ -31,7 +31,7 @@ def kl() -> Iterator[Kl]:
                 "'r' AS run_id, 'c' AS cell_id, 'n' AS node_id, 1 AS attempt, 'logits' AS stage, "
                 "'prefill' AS probe, 'x' AS case_id, 0 AS repeat, '' AS other, "
                 "0 AS trace_row, NULL::BIGINT AS other_row, "
-                "NULL::BIGINT[] AS kept, "
+                "[7] AS kept, "
                 "[?::FLOAT[]] AS p_topk, [?::FLOAT] AS p_tail, [[1]] AS p_ids, "
                 "[?::FLOAT[]] AS q_topk, [?::FLOAT] AS q_tail, [[1]] AS q_ids",
                 [p[:-1], p[-1], q[:-1], q[-1]],
@@ -44,6 +44,10 @@ def kl() -> Iterator[Kl]:
 
 logs = st.lists(st.floats(-30, 0, width=32), min_size=4, max_size=4)
 relaxed = settings(max_examples=25, deadline=None)
+
+
+def test_a_kept_position_is_counted_in_the_whole_sequence(kl: Kl) -> None:
+    assert kl([-0.5, -1.0], [-0.5, -1.0])["position"] == 7
 
 
 @relaxed
@@ -145,6 +149,15 @@ def test_above_the_margin_there_is_no_verdict_without_a_good_floor(bench: Bench)
     assert "3 configurations; 4 are needed" in few["reason"]
     assert "no floor" in none["reason"]
     assert "bf16" in none["reason"]
+
+
+@arranged
+def test_few_configurations_judge_with_the_floors_of_other_models(bench: Bench) -> Halves:
+    bench.floors = 5
+    bench.attempt.logits(0.3)
+    row = (yield).stage("logits")
+    assert row["verdict"] == "divergent"
+    assert "5 configurations and the floors of other models, 12 degrees" in row["explanation"]
 
 
 @arranged

@@ -167,6 +167,19 @@ def test_a_model_without_a_normaliser_has_no_such_difference(
     assert expand(entry("tokenize", "no_normaliser"), hf=folder) == []
 
 
+def test_a_rule_whose_output_is_the_truth_declares_nothing(expand: Expand) -> None:
+    """Without golden answers the reference is the truth, with all its habits."""
+    (case,) = [c for c in CASES if c["id"] == "stop/one"]
+    kept = entry("stop", "stop_string_kept", cases=["stop/one"])
+    (found,) = expand(kept)
+    assert list(found["signature"]) == ["stop/one"]
+    case["golden"] = {"text": "The river", "finish_reason": "stop"}
+    try:
+        assert expand(kept) == []
+    finally:
+        del case["golden"]
+
+
 def test_a_signature_of_another_model_is_left_out(expand: Expand) -> None:
     measured = {"engine": "llama_cpp", "stage": "stop", "signature": "p1:a"}
     own, other = "models/tiny-chat", "models/of-nobody"

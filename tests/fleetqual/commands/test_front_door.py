@@ -17,6 +17,20 @@ from tests.paths import ROOT
 
 #: Verb → what the contract lets a user give.
 VERBS = {
+    ("qualify",): {
+        "MODEL",
+        "[VARIANT]...",
+        "--engine",
+        "--backend",
+        "--budget",
+        "--prompts",
+        "--download",
+        "--no-install",
+        "--fresh",
+        "--results",
+        "--json",
+    },
+    ("init",): {"MODEL", "[VARIANT]...", "--engine", "--backend", "--prompts", "--results"},
     ("doctor",): {"--results", "--json"},
     ("plan",): {"MATRIX", "--results", "--only", "--tier", "--address", "--json"},
     ("run",): {
@@ -51,8 +65,10 @@ VERBS = {
     ("engine", "list"): {"--json"},
     ("engine", "remove"): {"ENGINE", "VERSION"},
     ("engine", "stages"): {"--markdown", "--json"},
-    ("reference",): {"freeze", "floors", "show", "verify"},
+    ("reference",): {"freeze", "floors", "show", "verify", "push", "pull"},
     ("reference", "freeze"): {"MATRIX", "--out", "--results"},
+    ("reference", "push"): {"URI", "--results", "--json"},
+    ("reference", "pull"): {"URI", "--results", "--json"},
     ("reference", "floors"): {"MATRIX", "--out", "--results"},
     ("reference", "show"): {"--results", "--json"},
     ("reference", "verify"): {"--results", "--json"},

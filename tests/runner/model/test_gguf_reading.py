@@ -58,6 +58,17 @@ def test_what_is_wrong_is_said(tmp_path: Path, content: bytes, message: str) -> 
         GgufReading(path)
 
 
+@pytest.mark.parametrize("name", [b"\x1b[2J" * 3, b"x" * 4000])
+def test_a_name_that_cannot_be_shown_is_refused_in_few_words(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / "name.gguf"
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", len(name)) + name
+    path.write_bytes(head + bytes(64))
+    with pytest.raises(UserError, match="a key is '") as caught:
+        GgufReading(path)
+    assert len(caught.value.what) < 200
+    assert caught.value.what.isprintable()
+
+
 def test_a_cut_file_names_the_tensor_and_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "cut.gguf"
     path.write_bytes(WHOLE[:-1000])

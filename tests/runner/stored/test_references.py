@@ -1,14 +1,16 @@
 """References: found by the function, and files of earlier versions refused with what to do."""
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from runner.freeze import show, verify
+from runner.frozen_sets import show, verify
 from runner.model.artifact import describe_variant
 from runner.order import WorkOrder
+from runner.stored.frozen_tables import ReferenceRow
 from runner.stored.references import SHIPPED_REFERENCES, References
 from runner.stored.store import Store
 from runner.supervisor import execute
@@ -94,3 +96,25 @@ def test_an_attempt_says_why_its_cases_have_no_truth(
     }
     assert set(missed) == {"logits/hello", "logits/text"}
     assert all(REMEDY in error for error in missed.values())
+
+
+def test_of_two_sets_with_one_case_the_newer_is_the_truth(
+    references: str, make_order: OrderMaker, tmp_path: Path
+) -> None:
+    (path,) = Path(references).glob("*.parquet")
+    rows = pq.read_table(path).to_pylist()
+    for name, days, text in (("a", 1, "newer"), ("b", -1, "older"), ("c", 0, "first")):
+        changed = [
+            ReferenceRow(
+                **(r | {"created": r["created"] + dt.timedelta(days=days), "prompt_text": text})
+            )
+            for r in rows
+        ]
+        Store(str(tmp_path)).write_to(f"{name}.parquet", changed, ReferenceRow)
+    order = make_order()
+    (case,) = [c for c in order.cells[0].suite.cases if c.id == "template/hello"]
+    digests = (order.reference_function, order.model.tokenizer_digest)
+    found = References((str(tmp_path), references), *digests).find(case, "template", "isolate")
+    assert found["prompt_text"] == "newer"
+    found = References((references, str(tmp_path)), *digests).find(case, "template", "isolate")
+    assert found["prompt_text"] not in ("newer", "older", "first")

@@ -24,7 +24,7 @@ def rule_of(tables: Tables) -> SplitRule:
         raise UserError(what, where=tables.where, fix=fix)
     found = split_rule(tables.pre or "")
     if found is None:
-        what = f"tokenizer.ggml.pre is {tables.pre!r}, a rule that is not known"
+        what = f"tokenizer.ggml.pre is {tables.pre!r:.80}, a rule that is not known"
         raise UserError(what, where=tables.where, known=", ".join(NAMES), fix=fix)
     return found
 
@@ -115,7 +115,8 @@ def _bpe(tables: Tables, merges: list[tuple[str, str]], **settings: Any) -> Part
     for left, right in merges:
         for part in (left, right, left + right):
             if part not in vocabulary:
-                what = f"the merge {left!r} {right!r} needs the token {part!r}, which is missing"
+                merge = f"{left!r:.80} {right!r:.80}"
+                what = f"the merge {merge} needs the token {part!r:.80}, which is missing"
                 raise UserError(what, where=tables.where, fix="convert the model again")
     listed = [list(pair) for pair in merges]
     return {**defaults, **settings, "vocab": vocabulary, "merges": listed}

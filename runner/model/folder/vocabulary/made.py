@@ -33,7 +33,7 @@ def tokenizer_json(tables: Tables) -> str:
             tables, parts = word_piece(tables)
         case other:
             raise UserError(
-                f"a tokenizer of the kind {other!r}, which is not known",
+                f"a tokenizer of the kind {other!r:.80}, which is not known",
                 where=tables.where,
                 known="gpt2, llama, gemma4, t5, bert",
                 fix="give the model's Hugging Face folder",

@@ -73,7 +73,7 @@ def _read(folder: Path, model_type: str, class_name: str) -> Tables | None:
         rule = _TIKTOKEN_RULES.get(model_type)
         if rule is None:
             raise UserError(
-                f"how {model_type!r} models split text stands in Python code, which is not run",
+                f"how {model_type!r:.80} models split text stands in Python code, which is not run",
                 where=str(path),
                 known=", ".join(sorted(_TIKTOKEN_RULES)),
                 fix=_FIX,
@@ -88,7 +88,7 @@ def _merges_tables(folder: Path, class_name: str) -> Tables:
     where = folder / "vocab.json"
     rule = _MERGES_RULES.get(class_name)
     if rule is None:
-        what = f"tokenizer_class is {class_name!r}: how it splits text is not known here"
+        what = f"tokenizer_class is {class_name!r:.80}: how it splits text is not known here"
         raise UserError(what, where=str(folder), known=", ".join(_MERGES_RULES), fix=_FIX)
     by_id = {index: token for token, index in read_object(where).items()}
     if set(by_id) != set(range(len(by_id))):

@@ -40,10 +40,7 @@ def word_piece(tables: Tables) -> tuple[Tables, Parts]:
 
     GGUF marks the beginning of a word (``▁play``), BERT its continuation (``##ing``).
     """
-    tokens = [
-        token if kind != NORMAL else token[1:] if token[:1] == MARK else f"##{token}"
-        for token, kind in zip(tables.tokens, tables.kinds, strict=True)
-    ]
+    tokens = [_spelt(*entry) for entry in zip(tables.tokens, tables.kinds, strict=True)]
     spelt = Tables(
         where=tables.where,
         model=tables.model,
@@ -72,3 +69,9 @@ def word_piece(tables: Tables) -> tuple[Tables, Parts]:
             "vocab": spelt.vocabulary,
         },
     }
+
+
+def _spelt(token: str, kind: int) -> str:
+    if kind != NORMAL or (token.startswith("[") and token.endswith("]")):
+        return token
+    return token[1:] if token[:1] == MARK else f"##{token}"

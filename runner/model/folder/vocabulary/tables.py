@@ -116,7 +116,9 @@ def refuse_repeated(tables: Tables) -> None:
     if len(set(tables.tokens)) < len(tables.tokens):
         [(token, _)] = Counter(tables.tokens).most_common(1)
         ids = [i for i, t in enumerate(tables.tokens) if t == token][:3]
-        raise UserError(f"the token {token!r} has several ids: {ids}", where=tables.where, fix=_FIX)
+        raise UserError(
+            f"the token {token!r:.80} has several ids: {ids}", where=tables.where, fix=_FIX
+        )
 
 
 class _Stated:
@@ -164,7 +166,7 @@ class _Stated:
     def pair(self, merge: str) -> tuple[str, str]:
         parts = merge.split(" ")
         if len(parts) != 2 or not all(parts):
-            raise self.wrong(f"tokenizer.ggml.merges holds {merge!r}, which is not two tokens")
+            raise self.wrong(f"tokenizer.ggml.merges holds {merge!r:.80}, which is not two tokens")
         return parts[0], parts[1]
 
     def _of(self, key: str, kind: type, wanted: str) -> Any:

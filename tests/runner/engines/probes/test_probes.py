@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from runner.engines.orders import CaseInput
-from runner.freeze import freeze, verify
+from runner.freeze import freeze
+from runner.frozen_sets import verify
 from runner.order import WorkOrder
 from runner.stored.references import References
 from runner.stored.store import Store

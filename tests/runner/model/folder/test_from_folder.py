@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from runner.model.artifact import model_digests
 from runner.model.facts import chat_template, model_facts
-from runner.model.folder import model_folder
+from runner.model.folder import FoundArtifact, find_artifact, model_folder
 from suites.errors import UserError
 from tests.paths import TINY_CHAT
 
@@ -177,6 +177,18 @@ def test_a_folder_with_one_gguf_is_that_gguf(tmp_path: Path) -> None:
     found = model_folder(tmp_path, tmp_path / "cache")
     assert found.gguf == tmp_path / "tiny-chat-f32.gguf"
     assert "mmproj-f16.gguf was ignored: images are not qualified" in found.notes
+
+
+def test_what_is_served_is_found_without_making_anything(tmp_path: Path) -> None:
+    gguf = TINY_CHAT / "tiny-chat-q8_0.gguf"
+    assert find_artifact(gguf) == FoundArtifact(gguf, "gguf")
+    assert find_artifact(TINY_CHAT) == FoundArtifact(TINY_CHAT, "hf")
+    shutil.copy(gguf, tmp_path / "only.gguf")
+    assert find_artifact(tmp_path) == FoundArtifact(tmp_path / "only.gguf", "gguf")
+    (tmp_path / "mmproj.gguf").touch()
+    assert find_artifact(tmp_path).notes == ("mmproj.gguf was ignored: images are not qualified",)
+    with pytest.raises(UserError, match="reads images, not a language model"):
+        find_artifact(tmp_path / "mmproj.gguf")
 
 
 def test_a_folder_with_several_ggufs_asks_for_one(tmp_path: Path) -> None:

@@ -97,11 +97,12 @@ def test_word_piece_is_spelt_as_bert_spells_it() -> None:
     tables = Tables(
         where="x.gguf",
         model="bert",
-        tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁play", "ing"],
-        kinds=[CONTROL] * 4 + [NORMAL] * 2,
+        tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁play", "ing", "[unused1]"],
+        kinds=[CONTROL] * 4 + [NORMAL] * 3,
         special={"pad": 0, "unk": 1, "cls": 2, "sep": 3},
     )
     assert _tokens(tables, "Playing", special=True) == ["[CLS]", "play", "##ing", "[SEP]"]
+    assert Tokenizer.from_str(tokenizer_json(tables)).id_to_token(6) == "[unused1]"
 
 
 def _byte_level(**more: Any) -> Tables:
