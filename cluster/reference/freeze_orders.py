@@ -21,6 +21,8 @@ from suites.errors import UserError
 
 #: What a freeze has done is lost at its deadline, and it shows its progress: so it is given time.
 _LEAST_ESTIMATE_S = 240.0
+#: A freeze that is cut short is lost whole, so its deadline is this much more patient.
+_SLOWER = 4.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _order(
         cells=tuple(cells),
         deadline_s=resolved.timeout_s(
             EngineEntry(engine=resolved.matrix.reference.engine),
-            max(_LEAST_ESTIMATE_S, estimate_s(resolved, wanted)),
+            max(_LEAST_ESTIMATE_S, _SLOWER * estimate_s(resolved, wanted)),
         ),
         golden_model=golden,
         only_cases=tuple(dict.fromkeys(chosen)),

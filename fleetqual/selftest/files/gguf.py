@@ -7,6 +7,7 @@ import gguf
 import numpy as np
 
 from fleetqual.selftest.files.tensors import (
+    BLOCKS,
     EditContext,
     edited,
     edited_blocks,
@@ -107,9 +108,10 @@ def _edited(tensor: Any, data: Any, edit: TensorEdit, context: EditContext) -> A
         shape = tuple(int(n) for n in reversed(tensor.shape))
         values = gguf.quants.dequantize(data, kind).reshape(shape)
         return gguf.quants.quantize(edited(tensor.name, values, edit, context), kind)
-    if kind != gguf.GGMLQuantizationType.Q8_0:
-        raise UserError(f"{tensor.name} is stored as {kind.name}: only Q8_0 blocks can be edited")
-    return edited_blocks(tensor.name, np.array(data), edit)
+    if kind.name not in BLOCKS:
+        known = ", ".join(BLOCKS)
+        raise UserError(f"blocks of {kind.name} cannot be edited ({tensor.name})", known=known)
+    return edited_blocks(tensor.name, np.array(data), edit, kind.name)
 
 
 def _heads(reader: Any, architecture: str, names: list[str]) -> dict[str, int]:

@@ -16,8 +16,8 @@ Bytes = npt.NDArray[np.uint8]
 UntouchedValues = Callable[[str], Values]
 """Returns the untouched values of a tensor, by name."""
 
-#: Bytes of a Q8_0 block: an f16 scale, then 32 int8 values.
-_Q8_0_BLOCK, _SCALE = 34, 2
+#: Type → bytes of a block, and how many of them are its f16 scale and offset, which stand first.
+BLOCKS = {"Q4_0": (18, 2), "Q4_1": (20, 4), "Q5_0": (22, 2), "Q5_1": (24, 4), "Q8_0": (34, 2)}
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,15 @@ def edited(name: str, values: Values, edit: TensorEdit, context: EditContext) ->
     return np.ascontiguousarray(found, np.float32)
 
 
-def edited_blocks(name: str, stored: Bytes, edit: TensorEdit) -> Bytes:
-    """Return the bytes [rows, bytes of a row] of a Q8_0 tensor after one edit of its blocks."""
+def edited_blocks(name: str, stored: Bytes, edit: TensorEdit, kind: str) -> Bytes:
+    """Return the bytes [rows, bytes of a row] of a tensor of type ``kind`` (a key of ``BLOCKS``)
+    after one edit of its blocks."""
     change = _BLOCK_CHANGES.get(edit.op)
     if change is None:
         raise UserError(f"{edit.op} needs plain numbers, and {name} has quantised blocks")
-    blocks = stored.copy().reshape(-1, _Q8_0_BLOCK)
-    change(blocks, edit, stored.shape[0])
+    size, head = BLOCKS[kind]
+    blocks = stored.copy().reshape(-1, size)
+    change(blocks, edit, stored.shape[0], head)
     return np.asarray(blocks.reshape(stored.shape), np.uint8)
 
 
@@ -155,26 +157,27 @@ _CHANGES: dict[str, Callable[[Values, TensorEdit, str, EditContext], Values]] = 
 }
 
 
-def _scaled_blocks(blocks: Bytes, edit: TensorEdit, rows: int) -> None:
+def _scaled_blocks(blocks: Bytes, edit: TensorEdit, rows: int, head: int) -> None:
     per_row = len(blocks) // rows
     first, end = edit.rows or (0, rows)
     chosen = blocks[first * per_row : end * per_row]
-    scales = np.ascontiguousarray(chosen[:, :_SCALE]).view(np.float16)
-    chosen[:, :_SCALE] = (scales * np.float16(_by(edit))).view(np.uint8)
+    scales = np.ascontiguousarray(chosen[:, :head]).view(np.float16)
+    chosen[:, :head] = (scales * np.float16(_by(edit))).view(np.uint8)
 
 
-def _flipped_blocks(blocks: Bytes, edit: TensorEdit, _rows: int) -> None:
+def _flipped_blocks(blocks: Bytes, edit: TensorEdit, _rows: int, head: int) -> None:
     first = edit.block or 0
-    blocks[first : first + edit.count, _SCALE:] ^= 0xFF
+    blocks[first : first + edit.count, head:] ^= 0xFF
 
 
-def _shuffled_blocks(blocks: Bytes, edit: TensorEdit, _rows: int) -> None:
+def _shuffled_blocks(blocks: Bytes, edit: TensorEdit, _rows: int, _head: int) -> None:
     whole = len(blocks) // edit.count * edit.count
-    groups = blocks[:whole].reshape(-1, edit.count, _Q8_0_BLOCK)
-    blocks[:whole] = groups[:, ::-1].reshape(whole, _Q8_0_BLOCK)
+    size = blocks.shape[1]
+    groups = blocks[:whole].reshape(-1, edit.count, size)
+    blocks[:whole] = groups[:, ::-1].reshape(whole, size)
 
 
-_BLOCK_CHANGES: dict[str, Callable[[Bytes, TensorEdit, int], Any]] = {
+_BLOCK_CHANGES: dict[str, Callable[[Bytes, TensorEdit, int, int], Any]] = {
     "scale_blocks": _scaled_blocks,
     "flip_block": _flipped_blocks,
     "shuffle_blocks": _shuffled_blocks,

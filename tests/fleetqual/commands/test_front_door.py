@@ -17,6 +17,20 @@ from tests.paths import ROOT
 
 #: Verb → what the contract lets a user give.
 VERBS = {
+    ("qualify",): {
+        "MODEL",
+        "[VARIANT]...",
+        "--engine",
+        "--backend",
+        "--budget",
+        "--prompts",
+        "--download",
+        "--no-install",
+        "--fresh",
+        "--results",
+        "--json",
+    },
+    ("init",): {"MODEL", "[VARIANT]...", "--engine", "--backend", "--prompts", "--results"},
     ("doctor",): {"--results", "--json"},
     ("plan",): {"MATRIX", "--results", "--only", "--tier", "--address", "--json"},
     ("run",): {
