@@ -7,11 +7,9 @@ import numpy as np
 
 from runner.engines.abilities import Adapter, Summaries, Summary, shown_ability
 from runner.engines.orders import CaseInput
+from runner.engines.probes.batches import batches
 from runner.engines.probes.subject import caught, kept_positions
 from runner.engines.trace import Trace
-
-#: Sequences that are decoded together.
-_BATCH = 16
 
 
 def probe_floor(
@@ -33,9 +31,8 @@ def probe_floor(
     for case in forced:
         yield from caught(_prefill(summaries, case), "logits", case.id, "prefill")
     answered = [case for case in forced if case.truth.output and case.truth.top_ids_decode]
-    answered.sort(key=lambda case: (len(case.truth.output), len(case.truth.prompt)))
-    for start in range(0, len(answered), _BATCH):
-        yield from _decode(summaries, answered[start : start + _BATCH])
+    for batch in batches(answered, lambda case: (len(case.truth.prompt), len(case.truth.output))):
+        yield from _decode(summaries, batch)
 
 
 def _prefill(summaries: Summaries, case: CaseInput) -> Iterator[Trace]:

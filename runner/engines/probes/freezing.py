@@ -8,10 +8,9 @@ from runner.engines.abilities import Adapter, template_of, tokenizer_of, vocabul
 from runner.engines.base import EngineGone, Request
 from runner.engines.failures import is_out_of_memory
 from runner.engines.orders import CaseInput, Script, Truth
+from runner.engines.probes.batches import batches
 from runner.engines.probes.subject import Subject, greedy_ids, request
 
-#: Answers in one batch, and ids of its prompts and answers together.
-_BATCH, _BATCH_IDS = 16, 16_384
 #: Stages whose truth is, or begins with, the engine's greedy answer.
 _ANSWERED = ("logits", "state", "chain")
 _Asked = tuple[tuple[int, ...], int]
@@ -30,7 +29,7 @@ def make_answers(subject: Subject, cases: Sequence[CaseInput]) -> Iterator[None]
     for prompt, limit in itertools.chain.from_iterable(_asked(subject.adapter, c) for c in cases):
         if prompt not in subject.answers:
             asked[prompt] = max(limit, asked.get(prompt, 0))
-    for batch in _batches(asked):
+    for batch in batches(asked.items(), lambda entry: (len(entry[0]), entry[1])):
         yield
         made = summaries.answers([prompt for prompt, _ in batch], max(limit for _, limit in batch))
         for (prompt, limit), answer in zip(batch, made, strict=True):
@@ -60,19 +59,6 @@ def _asked(adapter: Adapter, case: CaseInput) -> list[_Asked]:
             raise
         return []
     return [(tuple(prompt), limit) for prompt in found if prompt]
-
-
-def _batches(asked: dict[tuple[int, ...], int]) -> Iterator[list[_Asked]]:
-    """Yield batches of about equal lengths, so that little of them is padding."""
-    batch: list[_Asked] = []
-    for prompt, limit in sorted(asked.items(), key=lambda entry: (entry[1], len(entry[0]))):
-        width = max(len(prompt), *(len(p) for p, _ in batch), 0) + limit
-        if len(batch) == _BATCH or (batch and width * (len(batch) + 1) > _BATCH_IDS):
-            yield batch
-            batch = []
-        batch.append((prompt, limit))
-    if batch:
-        yield batch
 
 
 def with_own_truth(subject: Subject, case: CaseInput) -> CaseInput:
