@@ -23,7 +23,7 @@ class Model(Frozen):
     weights_digest: str
     """``w1:…`` over every tensor's fp32 values under its Hugging Face name."""
     tokenizer_digest: str
-    """``t1:…`` over tokenizer.json and what changes its meaning."""
+    """``t2:…`` over tokenizer.json, and over templates, special tokens and EOS set."""
     computation_digest: str
     """``cp1:…`` over all of config.json that changes the numbers."""
     made_from: Path | None = None

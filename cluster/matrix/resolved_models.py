@@ -8,11 +8,12 @@ from typing import NamedTuple
 from cluster.matrix.located import absolute, check_exists, located
 from cluster.matrix.model_entry import ModelEntry, VariantEntry
 from cluster.matrix.schema import Matrix
-from runner.model.artifact import describe_variant, model_digests, tokenizer_digest
+from runner.model.artifact import describe_variant, model_digests
 from runner.model.computation import computation_digest
 from runner.model.described import describe_gguf
 from runner.model.folder import default_cache, model_folder
 from runner.model.gguf_parts import gguf_parts
+from runner.model.texts import tokenizer_digest
 from runner.order import Model, Variant
 from suites.mistakes import KeyPath
 from suites.yaml_document import Document

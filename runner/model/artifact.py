@@ -22,6 +22,7 @@ from runner.model.gguf_parts import gguf_parts
 from runner.model.gguf_reading import GgufReading
 from runner.model.layout import Place, common, places, split_by_head
 from runner.model.tensors import Tensor, Values, is_derived, read_safetensors
+from runner.model.texts import tokenizer_digest
 from runner.model.weight_files import weight_files
 from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
@@ -183,18 +184,8 @@ def open_artifact(path: Path, form: str) -> HfFolder | GgufFile:
 
 
 def model_digests(hf: Path) -> tuple[str, str]:
-    """Return the digests of a model folder's weights (``w1:``) and tokenizer (``t1:``)."""
-    named = tokenizer_digest(hf)
-    return _weights_digest(HfFolder(hf)), named
-
-
-def tokenizer_digest(hf: Path) -> str:
-    """Return the digest (``t1:``) of a model folder's tokenizer."""
-    tokenizer = hf / "tokenizer.json"
-    try:
-        return tagged_digest("t1", read_json(tokenizer))
-    except ValueError as error:
-        raise UserError(f"not valid JSON: {error}", where=str(tokenizer)) from error
+    """Return the digests of a model folder's weights (``w1:``) and texts (``t2:``)."""
+    return _weights_digest(HfFolder(hf)), tokenizer_digest(hf)
 
 
 def describe_variant(path: Path, form: str) -> tuple[str, str, str]:

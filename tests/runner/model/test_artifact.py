@@ -134,7 +134,10 @@ def test_a_missing_model_is_a_user_s_error(tmp_path: Path) -> None:
 
 
 def test_the_shipped_model_keeps_the_digests_that_its_references_are_known_by() -> None:
-    assert model_digests(TINY_CHAT) == ("w1:a612419a7c5eeb5d", "t1:84db173a08ee9ef0")
+    assert model_digests(TINY_CHAT) == (
+        "w1:a612419a7c5eeb5d",
+        "t2:84db173a08ee9ef0-64f2d7c2ad60765d",
+    )
     assert describe_variant(Q8, "gguf")[2] == "w1:bd9a3ddd4e0ce197"
 
 
