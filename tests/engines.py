@@ -21,16 +21,17 @@ def engine_python(engine: str) -> str:
     return str(found[-1])
 
 
-def environments_of(engine: str, folder: Path) -> Path:
-    """Return a root with the environments of one engine only, made below ``folder``.
+def environments_of(engine: str, folder: Path, *more: str) -> Path:
+    """Return a root with the environments of these engines only, made below ``folder``.
 
     A run that finds no reference engine puts nothing into the reference's chain: where a test does
     not ask what a swap confirms, that saves the start of an engine in each attempt.
     """
     root = folder / "engines"
     root.mkdir()
-    for environment in Path(sys.prefix, "engines").glob(f"{engine}-*"):
-        (root / environment.name).symlink_to(environment.resolve())
+    for name in (engine, *more):
+        for environment in Path(sys.prefix, "engines").glob(f"{name}-*"):
+            (root / environment.name).symlink_to(environment.resolve())
     return root
 
 

@@ -12,7 +12,7 @@ from cluster.planning.estimate import freeze_seconds
 from cluster.running.run import absolute_results, new_run_id
 from runner.engines.engine import Engine
 from runner.machine import Machine, this_machine
-from runner.model.artifact import describe_variant
+from runner.model.artifact import HfFolder, weights_type
 from runner.order import CellOrder, Variant, WorkOrder
 from runner.stored.references import reference_roots
 from runner.stored.store import Store
@@ -154,15 +154,16 @@ def _golden(suite: ResolvedSuite, model: ResolvedModel) -> bool:
 
 
 def _own_weights(model: ResolvedModel) -> Variant:
-    hf = model.model.hf
-    artifact, weights_type, weights = describe_variant(hf, "hf")
+    """Return the model's folder as a variant; its digests are known, and nothing is read again."""
+    hf, digest = model.model.hf, model.model.weights_digest
+    kind = weights_type(HfFolder(hf))
     return Variant(
-        name=weights_type,
+        name=kind,
         format="hf",
         path=hf,
-        artifact_digest=artifact,
-        weights_type=weights_type,
-        weights_digest=weights,
+        artifact_digest=digest,
+        weights_type=kind,
+        weights_digest=digest,
     )
 
 
