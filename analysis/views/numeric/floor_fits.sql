@@ -43,7 +43,8 @@ SELECT
         WHEN prior_degrees = 0 THEN greatest(own_sd, min_floor_sd)
         ELSE
             sqrt(
-                (prior_degrees * prior_sd ^ 2 + (configurations - 1) * own_sd ^ 2) / (prior_degrees + configurations - 1)
+                (prior_degrees * prior_sd ^ 2 + (configurations - 1) * own_sd ^ 2)
+                / (prior_degrees + configurations - 1)
             )
     END AS sd_x,
     CASE WHEN configurations >= needed THEN prior_degrees + configurations - 1 END AS degrees

@@ -21,7 +21,13 @@ WITH family AS (
 
 tests AS (
     SELECT
-        b.*, o.floor_id, f.configurations, f.degrees, f.needed, o.max_flip_margin, NOT starts_with(b.case_group, '*') AS is_slice,
+        b.*,
+        o.floor_id,
+        f.configurations,
+        f.degrees,
+        f.needed,
+        o.max_flip_margin,
+        NOT starts_with(b.case_group, '*') AS is_slice,
         CASE
             WHEN f.degrees IS NOT NULL AND b.mean_kl IS NOT NULL
                 THEN t_upper_tail(

@@ -37,7 +37,7 @@ CREATE MACRO wording.not_understood(keys) AS
 -- Tokens by id: {"0": "<|endoftext|>"} is `0 <|endoftext|>`.
 CREATE MACRO wording.tokens(ids) AS array_to_string(
     list_transform(
-        map_entries(TRY_CAST(ids AS JSON)::MAP(VARCHAR, VARCHAR)),
+        map_entries(TRY_CAST(ids AS json)::MAP(varchar, varchar)),
         lambda e: e.key || coalesce(' ' || e.value, '')
     ), ', '
 );
