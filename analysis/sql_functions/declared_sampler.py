@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from analysis.sql_functions.statistics import chi2_upper_tail
 from runner.stored.canonical import UNREADABLE
 
 Floats = npt.NDArray[np.float64]
@@ -106,4 +106,4 @@ def _follow(drawn: Floats, p: Floats, least_p: float, least_expected: float) -> 
     if len(due) < 2:
         return True
     chi2 = sum((s - d) ** 2 / d for s, d in zip(seen, due, strict=True) if d > 0)
-    return bool(stats.chi2.sf(chi2, len(due) - 1) >= least_p)
+    return chi2_upper_tail(float(chi2), len(due) - 1) >= least_p
