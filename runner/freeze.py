@@ -27,6 +27,10 @@ from suites.errors import UserError
 #: Receives each event of the engine that works on an order.
 Listen = Callable[[WorkOrder, Event], None]
 
+#: What to do about a freeze that did not end well.
+_TOO_SLOW = "give it more time (`timeout_s` of the matrix, or a larger --budget), and run it again"
+_BROKEN = "repair the engine's environment (`fleetqual doctor`) and freeze again"
+
 
 def _ignore(_order: WorkOrder, _event: Event) -> None:
     """Do nothing with an event."""
@@ -127,7 +131,7 @@ def _frozen_cells(
             raise UserError(
                 f"the reference engine ended with {failed[0].status}: {failed[0].error}",
                 where=_place(order),
-                fix="repair the engine's environment (`fleetqual doctor`) and freeze again",
+                fix=_TOO_SLOW if failed[0].status == "timeout" else _BROKEN,
             )
         store = Store(results)
         seen = store.read(order.run_id, "traces")

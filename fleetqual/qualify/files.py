@@ -64,6 +64,7 @@ def matrix_of(
     context: int,
     required: Sequence[str],
     expected: Sequence[str],
+    timeout_s: float | None = None,
 ) -> dict[str, Any]:
     """Return the matrix that serves every artifact in every way, as it is written."""
     return {
@@ -78,6 +79,7 @@ def matrix_of(
             "backend": backend if backend == "cuda" else "cpu",
         },
         **({"expected_from": [f"./{file}" for file in expected]} if expected else {}),
+        **({"timeout_s": round(timeout_s)} if timeout_s else {}),
     }
 
 

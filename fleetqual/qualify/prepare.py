@@ -69,8 +69,12 @@ class Prepared:
         root = Path.cwd() / "results" if "://" in results else Path(results)
         return MadeFiles(root / "qualify" / self.name)
 
-    def write(self, ways: Sequence[Served], made: MadeFiles) -> Path:
+    def write(
+        self, ways: Sequence[Served], made: MadeFiles, timeout_s: float | None = None
+    ) -> Path:
         """Write matrix, suite and declared differences for these ways; return the matrix.
+
+        ``timeout_s`` is the deadline of each engine; by default several times the estimate.
 
         Raises:
             UserError: a file there was edited, and ``fresh`` was not asked for.
@@ -87,6 +91,7 @@ class Prepared:
             self.context,
             self.suite.requires,
             expected,
+            timeout_s,
         )
         made.write(matrix, self.suite, expected)
         return made.matrix

@@ -39,17 +39,21 @@ def qualify_model(asked: Asked, budget: str | None, *, as_json: bool) -> int:
 
 
 def _matrix(prepared: Prepared, limit: float | None, spent: float) -> Path:
-    """Write the files; with a limit, only what fits into the rest of it."""
-    ways = prepared.ways
+    """Write the files; with a limit, only what fits into the rest of it.
+
+    No engine may take longer than that rest, whatever was estimated.
+    """
+    ways, rest = prepared.ways, None
     if limit is not None:
-        fitted = fit(ways, limit - spent, lambda some: _estimate(prepared, some))
+        rest = max(limit - spent, 1.0)
+        fitted = fit(ways, rest, lambda some: _estimate(prepared, some))
         ways = fitted.kept
         if fitted.left_out:
             names = ", ".join(way.name for way in fitted.left_out)
             say(f"budget   {names} left out; the rest takes about {fitted.seconds:.0f} s")
-        elif fitted.seconds > limit - spent:
+        elif fitted.seconds > rest:
             say(f"budget   too small: this takes about {fitted.seconds:.0f} s")
-    return prepared.write(ways, prepared.files)
+    return prepared.write(ways, prepared.files, rest)
 
 
 def _estimate(prepared: Prepared, ways: Sequence[Served]) -> float:
