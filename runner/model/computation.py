@@ -179,7 +179,8 @@ def _put_layers(facts: Facts, kind: str) -> None:
     if (rule is None and not listed) or not 0 < layers <= _MOST_LAYERS:
         return
     rest = {name: facts.pop(name, None) for name in ("max_window_layers", "sliding_window_pattern")}
-    if facts.pop("use_sliding_window", True) is False or not facts.get("sliding_window"):
+    # Null switches a window off too, as in transformers.
+    if not facts.pop("use_sliding_window", True) or not facts.get("sliding_window"):
         facts["sliding_window"] = None
     if not listed:
         kinds = [_kind_of_layer(str(rule), index, rest) for index in range(layers)]
@@ -188,9 +189,10 @@ def _put_layers(facts: Facts, kind: str) -> None:
     nested = any(isinstance(part, dict) for part in (facts["rope"] or {}).values())
     if facts["sliding_window"] is None and not nested:
         kinds = [_FULL if name == _SLIDING else name for name in kinds]
-    if _SLIDING not in kinds:
+    whole = set(map(str, kinds)) == {_FULL}
+    if whole:
         facts["sliding_window"] = None
-    facts["layer_types"] = kinds if set(map(str, kinds)) != {_FULL} else None
+    facts["layer_types"] = None if whole else kinds
 
 
 def _kind_of_layer(rule: str, index: int, rest: Facts) -> str:

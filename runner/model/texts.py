@@ -7,7 +7,7 @@ so what is frozen for one of them is no truth for the other.
 from pathlib import Path
 from typing import Any
 
-from suites.digest import tagged_digest
+from suites.digest import file_digest, tagged_digest
 from suites.errors import UserError
 from suites.rendering.templates import ChatTemplates, read_object
 
@@ -18,6 +18,8 @@ _WITHOUT_EFFECT = frozenset(
         *("eos_token_id", "do_sample", "temperature", "top_k", "top_p", "max_length"),
     )
 )
+#: Keys of tokenizer_config.json that change ids or text; false and a missing key are the same.
+_SWITCHES = ("add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces")
 
 
 def tokenizer_digest(hf: Path) -> str:
@@ -30,19 +32,27 @@ def tokenizer_digest(hf: Path) -> str:
     """
     try:
         first = tagged_digest("t2", read_object(hf / "tokenizer.json"))
-        rest = tagged_digest("t2", [_templates(hf), _generation(hf)])
+        rest = tagged_digest("t2", [_templates(hf), _generation(hf), *_habits(hf)])
     except (ValueError, RecursionError) as error:
         raise UserError(f"not valid JSON: {error}", where=str(hf / "tokenizer.json")) from error
     return f"{first}-{rest.removeprefix('t2:')}"
 
 
-def _templates(hf: Path) -> list[Any] | None:
-    """Return its templates and special tokens; None where they cannot be read."""
+def _templates(hf: Path) -> list[Any]:
+    """Return its templates and special tokens; the files' digests where they cannot be read."""
     try:
         found = ChatTemplates.of(hf)
     except UserError:
-        return None
+        files = [hf / "tokenizer_config.json", *sorted(hf.glob("chat_template.*"))]
+        return [[path.name, file_digest(path)] for path in files if path.is_file()]
     return [found.sources, found.specials]
+
+
+def _habits(hf: Path) -> list[Any]:
+    """Return what else the tokenizer's configuration switches on; nothing where all is off."""
+    stated = read_object(hf / "tokenizer_config.json")
+    found = {key: stated[key] for key in _SWITCHES if stated.get(key)}
+    return [found] if found else []
 
 
 def _generation(hf: Path) -> list[Any]:

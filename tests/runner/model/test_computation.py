@@ -160,6 +160,19 @@ def test_a_window_that_is_switched_off_has_no_size() -> None:
         assert form(kind, use_sliding_window=True, sliding_window=None) == form(kind)
 
 
+def test_a_window_of_layers_of_an_unknown_kind_counts() -> None:
+    layers = ["local_attention", "full_attention"]
+    one = form("strange", layer_types=layers, sliding_window=64, num_hidden_layers=2)
+    assert one != form("strange", layer_types=layers, sliding_window=128, num_hidden_layers=2)
+
+
+def test_null_switches_a_window_off() -> None:
+    window = {"sliding_window": 64, "max_window_layers": 0}
+    off = form("qwen2", use_sliding_window=None, **window)
+    assert off == form("qwen2", use_sliding_window=False, **window)
+    assert off != form("qwen2", use_sliding_window=True, **window)
+
+
 def test_null_is_no_window_where_the_default_is_one() -> None:
     assert form("mistral", sliding_window=None) != form("mistral")
 

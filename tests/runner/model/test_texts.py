@@ -47,6 +47,8 @@ def test_a_corrected_template_is_another_text_beside_the_same_tokenizer(copy: Pa
         ("generation_config.json", lambda g: {**g, "eos_token_id": [1528]}),
         ("generation_config.json", lambda g: {**g, "repetition_penalty": 1.3}),
         ("tokenizer_config.json", lambda c: {**c, "bos_token": "<|role|>"}),
+        ("tokenizer_config.json", lambda c: {**c, "clean_up_tokenization_spaces": True}),
+        ("tokenizer_config.json", lambda c: {**c, "add_bos_token": True}),
         ("tokenizer.json", lambda t: {**t, "normalizer": None}),
     ],
 )
@@ -61,6 +63,7 @@ def test_what_changes_an_answer_changes_the_digest(copy: Path, name: str, edit: 
         ("generation_config.json", lambda g: {**g, "transformers_version": "0", "top_k": 3}),
         ("generation_config.json", lambda g: {**g, "eos_token_id": g["eos_token_id"][::-1]}),
         ("tokenizer_config.json", lambda c: {**c, "model_max_length": 7}),
+        ("tokenizer_config.json", lambda c: {**c, "add_bos_token": False}),
         ("tokenizer.json", lambda t: dict(reversed(t.items()))),
         ("config.json", lambda c: {**c, "rms_norm_eps": 1.0}),
     ],
@@ -77,3 +80,11 @@ def test_the_template_may_stand_in_the_tokenizer_s_configuration(copy: Path) -> 
     assert _digest(copy) != _digest(TINY_CHAT)
     _edit(copy / "tokenizer_config.json", lambda c: {**c, "chat_template": text})
     assert _digest(copy) == _digest(TINY_CHAT)
+
+
+def test_templates_that_cannot_be_read_are_told_apart(copy: Path) -> None:
+    found = set()
+    for damage in (b"\xff", b"\xfe"):
+        (copy / "chat_template.jinja").write_bytes(damage)
+        found.add(_digest(copy))
+    assert len(found) == 2
