@@ -1,6 +1,6 @@
 """Is the artifact the model? Each tensor of the served file is measured against the model's own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,10 @@ def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
 
     ``relative_rmse`` is ‖seen − model‖ / ‖model‖, ``scale`` the factor that fits seen ≈ scale·model
     best, ``mismatched`` the number of elements that differ from the model's values cast to the
-    type (None for quantised types, where every element may). Tensors that are derived from the
-    configuration are left out on both sides. What a converter changes on purpose is undone first.
+    type. It is None for quantised types, where every element may, unless the model was taken from a
+    GGUF in which this tensor has the same type: then it is the model's own to the last bit. Tensors
+    that are derived from the configuration are left out on both sides. What a converter changes on
+    purpose is undone first.
 
     Raises:
         UserError: one side is packed in a way that cannot be dequantised yet.
@@ -45,9 +47,17 @@ def tensor_facts(model: Model, variant: Variant) -> Iterator[TensorFacts]:
             seen.pop(HEAD, None)
         elif HEAD in seen and EMBEDDING in wanted:
             wanted[HEAD] = wanted[EMBEDDING]
-    names = shown_names(truth.places)
+    names, types = shown_names(truth.places), _types_of_the_model(model)
     for name in sorted(seen.keys() | wanted.keys()):
-        yield names.get(name, name), _facts(seen.get(name), wanted.get(name))
+        facts = _facts(seen.get(name), wanted.get(name), types.get(name))
+        yield names.get(name, name), facts
+
+
+def _types_of_the_model(model: Model) -> dict[str, str]:
+    """Return tensor → type as stored in the GGUF that was taken as the model; else nothing."""
+    if model.made_from is None or model.gguf_digest is None:
+        return {}
+    return {name: t.kind for name, t in GgufFile(model.made_from).tensors().items()}
 
 
 class UnknownLayout(Exception):
@@ -78,7 +88,9 @@ def _first_rows(tensor: Tensor, rows: int) -> Tensor:
     return replace(tensor, shape=(rows, *tensor.shape[1:]), values=lambda: read()[:rows])
 
 
-def _facts(seen: Tensor | None, wanted: Tensor | None) -> dict[str, Any]:
+def _facts(
+    seen: Tensor | None, wanted: Tensor | None, type_of_the_model: str | None
+) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "type": seen.kind if seen else None,
         "seen_shape": list(seen.shape) if seen else None,
@@ -89,12 +101,14 @@ def _facts(seen: Tensor | None, wanted: Tensor | None) -> dict[str, Any]:
     values = seen.values()
     facts["nonfinite"] = int(np.count_nonzero(~np.isfinite(values)))
     if wanted is not None and wanted.shape == seen.shape:
-        facts |= _difference(values, wanted.values(), seen.kind)
+        cast = _same if seen.kind == type_of_the_model else _CASTS.get(seen.kind)
+        facts |= _difference(values, wanted.values(), cast)
     return facts
 
 
-def _difference(seen: Values, model: Values, kind: str) -> dict[str, Any]:
-    cast = _CASTS.get(kind)
+def _difference(
+    seen: Values, model: Values, cast: Callable[[Values], Values] | None
+) -> dict[str, Any]:
     a, b = seen.astype(np.float64).ravel(), model.astype(np.float64).ravel()
     finite = np.isfinite(a)
     a, b = a[finite], b[finite]

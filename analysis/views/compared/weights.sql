@@ -1,8 +1,8 @@
 -- One row is a tensor of an attempt's artifact, next to the model's.
 --
--- Tensors of the artifact against the model's: exact after the cast for plain numbers, within what the
--- quantisation costs otherwise (`sources.quantisations`). A missing, extra, misshapen or non-finite tensor is
--- never excused.
+-- Tensors of the artifact against the model's: exact after the cast for plain numbers, and where the model itself was
+-- taken from a GGUF with this type; within what the quantisation costs otherwise (`sources.quantisations`). A missing,
+-- extra, misshapen or non-finite tensor is never excused.
 WITH stated AS (
     SELECT
         t.run_id, t.cell_id, t.node_id, t.attempt, a.judged, a.later, t.probe, t.case_id, t.case_digest,
@@ -43,7 +43,7 @@ judged AS (
             WHEN model_shape IS NULL THEN 'is not in the model'
             WHEN seen_shape <> model_shape THEN format('has shape {}, the model has {}', seen_shape, model_shape)
             WHEN nonfinite > 0 THEN format('has {} values that are NaN or infinite', nonfinite)
-            WHEN is_plain AND mismatched > 0
+            WHEN mismatched > 0
                 THEN format('({}) differs in {} values', type, mismatched)
                     || coalesce(format(', relative error {:.2g}', relative_rmse), '')
                     || coalesce(format(', scale {:.4g}', scale), '')

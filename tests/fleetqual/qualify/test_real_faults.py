@@ -47,7 +47,8 @@ FILES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"fields": {"llama.attention.layer_norm_rms_epsilon": 1e-6}},
         ("logits", "config"),
     ),
-    "other-eos": ({"fields": {"tokenizer.ggml.eos_token_id": 0}}, ("stop", "config")),
+    # Not one of the tokens at which llama.cpp ends by name: with those nothing would change.
+    "other-eos": ({"fields": {"tokenizer.ggml.eos_token_id": 100}}, ("stop", "config")),
     "bos-added": ({"fields": {"tokenizer.ggml.add_bos_token": True}}, ("tokenize", "config")),
     "pre-tokenizer": ({"fields": {"tokenizer.ggml.pre": "gpt-2"}}, ("tokenize", "config")),
     "norm-scaled": (
