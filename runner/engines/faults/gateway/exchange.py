@@ -177,10 +177,9 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         changed_headers, pieces = mutation.headers(headers), _pieces(response)
         kind = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
         if mutation.rewrites and kind == "text/event-stream":
-            before = _Digested(pieces)
-            after = _Digested(mutation.stream(before))
-            self._send(response, changed_headers, after, key, rewritten=True)
-            self._count(before.digest != after.digest)
+            self._send(
+                response, changed_headers, self._rewritten(pieces, mutation), key, rewritten=True
+            )
         elif mutation.rewrites and kind == "application/json":
             raw, whole = _joined(pieces)
             if not whole:
@@ -202,7 +201,10 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         *,
         rewritten: bool = False,
     ) -> None:
-        """Send an answer piece by piece, and let it end as the server lets it end."""
+        """Send an answer piece by piece, and let it end as the server lets it end.
+
+        What is kept is kept before the client can see the end: its next request may ask for it.
+        """
         sized = response.getheader("Content-Length") is not None and not response.chunked
         bare = self.command == "HEAD" or response.status in (204, 304)
         chunked = bool(response.chunked) and self.request_version == "HTTP/1.1"
@@ -211,13 +213,25 @@ class Exchange(http.server.BaseHTTPRequestHandler):
             chunked = chunked or (sized and self.request_version == "HTTP/1.1")
             self.close_connection = self.close_connection or not chunked
         self._start(response.status, response.reason, headers, chunked)
+        left = None if chunked or rewritten else response.length or None
         sent = list[bytes]()
         for piece in filter(None, pieces):
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             sent += [piece] if key is not None else []
+            left = None if left is None else left - len(piece)
+            if left == 0:
+                self._keep(key, response, headers, b"".join(sent))
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        if left != 0:
+            self._keep(key, response, headers, b"".join(sent))
         if chunked and not bare:
             self.wfile.write(b"0\r\n\r\n")
-        self._keep(key, response, headers, b"".join(sent))
+
+    def _rewritten(self, pieces: Iterable[bytes], mutation: ProxyMutation) -> Iterator[bytes]:
+        """Yield a stream as a mutation leaves it; counted before the client can see its end."""
+        before = _Digested(pieces)
+        after = _Digested(mutation.stream(before))
+        yield from after
+        self._count(before.digest != after.digest)
 
     def _keep(
         self, key: str | None, response: http.client.HTTPResponse, headers: Headers, body: bytes
